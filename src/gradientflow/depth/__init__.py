@@ -1,0 +1,24 @@
+"""The wing of depth: the gradient's way back from the loss through the layers.
+
+`run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradientflow.depth.causes import judge
+
+if TYPE_CHECKING:
+    from gradientflow.depth.watch.session import Outcome
+    from gradientflow.depth.watch.session import run_script as run
+
+__all__ = ["Outcome", "judge", "run"]
+
+
+def __getattr__(name: str) -> Any:  # torch is imported only when something is to be run
+    if name in ("run", "Outcome"):
+        from gradientflow.depth.watch import session
+
+        return session.run_script if name == "run" else session.Outcome
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""Causes: from what was seen to what it means. Dry: records in, findings out; no torch."""
+
+from __future__ import annotations
+
+from gradientflow.depth.causes.verdict import judge
+
+__all__ = ["judge"]

@@ -1,0 +1,193 @@
+"""Where something that is not finite was born: forward first, then on the way back; the operation, not its victims."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.records import Finding, Op, Operand
+
+_PLACED = frozenset({"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"})
+_OVERFLOWING = frozenset(
+    {"exp", "expm1", "mul", "matmul", "bmm", "mm", "linear", "addmm", "square", "sum", "cosh", "sinh", "prod", "cumprod",
+     "add", "sub", "einsum", "conv1d", "conv2d", "conv3d", "softplus", "baddbmm", "mse_loss", "mean", "var", "elu"}
+)  # fmt: skip
+_PRONE = ("sqrt", "rsqrt", "log", "div", "reciprocal", "pow", "norm", "acos", "asin", "atanh", "logit", "normalize", "log2", "log10")
+_LIMITS = {"float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.4e38, "float64": 1.8e308}
+
+
+def not_finite(case: Case) -> list[Finding]:
+    """Name the birth of the first NaN or Inf that reached the loss or a gradient."""
+    step = case.first_bad_step
+    if step is None:
+        return []
+    graph = next((g for g in case.graphs if not g.finite and g.probe.step == step), None)
+    if graph is not None and not any(s.nonfinite for s in graph.probe.params):
+        found = _forward(case, graph, step) or _backward(case, graph, step)
+        if found is not None:
+            return [found]
+    return _unprobed(case, step)
+
+
+def _forward(case: Case, graph: Graph, step: int) -> Finding | None:
+    ops = graph.probe.ops
+    for index in graph.reached:
+        op = ops[index]
+        data = next((o for o in op.operands if o.op is None and o.param is None and o.value and o.value.nonfinite), None)
+        if data is not None and data.value is not None and op.name not in _PLACED and op.kind != "attention":
+            if data.value.nan:
+                return _bad_data(case, graph, op, data, step)
+        value = op.value
+        inherited = any(o.op is not None and _spoils(ops[o.op]) for o in op.operands)
+        if _spoils(op) and not inherited:
+            kind = "NaN" if value.nan else "Inf"
+            return _born(case, graph, op, step, f"its output has {value.nan or value.inf} {kind}", "forward")
+    return None
+
+
+def _spoils(op: Op) -> bool:
+    """Whether an operation's output carries something not finite that arithmetic made (not a mask that was placed)."""
+    return bool(op.value.nan or (op.value.inf and op.name not in _PLACED))
+
+
+def _backward(case: Case, graph: Graph, step: int) -> Finding | None:
+    ops = graph.probe.ops
+    for index in reversed(graph.reached):
+        op = ops[index]
+        if op.grad is None or op.grad.nonfinite:
+            continue
+        sent = [o for o in op.operands if o.grad is not None and o.grad.nonfinite]
+        if sent and sent[0].grad is not None:
+            bad = sent[0].grad
+            kind = "NaN" if bad.nan else "Inf"
+            text = f"a finite gradient came in and {bad.nan or bad.inf} {kind} went out to its input"
+            return _born(case, graph, op, step, text, "backward")
+    return None
+
+
+def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Finding:
+    place = places.of_op(op, case.meta)
+    evidence: dict[str, Any] = {"step": step, "pass": way, "operation": op.name, "threshold": "first that is not finite"}
+    operand = _operand(graph, op)
+    reading = ""
+    if operand is not None:
+        evidence |= {"operand_min": rounded(operand.min), "operand_max": rounded(operand.max)}
+        if operand.absmin is not None:
+            evidence["smallest_operand"] = rounded(operand.absmin)
+        reading = f" (its operand runs from {operand.min:.4g} to {operand.max:.4g})"
+    grown = _growth(case, step)
+    overflow = op.value.inf > 0 and op.name in _OVERFLOWING
+    if op.name == "pow" and op.value.inf and operand is not None and operand.absmax > 1.0:
+        overflow = True
+    if op.name in ("div", "reciprocal") and op.value.nan and operand is not None and operand.absmax > 1e30:
+        overflow = True
+    cause = "overflow" if overflow else "singular-op"
+    point = _singularity(op, operand)
+    where = f"{op.name} at {place.file}:{place.line}"
+    summary = f"The first value that is not finite is born at {where} on step {step}, in the {way} pass: {how}{reading}{point}."
+    evidence["grown_before"] = rounded(grown)
+    confidence = 0.97 if grown < 1e3 else 0.55  # a run that diverges ends in an overflow somewhere: then that is no cause
+    return Finding(
+        "not-finite", cause, confidence, place, summary, evidence, remedies("clamp-op", "clip-gradient", at=place)
+    )
+
+
+def _operand(graph: Graph, op: Op) -> Any:
+    with_value = [o.value for o in op.operands if o.value is not None]
+    if op.name in ("div",) and len(with_value) > 1:
+        return min(with_value, key=lambda v: v.absmin if v.absmin is not None else math.inf)
+    if with_value and op.kind == "singular":
+        return with_value[0]
+    producers = [graph.probe.ops[o.op].value for o in op.operands if o.op is not None]
+    return producers[0] if producers else (with_value[0] if with_value else None)
+
+
+def _singularity(op: Op, operand: Any) -> str:
+    if operand is None:
+        return ""
+    exponent = op.scalars[0] if op.scalars else None
+    if op.name in ("sqrt", "rsqrt", "log", "log2", "log10", "log1p") or (op.name == "pow" and exponent is not None and exponent < 1):
+        if operand.min < 0:
+            return f"; {op.name} of a negative number is NaN, and through torch.where its gradient is NaN even where unused"
+        if operand.absmin == 0 or operand.zeros:
+            return f"; the slope of {op.name} at 0 is infinite, and infinity times zero is NaN"
+    if op.name in ("div", "reciprocal") and (operand.absmin == 0 or operand.zeros):
+        return "; a denominator is exactly 0"
+    if op.name == "exp" and operand.max > 88:
+        return "; exp overflows float32 above 88.7"
+    return ""
+
+
+def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Finding:
+    place = places.of_op(op, case.meta)
+    count = data.value.nan + data.value.inf if data.value is not None else 0
+    return Finding(
+        "not-finite", "bad-batch", 0.97, place,
+        f"The data of step {step} already holds {count} values that are not finite when it enters {op.name} "
+        f"at {place.file}:{place.line}; no operation of the model made them.",
+        {"step": step, "pass": "data", "nonfinite_entries": count, "threshold": 0},
+        remedies("drop-bad-batch", at=place),
+    )  # fmt: skip
+
+
+def _growth(case: Case, step: int) -> float:
+    """Return how many times the loss or the gradient had grown before the step (1: not at all)."""
+    trend = case.main
+    before = [s for s in trend.steps if s.step < step]
+    losses = [abs(s.loss) for s in before if s.loss is not None and math.isfinite(s.loss)]
+    grads = [s.grad for s in before if s.grad is not None and math.isfinite(s.grad)]
+    growth = 1.0
+    for series in (losses, grads):
+        if len(series) >= 2 and series[0] > 0:
+            growth = max(growth, max(series) / series[0])
+    return growth
+
+
+def _unprobed(case: Case, step: int) -> list[Finding]:
+    """The step was not traced op by op: bracket the birth by which parameters have a gradient that is not finite."""
+    grown = _growth(case, step)
+    if grown >= 1e3 or not case.finite:
+        return []
+    record = next((s for s in case.run.steps if s.step == step), None)
+    forward = record is not None and record.loss is not None and not math.isfinite(record.loss)
+    graph = case.finite[-1]
+    suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in _PRONE]
+    suspects.sort(key=_nearness)
+    inputs = case.inputs(graph)
+    if not suspects:
+        if not forward or not inputs:
+            return []
+        op = inputs[0][0]
+        place = places.of_op(op, case.meta)
+        return [
+            Finding(
+                "not-finite", "bad-batch", 0.7, place,
+                f"At step {step} the loss was suddenly not finite, with weights, gradients and losses in their usual range "
+                f"until then and no singular operation in the model: the batch itself must hold a value that is not finite. "
+                f"(That step was not traced; `--probe-every 1` would show it.)",
+                {"step": step, "grown_before": rounded(grown), "threshold": 1e3, "singular_operations": 0},
+                remedies("drop-bad-batch", at=place),
+            )
+        ]  # fmt: skip
+    op = suspects[0]
+    place = places.of_op(op, case.meta)
+    return [
+        Finding(
+            "not-finite", "singular-op", 0.6, place,
+            f"At step {step} {'the loss' if forward else 'a gradient'} was suddenly not finite, out of the usual range; that "
+            f"step was not traced. The operation nearest its singular point before that is {op.name} at "
+            f"{place.file}:{place.line}. `--probe-every 1` would show the birth itself.",
+            {"step": step, "grown_before": rounded(grown), "threshold": 1e3, "traced_step": graph.probe.step},
+            remedies("clamp-op", "drop-bad-batch", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _nearness(op: Op) -> tuple[int, float]:
+    order = _PRONE.index(op.name)
+    values = [o.value.absmin for o in op.operands if o.value is not None and o.value.absmin is not None]
+    return (order, min(values, default=math.inf))

@@ -1,0 +1,120 @@
+"""The budget: where the gradient's decades went between the loss and the first layer.
+
+Along a chain gains multiply, so their logarithms add up exactly. A real network is a graph; the budget follows one path
+through it, from the loss to the first layer, always along the consumer that sends most of the gradient. Each step of
+the path has two factors: what the operation does to its own share, and the merge, where a tensor's gradient is the sum
+of several routes (a residual stream, attention, several losses). Merges get rows of their own, so the parts still sum
+to the total, but the text says that shares of different routes do not add in decades.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.records import Budget, Op, Share
+
+BRANCH_NOTE = (
+    "The gradient has several routes here (residual, attention, several losses or a tensor used twice). Their shares add "
+    "as vectors, not in decades: a row marked 'branch' is the other routes' part, and the path follows the largest share."
+)
+_MERGED = 0.005  # decades; a smaller change at a merge is not worth a row
+
+
+def build(graph: Graph) -> Budget:
+    """Return the budget of one probe.
+
+    Args:
+        graph: the probe's graph, with its layers and its path.
+
+    Returns:
+        Rows from the loss down. `total_decades` is None where the gradient is exactly zero or not finite on the way.
+    """
+    path = graph.path
+    if len(path) < 2:
+        return Budget(step=graph.probe.step, note="no path from the loss to a layer was measured")
+    ops = graph.probe.ops
+    start, end = ops[path[0]], ops[path[-1]]
+    reference = _norm(ops[graph.last_layer]) if graph.last_layer is not None else _norm(start)
+    rows: list[Share] = []
+    branched = False
+    in_body = False
+    for position, index in enumerate(path):
+        op = ops[index]
+        in_body = in_body or index == graph.last_layer
+        here = _norm(op)
+        if position == len(path) - 1:
+            rows.append(_row(op, None, None, here, reference, in_body))
+            break
+        following = path[position + 1]
+        share = graph.share(index, following)
+        arrived = _norm(ops[following])
+        gain = _ratio(share, here)
+        rows.append(_row(op, gain, _log(gain), here, reference, in_body))
+        merge = _ratio(arrived, share)
+        sent = graph.shares_into(following)
+        if merge is not None and len(sent) > 1 and abs(_log(merge) or 0.0) > _MERGED:
+            branched = True
+            whole = sum(sent.values())
+            rows.append(
+                Share(
+                    name="other routes", kind="branch", decades=_log(merge), gain=merge, left=_log(_ratio(arrived, reference)),
+                    norm=arrived, file=ops[following].file, line=ops[following].line, module=ops[following].module,
+                    op=following, share=share / whole if share is not None and whole else None, body=in_body,
+                )
+            )  # fmt: skip
+        elif merge is not None and rows:
+            rows[-1].gain = (rows[-1].gain or 0.0) * merge if rows[-1].gain is not None else None
+            rows[-1].decades = _log(rows[-1].gain)
+    total = _log(_ratio(_norm(end), _norm(start)))
+    parts = [r.decades for r in rows if r.decades is not None]
+    body = _log(_ratio(_norm(end), reference)) if graph.last_layer is not None else None
+    return Budget(
+        total_decades=total, by_op=rows, by_module=_grouped(rows, "module"), by_kind=_grouped(rows, "kind"),
+        residual=math.fsum(parts) - total if total is not None else None, body_decades=body, branched=branched,
+        step=graph.probe.step, note=BRANCH_NOTE if branched else "",
+    )  # fmt: skip
+
+
+def _row(op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool) -> Share:
+    mark = None
+    if op.grad is not None and op.grad.nonfinite:
+        mark = "not-finite"
+    return Share(
+        name=op.name, kind=op.kind, decades=decades, gain=gain, left=_log(_ratio(norm, reference)), norm=norm, file=op.file,
+        line=op.line, module=op.module, op=op.index, mark=mark, body=body,
+    )  # fmt: skip
+
+
+def _grouped(rows: list[Share], by: str) -> list[Share]:
+    groups: dict[str, list[Share]] = defaultdict(list)
+    for row in rows:
+        if row.decades is not None:
+            key = row.kind if by == "kind" else (row.module or ("(loss)" if not row.body else "(no module)"))
+            groups[key].append(row)
+    grouped = []
+    for name, members in groups.items():
+        decades = math.fsum(m.decades for m in members if m.decades is not None)
+        first = members[0]
+        grouped.append(
+            Share(
+                name=name, kind=first.kind if by == "kind" else "module", decades=decades, gain=10**decades,
+                file=first.file, line=first.line, module=first.module, count=len(members), body=first.body,
+            )
+        )  # fmt: skip
+    return sorted(grouped, key=lambda s: s.decades or 0.0)
+
+
+def _norm(op: Op) -> float | None:
+    return op.grad.norm if op.grad is not None else None
+
+
+def _ratio(a: float | None, b: float | None) -> float | None:
+    if a is None or b is None or b == 0.0 or not math.isfinite(a) or not math.isfinite(b):
+        return None
+    return a / b
+
+
+def _log(ratio: float | None) -> float | None:
+    return math.log10(ratio) if ratio is not None and ratio > 0.0 and math.isfinite(ratio) else None

@@ -1,0 +1,76 @@
+"""All that a rule may look at: the run, its probes as graphs, its trends; worked out once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.trend import Trend, trends
+from gradientflow.records import Finding, Meta, Op, Run
+
+
+class Case:
+    """One run, prepared for the rules.
+
+    Args:
+        run: everything seen.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.meta: Meta = run.meta
+
+    @cached_property
+    def graphs(self) -> list[Graph]:
+        """Every probe whose backward pass was traced, in order."""
+        return [g for g in (Graph(p, self.meta) for p in self.run.probes if p.root is not None) if g.reached]
+
+    @cached_property
+    def finite(self) -> list[Graph]:
+        """Probes before anything stopped being finite."""
+        bad = self.first_bad_step
+        return [g for g in self.graphs if g.finite and (bad is None or g.probe.step <= bad)]
+
+    @cached_property
+    def trends(self) -> list[Trend]:
+        return trends(self.run)
+
+    @property
+    def main(self) -> Trend:
+        """The trend of the optimizer that steps most."""
+        return max(self.trends, key=lambda t: len(t.steps))
+
+    @cached_property
+    def first_bad_step(self) -> int | None:
+        """The first step at which a loss or gradient was not finite."""
+        bad = [t.first_bad.step for t in self.trends if t.first_bad is not None]
+        bad += [g.probe.step for g in self.graphs if not g.finite]
+        return min(bad) if bad else None
+
+    @cached_property
+    def stuck(self) -> bool:
+        """Whether no loss made headway."""
+        measured = [t for t in self.trends if t.measured]
+        return bool(measured) and all(t.stuck for t in measured)
+
+    def inputs(self, graph: Graph) -> list[tuple[Op, float, float]]:
+        """Return (layer, rms, largest |entry|) of the data that enters layers from outside, first layers first."""
+        found = []
+        for index in graph.layers:
+            op = graph.probe.ops[index]
+            for operand in op.operands:
+                if operand.op is None and operand.param is None and operand.value is not None and operand.value.numel > 1:
+                    found.append((op, operand.value.rms, operand.value.absmax))
+        return found
+
+
+Rule = Callable[[Case], list[Finding]]
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Round to significant digits, for evidence that people read; None and non-finite values stay as they are."""
+    if value is None or not math.isfinite(value) or value == 0:
+        return value
+    return round(value, digits - 1 - math.floor(math.log10(abs(value))))

@@ -1,0 +1,173 @@
+"""What goes in and what is asked: inputs and targets out of scale, a bad batch, a penalty that wins, an output that cannot answer."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.records import Finding
+
+LARGE_INPUT = 20.0  # rms of what enters the first layer
+
+
+def unscaled(case: Case) -> list[Finding]:
+    """Inputs far from unit size, where the loss jumps, diverges or stands still."""
+    graphs = case.finite
+    trend = case.main
+    if not graphs or trend.optimizer is None:
+        return []
+    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck
+    entering = case.inputs(graphs[0])
+    if not troubled or not entering:
+        return []
+    op, rms, top = entering[0]
+    if rms < LARGE_INPUT:
+        return []
+    place = places.of_op(op, case.meta)
+    symptom = "diverging" if trend.first_bad is not None or trend.spike > 2.0 else "crawling"
+    return [
+        Finding(
+            symptom, "unscaled-input", 0.72 if symptom == "diverging" else 0.6, place,
+            f"The data enters {op.name} at {place.file}:{place.line} with a typical size of {rms:.3g} (up to {top:.3g}); the "
+            f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
+            {"input_rms": rounded(rms), "input_max": rounded(top), "threshold_rms": LARGE_INPUT, "rise_over_start": rounded(trend.spike)},
+            remedies("scale-input", "lower-step", at=place),
+        )
+    ]  # fmt: skip
+
+
+def bad_batch(case: Case) -> list[Finding]:
+    """Single steps whose loss and gradient are far out of line while the weights had not moved unusually before."""
+    trend = case.main
+    steps = [s for s in trend.steps if s.loss is not None and s.grad is not None]
+    hits = []
+    for i in range(5, len(steps)):
+        step, before = steps[i], steps[max(0, i - 20) : i]
+        losses = [s.loss for s in before if s.loss is not None and math.isfinite(s.loss)]
+        grads = [s.grad for s in before if s.grad is not None and math.isfinite(s.grad)]
+        moves = [s.update for s in before if s.update is not None]
+        if len(losses) < 5 or len(grads) < 5 or step.loss is None or step.grad is None or not math.isfinite(step.grad):
+            continue
+        loss, grad = median(losses), median(grads)
+        calm = max(grads) < 10 * grad and (not moves or moves[-1] < 10 * median(moves))
+        if calm and grad > 0 and step.grad > 100 * grad and step.loss - loss > 20 * max(abs(loss), 1e-300):
+            hits.append((step.step, step.grad / grad, step.loss))
+    if not hits:
+        return []
+    entering = case.inputs(case.finite[0]) if case.finite else []
+    place = places.of_op(entering[0][0], case.meta) if entering else None
+    first, times, loss = hits[0]
+    return [
+        Finding(
+            "exploding", "bad-batch", 0.85, place,
+            f"At step {first} one batch gives a gradient {times:.0f} times the usual and a loss of {loss:.3g}, out of nowhere: "
+            f"the steps before it were ordinary, so it is the data of that batch.",
+            {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times), "threshold_times": 100},
+            remedies("drop-bad-batch", "clip-gradient", "scale-input", at=place),
+        )
+    ]  # fmt: skip
+
+
+def over_regularised(case: Case) -> list[Finding]:
+    """The weights shrink to a small part of their size under a penalty while the fit goes nowhere."""
+    trend = case.main
+    weights = [s.weight for s in trend.steps if s.weight is not None and math.isfinite(s.weight)]
+    if len(weights) < 20 or trend.optimizer is None:
+        return []
+    shrunk = weights[-1] / weights[0] if weights[0] > 0 else 1.0
+    decay = float(trend.optimizer.options.get("weight_decay") or 0.0)
+    graph = case.finite[0] if case.finite else None
+    penalties = []
+    if graph is not None:
+        penalties = [graph.probe.ops[i] for i in graph.reached if i in graph.weights_only and graph.probe.ops[i].kind in ("singular", "reduce", "elementwise", "other")]
+    if shrunk > 0.2 or not (decay > 0 or penalties):
+        return []
+    place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
+    name = "an explicit penalty" if penalties else f"weight decay {decay:g}"
+    return [
+        Finding(
+            "crawling", "over-regularised", 0.85, place,
+            f"The weights shrink to {shrunk:.1%} of their first size under {name}: the penalty outweighs the data.",
+            {"weights_left": rounded(shrunk), "threshold": 0.2, "weight_decay": decay, "penalty_operations": len(penalties)},
+            remedies("lower-regularisation", at=place),
+        )
+    ]  # fmt: skip
+
+
+def output_activation(case: Case) -> list[Finding]:
+    """The loss side passes almost nothing: an activation on the output that is saturated, or cuts scores off."""
+    graphs = case.finite
+    if not graphs or not case.main.measured or case.main.progress > 0.3:
+        return []
+    graph = graphs[-1]
+    for index in graph.head:
+        op = graph.probe.ops[index]
+        bounded = op.value.saturated is not None and op.name != "softmax" and op.value.saturated > 0.8
+        cut = op.name in ("relu", "clamp", "clamp_min", "threshold") and op.value.zeros > 0.4 and op.value.zeros < 1.0
+        if not bounded and not (cut and op.kind == "activation" and op.name == "relu"):
+            continue
+        place = places.of_op(op, case.meta)
+        share = op.value.saturated if bounded else op.value.zeros
+        what = "at the end of its range" if bounded else "cut off to zero"
+        return [
+            Finding(
+                "crawling", "output-activation", 0.7, place,
+                f"{share:.0%} of the network's outputs are {what} after {op.name} at {place.file}:{place.line}, where no "
+                f"gradient passes: the output layer cannot answer what the loss asks.",
+                {"step": graph.probe.step, "share": rounded(share), "threshold": 0.8 if bounded else 0.4, "progress": rounded(case.main.progress)},
+                remedies("fix-output", "scale-target", at=place),
+            )
+        ]  # fmt: skip
+    return []
+
+
+def attention(case: Case) -> list[Finding]:
+    """A softmax inside the network that is one-hot from the start: queries and keys get no gradient."""
+    graphs = case.finite
+    if not graphs or (case.main.measured and case.main.progress > 0.4):
+        return []
+    graph = graphs[0]
+    inner = [
+        op for i in graph.reached
+        if (op := graph.probe.ops[i]).name == "softmax" and graph.last_layer is not None and i < graph.last_layer
+        and op.value.shape and op.value.shape[-1] > 1
+    ]  # fmt: skip
+    for op in inner:
+        if op.value.saturated is not None and op.value.saturated > 0.7:
+            place = places.of_op(op, case.meta)
+            return [
+                Finding(
+                    "vanishing", "attention-saturation", 0.9, place,
+                    f"{op.value.saturated:.0%} of the rows of softmax at {place.file}:{place.line} are one-hot at step "
+                    f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large.",
+                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold": 0.7},
+                    remedies("rescale-init", "add-norm", "scale-input", at=place),
+                )
+            ]  # fmt: skip
+    return []
+
+
+def noisy(case: Case) -> list[Finding]:
+    """Tiny batches whose loss jumps about a level that no longer falls."""
+    trend = case.main
+    batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
+    if not batches or median(batches) > 2 or len(trend.losses) < 100 or trend.progress > 0.3:
+        return []
+    half = trend.losses[len(trend.losses) // 2 :]
+    level = median(abs(x) for x in half)
+    swing = median(abs(b - a) for a, b in zip(half, half[1:], strict=False))
+    if level <= 0 or swing < 0.7 * level:
+        return []
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return [
+        Finding(
+            "noisy", "small-batch-noise", 0.75, place,
+            f"Each step sees {int(median(batches))} sample(s), and the loss jumps by its own size from step to step "
+            f"({swing:.3g} around {level:.3g}) without falling any more: noise drowns the gradient.",
+            {"batch": int(median(batches)), "swing_over_level": rounded(swing / level), "threshold": 0.7, "progress": rounded(trend.progress)},
+            remedies("larger-batch", "lower-step", at=place),
+        )
+    ]  # fmt: skip

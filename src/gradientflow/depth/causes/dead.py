@@ -1,0 +1,71 @@
+"""Dead: a gradient that is exactly zero, and the operation where it ends."""
+
+from __future__ import annotations
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.records import Finding, Op
+
+DEAD_UNITS = 0.9  # share of a layer's units that give zero for the whole batch
+
+
+def dead(case: Case) -> list[Finding]:
+    """Find where the gradient ends: at the first probes (it never lived), or later (it died in training)."""
+    graphs = case.finite
+    if not graphs:
+        return []
+    first, last = graphs[0], graphs[-1]
+    ended = _end(last)
+    if ended is None:
+        return []
+    born_dead = _end(first) is not None
+    op, why = ended
+    place = places.of_op(op, case.meta)
+    evidence = {
+        "step": last.probe.step, "dead_at_first_probe": born_dead, "dead_units": rounded(op.value.dead),
+        "zero_outputs": rounded(op.value.zeros), "saturated": rounded(op.value.saturated), "threshold_dead_units": DEAD_UNITS,
+    }  # fmt: skip
+    if op.name in ("softmax", "log_softmax") and op.value.shape and op.value.shape[-1] == 1:
+        return [
+            Finding(
+                "dead", "output-activation", 0.99, place,
+                f"{op.name} at {place.file}:{place.line} runs over a single unit: its output is always 1 and no gradient "
+                f"passes, so nothing before it can learn.",
+                evidence, remedies("fix-output", at=place),
+            )
+        ]  # fmt: skip
+    when = "from the first step" if born_dead else f"since about step {_since(graphs)}"
+    if not born_dead and case.main.spike > 2.0:
+        confidence = 0.55  # the blow-up before it is the cause; the step rule says so
+    else:
+        confidence = 0.9
+    head = op.index in last.head or (last.last_layer is not None and op.index > last.last_layer)
+    cause = "output-activation" if head else ("dead-units" if op.value.saturated is None else "saturating-activation")
+    summary = f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
+    kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
+    return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _since(graphs: list[Graph]) -> int:
+    return next((g.probe.step for g in graphs if _end(g) is not None), graphs[-1].probe.step)
+
+
+def _end(graph: Graph) -> tuple[Op, str] | None:
+    """Return the operation at which the gradient ends on the way to the first layer, and why; None if it gets through."""
+    ops = graph.probe.ops
+    if not graph.layers or not graph.path:
+        return None
+    first = ops[graph.layers[0]].grad
+    if first is None or first.norm > 0:
+        return None
+    for index, following in zip(graph.path, graph.path[1:], strict=False):
+        op, target = ops[index], ops[following]
+        if op.grad is not None and op.grad.norm > 0 and target.grad is not None and target.grad.norm == 0:
+            if op.kind in ("reduce", "pool", "shape", "linear", "conv") and target.value.dead is not None and target.value.dead >= DEAD_UNITS:
+                op = target
+            if op.value.dead is not None:
+                return op, f"{op.value.dead:.0%} of its units give zero for the whole batch"
+            return op, f"a gradient of norm {op.grad.norm if op.grad else 0:.3g} comes in and exactly zero goes out"
+    return None

@@ -1,0 +1,224 @@
+"""Vanishing and exploding over depth: how many decades the body of the network takes, which kind of operation takes
+them, and whether that is the initialisation, the activation, the normalisation, or depth itself.
+
+Theory used: a linear layer with weights W sends ‖Wᵀδ‖ ≈ ‖W‖_F/√n_out · ‖δ‖ back; a ReLU halves ‖δ‖² (He et al. 2015,
+eq. 14), so √2 keeps the gradient; a sigmoid passes at most 1/4 (Schoenholz et al. 2017); batch norm with ReLU makes
+‖δ‖ grow by √(π/(π−1)) ≈ 1.21 a layer (Yang et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.records import Finding, Op, Place
+
+THRESHOLD = 2.0  # decades between the first and the last layer
+SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
+HALVING = frozenset(
+    {"relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "relu6", "softplus",
+     "hardswish", "threshold", "clamp", "clamp_min", "maximum"}
+)  # fmt: skip
+
+
+@dataclass
+class Account:
+    """Decades of the body by reason (negative: taken)."""
+
+    activations: float = 0.0  # saturating activations
+    init: float = 0.0  # linear layers against the gain that would keep the gradient's size
+    norm: float = 0.0
+    branch: float = 0.0
+    rest: float = 0.0
+    layers: list[Op] = field(default_factory=list)
+    activation_ops: list[tuple[float, Op]] = field(default_factory=list)
+    norm_ops: list[Op] = field(default_factory=list)
+    gains: list[float] = field(default_factory=list)  # of linear layers, from their weights
+    critical: float = 1.0
+
+
+def account(graph: Graph) -> Account:
+    """Split the body's decades by reason."""
+    found = Account()
+    ops = graph.probe.ops
+    body = graph.body
+    names = [ops[i].name for i in body]
+    halving, saturating = sum(n in HALVING for n in names), sum(n in SATURATING for n in names)
+    found.critical = math.sqrt(2.0) if halving > saturating else 1.0
+    layers = set(graph.layers)
+    for index, following in zip(body, body[1:], strict=False):
+        op = ops[index]
+        gain = graph.gain(index, following)
+        if gain is None or gain <= 0:
+            continue
+        decades = math.log10(gain)
+        if index in layers and op.kind in ("linear", "conv"):
+            found.layers.append(op)
+            expected = _weight_gain(graph, op)
+            if expected is None:
+                expected = gain
+            found.gains.append(expected)
+            found.init += math.log10(expected / found.critical)
+            found.rest += decades - math.log10(expected)
+        elif op.name in SATURATING:
+            found.activations += decades
+            found.activation_ops.append((decades, op))
+        elif op.name in HALVING:
+            found.init += decades + math.log10(found.critical)  # what √2 in the weights is there to make up for
+        elif op.kind == "norm":
+            found.norm += decades
+            found.norm_ops.append(op)
+        else:
+            found.rest += decades
+        arrived = ops[following].grad
+        share = graph.share(index, following)
+        if arrived is not None and share and arrived.norm > 0:
+            found.branch += math.log10(arrived.norm / share)
+    # a halving activation belongs to the layer below it: layers without one need no √2
+    surplus = len(found.layers) - halving
+    if found.critical > 1.0 and surplus > 0:
+        found.init += surplus * math.log10(found.critical)
+    return found
+
+
+def _weight_gain(graph: Graph, op: Op) -> float | None:
+    weights = graph.weights_of(op)
+    if len(weights) != 1 or weights[0] not in graph.states:
+        return None
+    state, shape = graph.states[weights[0]], graph.params[weights[0]].shape
+    outputs = op.value.shape[1] if op.kind == "conv" and len(op.value.shape) > 1 else op.value.shape[-1]
+    if not shape or not outputs or state.norm <= 0:
+        return None
+    return state.norm / math.sqrt(outputs)
+
+
+def depth(case: Case) -> list[Finding]:
+    """Judge the decades between the last and the first layer, at the first probes."""
+    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None] or [
+        g for g in case.finite if g.body_decades is not None
+    ][:1]
+    findings: list[Finding] = []
+    for graph in early:
+        decades = graph.body_decades
+        if decades is None or not math.isfinite(decades) or abs(decades) < THRESHOLD:
+            continue
+        if any(len(set(calls) & set(graph.body)) > len(graph.body) // 8 for calls in graph.recurrences()):
+            continue  # a recurrence: judged over time
+        finding = _vanishing(case, graph, decades) if decades < 0 else _exploding(case, graph, decades)
+        if finding is not None:
+            findings.append(finding)
+    return findings[:1]
+
+
+def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
+    a = account(graph)
+    layers = len(a.layers) + 1
+    parts = {"saturating-activation": a.activations, "init-too-small": a.init, "depth-without-skip": a.rest + a.branch}
+    cause = min(parts, key=lambda k: parts[k])
+    evidence = _evidence(graph, decades, a)
+    per_layer = 10 ** (decades / max(layers - 1, 1))
+    confidence = _confidence(case, decades)
+    if cause == "saturating-activation" and a.activation_ops:
+        _, op = min(a.activation_ops, key=lambda pair: pair[0])
+        place = places.of_op(op, case.meta)
+        typical = 10 ** (a.activations / len(a.activation_ops))
+        ceiling = " (its slope is at most 0.25)" if op.name == "sigmoid" else ""
+        summary = (
+            f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
+            f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2f} each{ceiling}."
+        )
+        evidence |= {"activation": op.name, "activation_gain": rounded(typical), "saturated_share": rounded(op.value.saturated)}
+        return Finding(
+            "vanishing", cause, confidence, place, summary, evidence,
+            remedies("swap-activation", "add-skip", "add-norm", "rescale-init", at=place),
+        )  # fmt: skip
+    if cause == "init-too-small" or not a.gains:
+        place = _init_place(case, graph, a)
+        mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
+        summary = (
+            f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
+            f"pass on ×{mean:.2g} where ×{a.critical:.2g} would keep its size: they start too small."
+        )
+        evidence |= {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
+        return Finding(
+            "vanishing", "init-too-small", confidence, place, summary, evidence,
+            remedies("rescale-init", "add-skip", "add-norm", at=place),
+        )  # fmt: skip
+    op = a.layers[len(a.layers) // 2] if a.layers else graph.probe.ops[graph.body[-1]]
+    place = places.of_op(op, case.meta)
+    summary = (
+        f"The gradient loses {-decades:.1f} decades over {layers} plain layers although each weight starts at the right "
+        f"size (×{per_layer:.2g} per layer): so deep and narrow a stack without a skip path loses it to chance products."
+    )
+    return Finding(
+        "vanishing", "depth-without-skip", confidence * 0.9, place, summary, evidence,
+        remedies("add-skip", "add-norm", at=place),
+    )  # fmt: skip
+
+
+def _exploding(case: Case, graph: Graph, decades: float) -> Finding | None:
+    a = account(graph)
+    layers = len(a.layers) + 1
+    per_layer = 10 ** (decades / max(layers - 1, 1))
+    evidence = _evidence(graph, decades, a)
+    confidence = _confidence(case, decades)
+    batch_norms = [op for op in a.norm_ops if op.name in ("batch_norm", "instance_norm")]
+    if len(batch_norms) >= max(4, layers // 2):
+        op = batch_norms[len(batch_norms) // 2]
+        place = places.of_op(op, case.meta)
+        summary = (
+            f"The gradient grows by ×{per_layer:.2f} per layer, {decades:.1f} decades over {layers} layers with batch "
+            f"normalisation and no skip path (theory for batch norm with ReLU: ×1.21)."
+        )
+        evidence |= {"batch_norms": len(batch_norms), "theory_gain": 1.211}
+        return Finding(
+            "exploding", "batchnorm-depth", confidence, place, summary, evidence,
+            remedies("add-skip", "remove-norm", at=place),
+        )  # fmt: skip
+    place = _init_place(case, graph, a)
+    mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
+    summary = (
+        f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "
+        f"×{mean:.3g} where ×{a.critical:.2g} would keep its size: they start too large."
+    )
+    evidence |= {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
+    return Finding(
+        "exploding", "init-too-large", confidence, place, summary, evidence,
+        remedies("rescale-init", "add-norm", "clip-gradient", at=place),
+    )  # fmt: skip
+
+
+def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
+    return {
+        "step": graph.probe.step,
+        "decades": rounded(decades),
+        "threshold_decades": THRESHOLD,
+        "layers": len(a.layers) + 1,
+        "decades_by_activations": rounded(a.activations),
+        "decades_by_init": rounded(a.init),
+        "decades_by_norm": rounded(a.norm),
+        "decades_by_other": rounded(a.rest + a.branch),
+    }
+
+
+def _confidence(case: Case, decades: float) -> float:
+    """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
+    base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
+    if case.main.measured:
+        base += 0.08 if case.stuck else (-0.25 if case.main.progress > 0.8 else 0.0)
+    return round(min(base, 0.99), 2)
+
+
+def _init_place(case: Case, graph: Graph, a: Account) -> Place | None:
+    """Return the line that initialised most of the layers' weights."""
+    lines: Counter[Place] = Counter()
+    for op in a.layers:
+        for weight in graph.weights_of(op)[:1]:
+            place = places.of_init(graph.params[weight], op)
+            lines[Place(place.file, place.line, None, place.op)] += 1
+    return lines.most_common(1)[0][0] if lines else None

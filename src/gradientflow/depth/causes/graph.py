@@ -1,0 +1,214 @@
+"""One probe as a graph: which operations the loss depends on, which of them are layers, and the gradient's path.
+
+A *layer* is an operation that joins data with a weight of two or more dimensions (linear, convolution, embedding,
+`x @ W`). The *first layer* is the layer that ran first, the *last layer* the one nearest the loss on the path. What
+lies between the last layer's output and the first layer's is the *body*: only there are decades judged, so that a
+factor on the loss, a mean over the batch or a sum over pixels changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from functools import cached_property
+
+from gradientflow.records import Meta, Op, Operand, Param, ParamState, Probe
+
+_LAYER_KINDS = frozenset({"linear", "conv", "embedding", "recurrent", "attention", "other", "singular", "elementwise"})
+
+
+class Graph:
+    """A probe with its structure worked out.
+
+    Args:
+        probe: the probe.
+        meta: the run's description, for the parameters.
+    """
+
+    def __init__(self, probe: Probe, meta: Meta) -> None:
+        self.probe = probe
+        self.params: list[Param] = meta.params
+        self.states: dict[int, ParamState] = {s.param: s for s in probe.params}
+
+    @cached_property
+    def reached(self) -> list[int]:
+        """Operations the loss depends on, in order of execution."""
+        if self.probe.root is None:
+            return []
+        seen: set[int] = set()
+        todo = [self.probe.root]
+        while todo:
+            index = todo.pop()
+            if index in seen:
+                continue
+            seen.add(index)
+            todo.extend(o.op for o in self.probe.ops[index].operands if o.op is not None)
+        return sorted(seen)
+
+    @cached_property
+    def weights_only(self) -> set[int]:
+        """Operations computed from parameters alone: penalties, normalised or masked weights."""
+        found: set[int] = set()
+        for index in self.reached:
+            op = self.probe.ops[index]
+            if op.kind == "embedding" or op.kind == "random":
+                continue
+            inputs = op.operands
+            if inputs and all(o.param is not None or (o.op is not None and o.op in found) for o in inputs):
+                found.add(index)
+        return found
+
+    def weights_of(self, op: Op) -> list[int]:
+        """Parameters with two or more dimensions that an operation consumes, directly or through operations on them."""
+        found: list[int] = []
+        for operand in op.operands:
+            if operand.param is not None:
+                if len(self.params[operand.param].shape) >= 2:
+                    found.append(operand.param)
+            elif operand.op is not None and operand.op in self.weights_only:
+                found.extend(self.weights_of(self.probe.ops[operand.op]))
+        return found
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """Layers the loss depends on and whose gradient was measured, in order of execution."""
+        layers = []
+        for index in self.reached:
+            op = self.probe.ops[index]
+            if index in self.weights_only or op.grad is None or op.kind not in _LAYER_KINDS or not op.value.shape:
+                continue
+            data = any(o.param is None and (o.op is None or o.op not in self.weights_only) for o in op.operands)
+            if (data or op.kind == "embedding") and self.weights_of(op):
+                layers.append(index)
+        return layers
+
+    @cached_property
+    def consumers(self) -> dict[int, list[int]]:
+        """For each operation, the operations that consume its output."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for index in self.reached:
+            for source in dict.fromkeys(o.op for o in self.probe.ops[index].operands if o.op is not None):
+                found[source].append(index)
+        return found
+
+    def operand(self, consumer: int, source: int) -> Operand | None:
+        """Return the operand of `consumer` that is the output of `source`."""
+        return next((o for o in self.probe.ops[consumer].operands if o.op == source), None)
+
+    def share(self, consumer: int, source: int) -> float | None:
+        """Return the norm of the gradient that `consumer` sends to `source`."""
+        operand = self.operand(consumer, source)
+        return operand.grad.norm if operand is not None and operand.grad is not None else None
+
+    def shares_into(self, source: int) -> dict[int, float]:
+        """Return the norm of the gradient that each consumer sends to `source`."""
+        return {c: s for c in self.consumers[source] if (s := self.share(c, source)) is not None}
+
+    @cached_property
+    def path(self) -> list[int]:
+        """The gradient's main way: from the loss to the first layer, each tensor reached by its largest share."""
+        if not self.layers or self.probe.root is None:
+            return []
+        distance = self._distance_to_root
+        index = self.layers[0]
+        path = [index]
+        while index != self.probe.root:
+            shares = self.shares_into(index)
+            best = max(
+                self.consumers[index],
+                key=lambda c: (_rounded(shares.get(c, 0.0)), distance.get(c, 0)),
+                default=None,
+            )
+            if best is None:
+                return []
+            path.append(best)
+            index = best
+        return path[::-1]
+
+    @cached_property
+    def _distance_to_root(self) -> dict[int, int]:
+        longest: dict[int, int] = {}
+        for index in reversed(self.reached):
+            longest[index] = max((longest[c] + 1 for c in self.consumers[index] if c in longest), default=0)
+        return longest
+
+    @cached_property
+    def last_layer(self) -> int | None:
+        """The layer on the path that is nearest the loss."""
+        layers = set(self.layers)
+        return next((index for index in self.path if index in layers), None)
+
+    @cached_property
+    def body(self) -> list[int]:
+        """The path from the last layer down to the first."""
+        if self.last_layer is None:
+            return []
+        return self.path[self.path.index(self.last_layer) :]
+
+    @cached_property
+    def head(self) -> list[int]:
+        """Operations of the loss side: on the way from the loss to the last layer's output, loss first."""
+        if self.last_layer is None:
+            return []
+        return self.path[: self.path.index(self.last_layer)]
+
+    @cached_property
+    def body_decades(self) -> float | None:
+        """log10 of ‖gradient at the first layer's output‖ / ‖gradient at the last layer's output‖."""
+        if len(self.body) < 2:
+            return None
+        first, last = self.probe.ops[self.body[-1]].grad, self.probe.ops[self.body[0]].grad
+        if first is None or last is None or first.nonfinite or last.nonfinite or not last.norm:
+            return None
+        return math.log10(first.norm / last.norm) if first.norm > 0 else -math.inf
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss, gradients and weights are all finite here."""
+        loss = self.probe.loss
+        if loss is not None and not math.isfinite(loss):
+            return False
+        ops = self.probe.ops
+        return not any(ops[i].grad is not None and ops[i].grad.nonfinite for i in self.reached) and not any(  # type: ignore[union-attr]
+            s.nonfinite for s in self.probe.params
+        )
+
+    def gain(self, index: int, source: int) -> float | None:
+        """Return ‖share sent to `source`‖ / ‖gradient at the output of `index`‖."""
+        share, grad = self.share(index, source), self.probe.ops[index].grad
+        return share / grad.norm if share is not None and grad is not None and grad.norm > 0 else None
+
+    # ── recurrence ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def recurrences(self, at_least: int = 4) -> list[list[int]]:
+        """Return, for each weight used again and again on its own output, its layers in order of time."""
+        uses: dict[int, list[int]] = defaultdict(list)
+        for index in self.layers:
+            for weight in dict.fromkeys(self.weights_of(self.probe.ops[index])):
+                uses[weight].append(index)
+        found = []
+        for calls in uses.values():
+            if len(calls) >= at_least and self._chained(calls):
+                found.append(calls)
+        return found
+
+    def _chained(self, calls: list[int]) -> bool:
+        """Whether each call depends on the one before (allowing a tenth of exceptions)."""
+        members = set(calls)
+        latest: dict[int, int] = {}
+        links = 0
+        for index in self.reached:
+            before = -1
+            for operand in self.probe.ops[index].operands:
+                if operand.op is not None:
+                    before = max(before, latest.get(operand.op, -1))
+            if index in members:
+                links += before >= 0
+                before = index
+            latest[index] = before
+        return links >= 0.9 * (len(calls) - 1)
+
+
+def _rounded(share: float) -> float:
+    """Shares within a hundredth of a decade count as equal, so that the longer way decides."""
+    return round(math.log10(share), 2) if share > 0 and math.isfinite(share) else -math.inf

@@ -1,0 +1,86 @@
+"""The line to name: for an operation, for an initialisation, for an optimizer. Reads source text, runs none of it."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+
+from gradientflow.records import Meta, Op, Optimizer, Param, Place
+
+
+def of_op(op: Op, meta: Meta) -> Place:
+    """Return the place of an operation: its line in the model's code; for a ready-made layer that the training loop
+    only reaches by calling the model, the line where that layer was made."""
+    if not op.inside and op.made_file is not None:
+        line = element_line(meta.sources.get(op.made_file, ""), op.made_line, op.made_key)
+        made = by_class(meta.sources.get(op.made_file, ""), op.module_class) if line is None else None
+        return Place(op.made_file, line or made or op.made_line, op.module, op.name)
+    return Place(op.file, op.line, op.module, op.name)
+
+
+def of_init(param: Param, op: Op | None = None) -> Place:
+    """Return the line that gave a parameter its first values: its initialisation, else where it was made."""
+    module = param.name.rpartition(".")[0] or None
+    name = param.init or (f"default init of {param.module_class}" if param.module_class else None)
+    if param.init_file is not None:
+        return Place(param.init_file, param.init_line, module, name)
+    if param.file is not None:
+        return Place(param.file, param.line, module, name)
+    return Place(op.file, op.line, op.module, op.name) if op is not None else Place(module=module)
+
+
+def of_optimizer(optimizer: Optimizer | None, meta: Meta) -> Place | None:
+    """Return the line that made an optimizer; where that was not seen, the one call of its class in the script."""
+    if optimizer is None:
+        return None
+    if optimizer.made_file is not None:
+        return Place(optimizer.made_file, optimizer.made_line, None, optimizer.name)
+    file = optimizer.file or meta.script
+    line = by_class(meta.sources.get(file, ""), optimizer.name)
+    if line is not None:
+        return Place(file, line, None, optimizer.name)
+    return Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step") if optimizer.file else None
+
+
+@lru_cache(maxsize=64)
+def _tree(source: str) -> ast.Module | None:
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def element_line(source: str, line: int | None, key: str | None) -> int | None:
+    """Return the line of element `key` of the container call that begins on `line`; None where it cannot be told.
+
+    Example:
+        >>> element_line("net = Sequential(\\n  Linear(2, 2),\\n  ReLU(),\\n)", 1, "1")
+        3
+    """
+    tree = _tree(source)
+    if tree is None or line is None or key is None or not key.isdigit():
+        return None
+    position = int(key)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.lineno == line and _called(node) in ("Sequential", "ModuleList"):
+            args = node.args
+            if len(args) == 1 and isinstance(args[0], (ast.List, ast.Tuple)):
+                args = args[0].elts
+            if position < len(args) and not any(isinstance(a, ast.Starred) for a in args[: position + 1]):
+                return args[position].lineno
+    return None
+
+
+def by_class(source: str, name: str | None) -> int | None:
+    """Return the line of the only call of `name(...)` in a source text; None where there is none or more than one."""
+    tree = _tree(source)
+    if tree is None or name is None:
+        return None
+    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == name]
+    return lines[0] if len(lines) == 1 else None
+
+
+def _called(node: ast.Call) -> str | None:
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else None

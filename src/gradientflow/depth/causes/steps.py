@@ -1,0 +1,158 @@
+"""The step: too large (the loss jumps, diverges or zigzags), too small (it crawls), or along the wrong direction.
+
+Descent on a quadratic with sharpness λ is stable for η < 2/λ, with momentum β for η < 2(1+β)/λ (Cohen et al. 2021,
+App. B). Networks hover near that edge without harm, so sharpness alone is no finding: the loss must show it too.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import Trend
+from gradientflow.records import Finding
+
+SPIKE = 2.0  # rise over the start, in units of the start
+UPDATE = 0.2  # relative size of one update
+
+
+def step_size(case: Case) -> list[Finding]:
+    """Judge the step of every optimizer by what the loss did."""
+    found = []
+    several = len([t for t in case.trends if t.measured]) > 1
+    for trend in case.trends:
+        finding = _too_large(case, trend, several) or _too_small(case, trend)
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
+    if len(trend.losses) < 2 or trend.optimizer is None:
+        return None
+    ratio, sharp_step, sharp = _edge(case, trend)
+    update = max((s.update / s.weight for s in trend.steps[:20] if s.update and s.weight and math.isfinite(s.update)), default=0.0)
+    start = trend.start if trend.measured else trend.losses[0]
+    scale = max(abs(start), trend.spread, 1e-300)
+    top = max(trend.losses)
+    spike = (top - start) / scale
+    ended = trend.first_bad is not None
+    worse = trend.measured and trend.end - start > 1.0 * scale
+    limit = SPIKE * (20.0 if several else 1.0)
+    beyond = ratio is not None and ratio > 1.0
+    symptom = None
+    if (ended and spike > 10.0) or (worse and spike > limit) or spike > 100.0 * (10.0 if several else 1.0):
+        symptom = "diverging"
+    elif spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE or trend.stuck):
+        symptom = "diverging"
+    elif beyond and trend.stuck and trend.zigzag > 0.75 and len(trend.losses) >= 10:
+        symptom = "oscillating"
+    if symptom is None or (several and not worse and not ended):
+        return None
+    lr = next((s.lr for s in trend.steps if s.lr), None)
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    factor = trend.momentum_factor()
+    evidence = {
+        "learning_rate": lr, "loss_start": rounded(start), "loss_top": rounded(top), "loss_end": rounded(trend.end),
+        "rise_over_start": rounded(spike), "threshold_rise": limit, "largest_relative_update": rounded(update),
+        "threshold_update": UPDATE, "zigzag": rounded(trend.zigzag),
+    }  # fmt: skip
+    hint = ""
+    sharp_text = ""
+    if ratio is not None and sharp is not None and lr:
+        evidence |= {
+            "sharpness": rounded(sharp), "stable_below": rounded(factor / sharp), "times_too_large": rounded(ratio),
+            "measured_at_step": sharp_step,
+        }  # fmt: skip
+        if beyond:
+            sharp_text = f" The sharpness of the batch loss at step {sharp_step} is {sharp:.4g}: steps above {factor / sharp:.3g} overshoot."
+            hint = f", to {0.5 * factor / sharp:.2g} or less to begin with"
+    elif trend.adaptive and lr:
+        hint = f", to {lr / 30:.2g} to begin with"
+    confidence = 0.6 + (0.2 if beyond else 0.0) + (0.1 if spike > 10 else 0.0) + (0.1 if update > UPDATE else 0.0)
+    if symptom == "diverging":
+        text = f"The loss rises from {start:.4g} to {top:.4g} with learning rate {lr:.3g}" if lr else f"The loss rises from {start:.4g} to {top:.4g}"
+        text += " and is not finite in the end." if ended else ("." if worse else f" and gets no further than {trend.end:.4g}.")
+    else:
+        text = f"The loss goes up and down with learning rate {lr:.3g} and makes no headway ({start:.4g} to {trend.end:.4g})."
+    return Finding(
+        symptom, "step-too-large", round(min(confidence, 0.97), 2), place, text + sharp_text, evidence,
+        remedies("lower-step", "warmup", "clip-gradient", at=place, hint=hint),
+    )  # fmt: skip
+
+
+def _edge(case: Case, trend: Trend) -> tuple[float | None, int | None, float | None]:
+    """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
+    best: tuple[float | None, int | None, float | None] = (None, None, None)
+    if trend.adaptive or trend.optimizer is None:
+        return best
+    lrs = {s.step: s.lr for s in trend.steps if s.lr}
+    for graph in case.finite:
+        probe = graph.probe
+        lr = lrs.get(probe.step)
+        if probe.sharpness is None or lr is None or probe.optimizer != trend.optimizer.index or probe.sharpness.value <= 0:
+            continue
+        ratio = lr * probe.sharpness.value / trend.momentum_factor()
+        if best[0] is None or ratio > best[0]:
+            best = (ratio, probe.step, probe.sharpness.value)
+    return best
+
+
+def _too_small(case: Case, trend: Trend) -> Finding | None:
+    """Crawling: the gradient is alive, the loss stands still, and all steps together hardly move the weights."""
+    if trend.optimizer is None or len(trend.losses) < 20 or not trend.stuck or trend.first_bad is not None:
+        return None
+    moves = [(s.update / s.weight) for s in trend.steps if s.update is not None and s.weight]
+    if len(moves) < 20:
+        return None
+    travelled = math.fsum(moves)
+    lrs = [s.lr for s in trend.steps if s.lr]
+    tail = math.fsum(moves[len(moves) // 2 :])
+    fell = lrs and lrs[-1] < 1e-3 * max(lrs)
+    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
+    alive = bool(grads) and median(grads[len(grads) // 2 :]) > 0.05 * median(grads[: max(1, len(grads) // 10)])
+    if not alive or not (travelled < 0.02 or (fell and tail < 1e-3)):
+        return None
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    lr = lrs[-1] if lrs else None
+    why = (
+        f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell and lr else f"with learning rate {lr}"
+    )  # fmt: skip
+    return Finding(
+        "crawling", "step-too-small", 0.85 if fell else 0.75, place,
+        f"The gradient is healthy but the weights hardly move: all {len(moves)} steps together travel {travelled:.2%} of the "
+        f"weights' size, {why}, and the loss stays at {trend.end:.4g}.",
+        {"travelled": rounded(travelled), "threshold_travelled": 0.02, "second_half": rounded(tail), "threshold_second_half": 1e-3,
+         "learning_rate_last": lr, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)},
+        remedies("raise-step", at=place, hint=" ten- to a hundredfold"),
+    )  # fmt: skip
+
+
+def wrong_sign(case: Case) -> list[Finding]:
+    """The loss falls below zero without bound: something is minimised that should be maximised."""
+    found = []
+    for trend in case.trends:
+        if len(trend.losses) < 10 or trend.optimizer is None:
+            continue
+        lowest = min(trend.losses)
+        quarter = max(1, len(trend.losses) // 4)
+        fall = [trend.losses[0], trend.losses[quarter], trend.losses[2 * quarter], lowest]
+        runaway = all(b < a for a, b in zip(fall, fall[1:], strict=False)) and lowest < 0
+        if not (runaway and -lowest > 50.0 * max(abs(trend.start), trend.spread) and fall[2] - fall[3] > fall[1] - fall[2]):
+            continue
+        graph = case.finite[0] if case.finite else None
+        op = graph.probe.ops[graph.probe.root] if graph and graph.probe.root is not None else None
+        place = places.of_op(op, case.meta) if op is not None else None
+        found.append(
+            Finding(
+                "diverging", "wrong-sign", 0.85, place,
+                f"The loss falls from {trend.start:.4g} to {lowest:.4g}, ever faster and without a floor: the objective has "
+                f"no minimum, as when its sign is wrong.",
+                {"loss_start": rounded(trend.start), "loss_lowest": rounded(lowest), "threshold_times_start": 50.0},
+                remedies("flip-sign", at=place),
+            )
+        )  # fmt: skip
+    return found

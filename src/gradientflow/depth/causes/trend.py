@@ -1,0 +1,101 @@
+"""How training went, from the losses and norms of every step. Nothing here depends on the unit of the loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from statistics import fmean, median
+
+from gradientflow.records import Optimizer, Run, Step
+
+
+@dataclass
+class Trend:
+    """One optimizer's run in numbers.
+
+    Attributes:
+        losses: finite losses in order.
+        start, end: typical loss of the first and the last stretch (medians).
+        spread: typical size of a change between neighbouring losses in the first stretch.
+        top: the largest loss; `top_step` its step.
+        progress: (start − end) / (|start| + |end|): 1 all of it, 0 none, negative is worse than the start.
+        first_bad: first step whose loss or gradient is not finite; None if there is none.
+        zigzag: share of neighbouring changes that turn around; 1 up-down-up-down, 1/2..2/3 noise, 0 monotone.
+    """
+
+    optimizer: Optimizer | None
+    steps: list[Step] = field(repr=False)
+    losses: list[float] = field(repr=False)
+    start: float = math.nan
+    end: float = math.nan
+    best: float = math.nan
+    spread: float = 0.0
+    top: float = math.nan
+    top_step: int | None = None
+    progress: float = 0.0
+    first_bad: Step | None = None
+    zigzag: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        return len(self.losses) >= 3
+
+    @property
+    def spike(self) -> float:
+        """How many times its typical size (or its starting level, if larger) the loss rose above its start."""
+        if not self.measured:
+            return 0.0
+        scale = max(abs(self.start), self.spread, 1e-300)
+        return (self.top - self.start) / scale
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the loss has hardly moved below where it began."""
+        return self.measured and self.progress < 0.12
+
+    def momentum_factor(self) -> float:
+        """Return c in the stability limit sharpness < c / lr of plain or momentum descent: 2, or 2(1+β) (Cohen et al. 2021)."""
+        options = self.optimizer.options if self.optimizer else {}
+        beta = options.get("momentum", 0.0) or 0.0
+        if options.get("nesterov"):
+            return 2 * (1 + beta) / (1 + 2 * beta)
+        return 2 * (1 + beta)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer rescales each coordinate, so that plain sharpness says nothing of its stability."""
+        return bool(self.optimizer) and self.optimizer is not None and not self.optimizer.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
+
+
+def trends(run: Run) -> list[Trend]:
+    """Return the trend of every optimizer (of the whole run, where there is none), in order."""
+    optimizers: list[Optimizer | None] = list(run.meta.optimizers) or [None]
+    found = []
+    for optimizer in optimizers:
+        index = optimizer.index if optimizer is not None else 0
+        found.append(_trend(optimizer, [s for s in run.steps if s.optimizer == index]))
+    return found
+
+
+def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
+    losses = [s.loss for s in steps if s.loss is not None and math.isfinite(s.loss)]
+    trend = Trend(optimizer, steps, losses)
+    trend.first_bad = next(
+        (s for s in steps if s.nonfinite or (s.loss is not None and not math.isfinite(s.loss))), None
+    )
+    if len(losses) < 3:
+        return trend
+    stretch = max(1, min(len(losses) // 10, 50))
+    first, last = losses[: max(1, min(stretch, 5))], losses[-stretch:]
+    trend.start, trend.end = fmean(first), fmean(last)
+    trend.best = min(median(losses[i : i + stretch]) for i in range(0, len(losses), stretch))
+    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
+    trend.spread = median(abs(c) for c in changes[: max(10, stretch)])
+    trend.top = max(losses)
+    trend.top_step = next(s.step for s in steps if s.loss == trend.top)
+    scale = abs(trend.start) + abs(trend.end)
+    trend.progress = (trend.start - trend.end) / scale if scale > 0 else 0.0
+    moving = [c for c in changes if c != 0.0]
+    turns = sum(a * b < 0 for a, b in zip(moving, moving[1:], strict=False))
+    trend.zigzag = turns / max(len(moving) - 1, 1)
+    return trend

@@ -1,0 +1,135 @@
+"""The verdict: every rule is asked, findings are ranked, and the budget is taken where the top finding looked."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from gradientflow.depth.causes import birth, budget, data, dead, flow, recurrence, steps, wiring
+from gradientflow.depth.causes.case import Case, Rule, rounded
+from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
+
+SURE_ENOUGH = 0.5  # a finding below this is not told
+
+# What explains more comes first: a wire that is loose, or a value that is not finite, explains whatever the loss does;
+# a gradient lost in the network at the first step explains a loss that does not move; the step size comes after those.
+RULES: tuple[tuple[Rule, float], ...] = (
+    (wiring.missing_zero_grad, 0.30),
+    (birth.not_finite, 0.25),
+    (wiring.symmetric, 0.22),
+    (data.attention, 0.21),
+    (wiring.disconnected, 0.20),
+    (data.bad_batch, 0.20),
+    (data.over_regularised, 0.20),
+    (steps.wrong_sign, 0.18),
+    (recurrence.recurrence, 0.15),
+    (data.output_activation, 0.14),
+    (dead.dead, 0.12),
+    (flow.depth, 0.10),
+    (data.unscaled, 0.06),
+    (steps.step_size, 0.05),
+    (data.noisy, 0.0),
+)
+
+
+def judge(run: Run) -> Verdict:
+    """Return the verdict on a run, finished or not.
+
+    Args:
+        run: everything seen.
+
+    Returns:
+        The verdict: findings ranked by what explains most, the budget, and what watching cost. A rule that fails is
+        told in `watch.errors` and does not take the others down.
+    """
+    case = Case(run)
+    errors = [n.text for n in run.notes if n.kind == "watcher"]
+    ranked: list[tuple[float, Finding]] = []
+    for rule, weight in RULES:
+        try:
+            ranked.extend((f.confidence + weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
+        except Exception as problem:
+            errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
+    findings = [f for _, f in sorted(ranked, key=lambda pair: -pair[0])]
+    losses = [s.loss for s in run.steps if s.loss is not None]
+    measured = bool(case.graphs or any(s.grad is not None for s in run.steps))
+    symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
+    chosen = _budget(case, findings)
+    script_time = max(run.meta.elapsed - run.meta.overhead, 1e-9)
+    verdict = Verdict(
+        script=run.meta.script,
+        steps=run.meta.steps or len(run.steps),
+        loss=Loss(losses[0], losses[-1]) if losses else _probe_loss(run),
+        symptom=symptom,
+        findings=[_clean(f) for f in findings],
+        budget=chosen,
+        watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
+    )
+    verdict.summary = findings[0].summary if findings else _calm(case, verdict)
+    _mark(verdict, case)
+    return verdict
+
+
+def _probe_loss(run: Run) -> Loss:
+    losses = [p.loss for p in run.probes if p.loss is not None]
+    return Loss(losses[0], losses[-1]) if losses else Loss()
+
+
+def _budget(case: Case, findings: list[Finding]) -> Budget:
+    graphs = case.finite or case.graphs
+    if not graphs:
+        return Budget(note="no backward pass was traced")
+    step = findings[0].evidence.get("step") if findings else None
+    graph = next((g for g in case.graphs if g.probe.step == step and g.path), None)
+    if graph is None:
+        graph = next((g for g in graphs if g.path), graphs[0])
+    return budget.build(graph)
+
+
+def _mark(verdict: Verdict, case: Case) -> None:
+    """Put the symptom's mark on the budget rows that findings blame."""
+    for finding in verdict.findings[:3]:
+        place = finding.place
+        if place is None or finding.symptom not in ("vanishing", "exploding", "dead", "not-finite"):
+            continue
+        for row in verdict.budget.by_op:
+            if row.mark is None and row.kind != "branch" and row.line == place.line and row.file == place.file:
+                if place.op is None or place.op == row.name:
+                    row.mark = finding.symptom
+
+
+def _calm(case: Case, verdict: Verdict) -> str:
+    """Say what was measured to call a run healthy, or why nothing could be measured."""
+    if verdict.symptom == "not-measured":
+        if case.meta.backwards == 0:
+            return (
+                "The script never called backward, so no gradient could be watched. Train in the script itself: "
+                "loss.backward() and optimizer.step(), or torch.autograd.grad."
+            )
+        return (
+            "The script called backward but never took an optimizer step, and its parameters never moved: there is no "
+            "training to judge. Call optimizer.step() after loss.backward()."
+        )
+    parts = []
+    decades = verdict.budget.body_decades
+    if decades is not None:
+        parts.append(f"the gradient changes by {decades:+.1f} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})")
+    if verdict.loss.first is not None and verdict.loss.last is not None:
+        parts.append(f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}")
+    sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]
+    if sharp:
+        parts.append(f"sharpness up to {max(sharp):.3g}")
+    text = ", ".join(parts) or "every gradient seen was finite and alive"
+    return f"Nothing wrong was found in {verdict.steps} steps: {text}; all values are finite."
+
+
+def _clean(finding: Finding) -> Finding:
+    finding.evidence = {k: _plain(v) for k, v in finding.evidence.items() if v is not None}
+    finding.confidence = round(finding.confidence, 2)
+    return finding
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return rounded(value) if math.isfinite(value) else str(value)
+    return value

@@ -1,0 +1,145 @@
+"""Wiring: parameters that never reach the loss or the optimizer, gradients that are never cleared, units that are equal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.records import Finding, Param, Place
+
+
+def disconnected(case: Case) -> list[Finding]:
+    """Parameters that an optimizer holds but that never get a gradient, and trained-looking ones that no optimizer holds."""
+    meta = case.meta
+    if not meta.optimizers or not case.graphs:
+        return []
+    found = []
+    for optimizer in meta.optimizers:
+        if optimizer.steps < 3:
+            continue
+        held = [meta.params[i] for i in optimizer.params]
+        live = [p for p in held if p.requires_grad]
+        never = [p for p in live if p.graded == 0]
+        frozen = [p for p in held if not p.requires_grad]
+        if never and len(never) == len(live):
+            place = _made(never) or places.of_optimizer(optimizer, meta)
+            found.append(
+                Finding(
+                    "disconnected", "disconnected-parameters", 0.96, place,
+                    f"None of the {len(never)} parameters of {optimizer.name} (line {optimizer.made_line or optimizer.line}) ever "
+                    f"gets a gradient in {optimizer.steps} steps: the loss does not depend on them (detached, or not used).",
+                    {"without_gradient": len(never), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in never[:8]]},
+                    remedies("reconnect", at=places.of_optimizer(optimizer, meta)),
+                )
+            )  # fmt: skip
+        elif held and len(frozen) == len(held):
+            place = places.of_optimizer(optimizer, meta)
+            found.append(
+                Finding(
+                    "disconnected", "disconnected-parameters", 0.97, place,
+                    f"All {len(frozen)} parameters given to {optimizer.name} are frozen (requires_grad is False): nothing is updated.",
+                    {"frozen": len(frozen), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in frozen[:8]]},
+                    remedies("reconnect", at=place),
+                )
+            )  # fmt: skip
+        elif never and optimizer.steps >= 10:
+            weight = sum(_entries(p) for p in never) / max(sum(_entries(p) for p in live), 1)
+            if weight > 0.2:
+                place = _made(never)
+                found.append(
+                    Finding(
+                        "disconnected", "disconnected-parameters", 0.7, place,
+                        f"{len(never)} of {len(live)} parameters never get a gradient in {optimizer.steps} steps "
+                        f"({', '.join(p.name for p in never[:3])}{', …' if len(never) > 3 else ''}): the loss does not depend on them.",
+                        {"without_gradient": len(never), "of": len(live), "share_of_entries": rounded(weight), "threshold_share": 0.2},
+                        remedies("reconnect", at=place),
+                    )
+                )  # fmt: skip
+    orphans = _orphans(case)
+    if orphans:
+        place = _made(orphans)
+        named = ", ".join(p.name for p in orphans[:3]) + (", …" if len(orphans) > 3 else "")
+        found.append(
+            Finding(
+                "disconnected", "disconnected-parameters", 0.93, place,
+                f"{len(orphans)} parameters get a gradient but no optimizer holds them ({named}): they keep their first values.",
+                {"without_optimizer": len(orphans), "names": [p.name for p in orphans[:8]], "optimizers": len(meta.optimizers)},
+                remedies("reconnect", at=place),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _orphans(case: Case) -> list[Param]:
+    """Parameters (not plain tensors) that backward passes reach and no optimizer ever held."""
+    held = {i for o in case.meta.optimizers for i in o.params}
+    return [p for p in case.meta.params if p.in_graph and p.index not in held and p.is_parameter and p.requires_grad]
+
+
+def _entries(p: Param) -> int:
+    return math.prod(p.shape)
+
+
+def _made(params: list[Param]) -> Place | None:
+    lines = Counter((p.file, p.line) for p in params if p.file is not None)
+    if not lines:
+        return None
+    (file, line), _ = lines.most_common(1)[0]
+    return Place(file, line, params[0].name.rpartition(".")[0] or None, None)
+
+
+def missing_zero_grad(case: Case) -> list[Finding]:
+    """Gradients of the step before are still there when backward is called: zero_grad is never called."""
+    found = []
+    for optimizer in case.meta.optimizers:
+        probes = [g.probe for g in case.graphs if g.probe.optimizer == optimizer.index and g.probe.step > 1]
+        seen = [p for p in probes if p.carried is not None]
+        carried = [p for p in seen if p.carried]
+        if len(seen) < 2 or len(carried) < len(seen):
+            continue
+        file, line = optimizer.file, optimizer.line
+        place = Place(file, line, None, f"{optimizer.name}.step")
+        found.append(
+            Finding(
+                "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
+                f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
+                f"they are never cleared, so every step follows the sum of all gradients so far.",
+                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold": 0},
+                remedies("zero-grad", at=place),
+            )
+        )  # fmt: skip
+    return found
+
+
+def symmetric(case: Case) -> list[Finding]:
+    """Hidden layers whose units all have one and the same weights, at the start and still at the end."""
+    graphs = [g for g in case.finite if g.layers]
+    if not graphs:
+        return []
+    first, last = graphs[0], graphs[-1]
+    equal: list[int] = []
+    for index in first.layers:
+        for weight in first.weights_of(first.probe.ops[index]):
+            state, later = first.states.get(weight), last.states.get(weight)
+            shape = first.params[weight].shape
+            same = state is not None and state.alike is not None and state.alike > 1 - 1e-6 and shape[0] >= 3 and len(shape) == 2
+            still = later is None or later.alike is None or later.alike > 0.999
+            if same and still and weight not in equal:
+                equal.append(weight)
+    hidden = [w for w in equal if w not in first.weights_of(first.probe.ops[first.last_layer])] if first.last_layer is not None else equal
+    if not hidden:
+        return []
+    param = first.params[hidden[0]]
+    place = places.of_init(param)
+    return [
+        Finding(
+            "crawling", "symmetric-init", 0.93, place,
+            f"All {param.shape[0]} units of {param.name} (and {len(hidden) - 1} more layers) start with the same weights, get the "
+            f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
+            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold": 1 - 1e-6, "step_last": last.probe.step},
+            remedies("break-symmetry", "rescale-init", at=place),
+        )
+    ]  # fmt: skip

@@ -1,0 +1,103 @@
+"""Where parameters and optimizers are born: read while the script builds its model, before the first step.
+
+Uses PyTorch's own parameter-registration hook for modules, and what the function mode sees for everything else:
+`torch.nn.init` calls, in-place writes to a parameter, plain tensors that are made to require grad, and the look that
+every optimizer takes at its parameters when it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate, running_frame
+from gradientflow.depth.probe.registry import Registry
+
+_IS_LEAF = Tensor.is_leaf.__get__  # type: ignore[attr-defined]
+_INIT_FILE = os.path.join("nn", "init.py")
+_OPTIMIZER_FILE = os.path.join("optim", "optimizer.py")
+
+
+class Births:
+    """Records the lines where parameters are made and initialised and where optimizers are made."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.optimizers: dict[int, tuple[str | None, int | None]] = {}
+        self.modules: dict[int, tuple[str | None, int | None, str]] = {}
+        self._handles: list[Any] = []
+
+    def open(self) -> None:
+        """Begin to listen for what modules register."""
+        hooks = torch.nn.modules.module
+        self._handles = [
+            hooks.register_module_parameter_registration_hook(self._registered),
+            hooks.register_module_module_registration_hook(self._contained),
+        ]
+
+    def close(self) -> None:
+        """Stop listening."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _registered(self, module: torch.nn.Module, name: str, param: Any) -> None:
+        if isinstance(param, Tensor):
+            self.registry.made(param, locate(2, modules=False, limit=1), type(module).__name__)
+
+    def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
+        if child is not None and id(child) not in self.modules:
+            where = locate(2, modules=False, limit=1)
+            self.modules[id(child)] = (where.file, where.line, name)
+
+    def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], out: Any) -> None:
+        """Look at one torch call made while the model is built."""
+        if func == _IS_LEAF:
+            self._optimizer()
+            return
+        target = args[0] if args and isinstance(args[0], Tensor) else None
+        module = getattr(func, "__module__", "") or ""
+        if target is not None and (module == "torch.nn.init" or (name.endswith("_") and not name.endswith("__"))):
+            if name == "requires_grad_":
+                if target.is_leaf and target.requires_grad:
+                    self.registry.made(target, locate(3, modules=False, limit=1))
+                return
+            where = locate(3, modules=False, limit=1)
+            if where.file is not None and not _by_torch_itself():
+                self.registry.initialised(target, _init_function() or name, where)
+        elif isinstance(out, Tensor) and out.is_leaf and out.requires_grad and self.registry.find(out) is None:
+            self.registry.made(out, locate(3, modules=False, limit=1))
+
+    def _optimizer(self) -> None:
+        frame = running_frame("__init__", _OPTIMIZER_FILE, 3)
+        if frame is None:
+            return
+        optimizer = frame.f_locals.get("self")
+        if optimizer is not None and id(optimizer) not in self.optimizers:
+            where: Where = locate(3, modules=False, limit=1)
+            self.optimizers[id(optimizer)] = (where.file, where.line)
+
+
+def _by_torch_itself() -> bool:
+    """Return whether a layer's own default initialisation is running (not one that the user wrote)."""
+    frame = running_frame("reset_parameters", ".py", 4) or running_frame("_reset_parameters", ".py", 4)
+    return frame is not None and classify(frame.f_code) == TORCH
+
+
+def _init_function() -> str | None:
+    """Return the torch.nn.init function that is running, as the user called it."""
+    frame: FrameType | None = sys._getframe(1)
+    name = None
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(_INIT_FILE):
+            name = frame.f_code.co_name
+        elif name is not None or classify(frame.f_code) not in (OURS, TORCH):
+            break
+        frame = frame.f_back
+    return name

@@ -1,0 +1,142 @@
+"""Where in the user's code something happens: the stack, read from inside a torch call.
+
+A frame is *ours* (gradientflow), *torch's*, a *library's* (installed packages, the standard library) or the *user's*.
+An operation's place is the innermost user frame; with no user frame, the innermost library frame. Modules are found on
+the way: every `torch.nn.Module.__call__` leaves a frame whose `self` is the module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_LIBRARIES = tuple(
+    {
+        os.path.join(path, "")
+        for key in ("stdlib", "platstdlib", "purelib", "platlib")
+        if (path := sysconfig.get_paths().get(key))
+    }
+)
+_MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
+_CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
+
+OURS, TORCH, LIBRARY, USER = range(4)
+_class_of: dict[CodeType, int] = {}
+_name_of: dict[CodeType, str] = {}
+_base = os.getcwd()
+
+
+def set_base(folder: str) -> None:
+    """Name files below `folder` relative to it from now on (the working directory the script began in)."""
+    global _base
+    _base = folder
+    _name_of.clear()
+
+
+def file_name(code: CodeType) -> str:
+    """Return a code object's file as records name it: relative to the base folder where it lies below it."""
+    name = _name_of.get(code)
+    if name is None:
+        name = code.co_filename
+        if os.path.isabs(name) and name.startswith(os.path.join(_base, "")):
+            name = os.path.relpath(name, _base)
+        _name_of[code] = name
+    return name
+
+
+def classify(code: CodeType) -> int:
+    """Return whose code this is: OURS, TORCH, LIBRARY or USER (cached per code object)."""
+    found = _class_of.get(code)
+    if found is None:
+        name = code.co_filename
+        if name.startswith(_TORCH):
+            found = TORCH
+        elif name.startswith(_OURS):
+            found = OURS
+        elif name.startswith("<") or name.startswith(_LIBRARIES) or "site-packages" in name:
+            found = LIBRARY
+        else:
+            found = USER
+        _class_of[code] = found
+    return found
+
+
+@dataclass(slots=True)
+class Where:
+    """A place in the running program, innermost user line first in `stack`."""
+
+    file: str | None = None
+    line: int | None = None
+    function: str | None = None
+    stack: list[tuple[str, int]] = field(default_factory=list)
+    modules: list[Any] = field(default_factory=list)  # torch.nn.Module, innermost first
+    frame: FrameType | None = None  # innermost user frame; dropped once names were read
+    checkpointed: bool = False
+    inside: bool = False  # the user's line runs inside a module's forward
+
+
+def locate(depth: int = 1, *, modules: bool = True, limit: int = 8) -> Where:
+    """Walk the stack outwards and return the place of the user's line.
+
+    Args:
+        depth: frames to skip.
+        modules: also collect the modules whose `__call__` is on the stack.
+        limit: number of user frames kept in `stack`.
+    """
+    where = Where()
+    frame: FrameType | None = sys._getframe(depth)
+    fallback: tuple[str, int, str] | None = None
+    while frame is not None:
+        code = frame.f_code
+        owner = classify(code)
+        if owner == USER:
+            if where.file is None:
+                where.file, where.line, where.function = file_name(code), frame.f_lineno, code.co_qualname
+                where.frame = frame
+            if len(where.stack) < limit:
+                where.stack.append((file_name(code), frame.f_lineno or 0))
+        elif owner == TORCH:
+            if code.co_filename == _CHECKPOINT_FILE:
+                where.checkpointed = True
+            elif modules and code.co_name == "_call_impl" and code.co_filename == _MODULE_FILE:
+                module = frame.f_locals.get("self")
+                if module is not None and (not where.modules or where.modules[-1] is not module):
+                    where.modules.append(module)
+                    where.inside |= where.file is not None
+        elif owner == LIBRARY and fallback is None and not code.co_filename.startswith("<"):
+            fallback = (file_name(code), frame.f_lineno or 0, code.co_qualname)
+        frame = frame.f_back
+    if where.file is None and fallback is not None:
+        where.file, where.line, where.function = fallback
+    return where
+
+
+def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | None:
+    """Return the innermost frame on this thread's stack that runs function `name` of a file ending in `filename_end`."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == name and code.co_filename.endswith(filename_end):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
+    """Like `running_frame`, but over all threads: a GPU's backward runs its hooks on a thread of its own."""
+    for top in sys._current_frames().values():
+        frame: FrameType | None = top
+        while frame is not None:
+            code = frame.f_code
+            if code.co_name == name and code.co_filename.endswith(filename_end):
+                return frame
+            frame = frame.f_back
+    return None

@@ -1,0 +1,171 @@
+"""The backward half of a probe: the gradient at every operation's output, and the share each operation sends to each operand.
+
+Prehooks on autograd nodes read the gradient that arrives; hooks after a node read what it passes on, and are set only
+where a tensor is consumed by more than one operation (elsewhere the share is the whole). All hooks are removed when
+the backward call returns; none of them changes what passes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.stats import combine, grad_stat, rows_alike, value_stat
+from gradientflow.depth.probe.trace import Edge, Trace
+from gradientflow.records import GradStat, Operand, ParamState
+
+
+class BackwardMeasure:
+    """Measures one backward pass over a trace.
+
+    Args:
+        trace: the forward half.
+        registry: who is who among the parameters.
+        shield: runs a function of ours so that no exception of it reaches the script.
+    """
+
+    def __init__(self, trace: Trace, registry: Registry, shield: Callable[..., Any]) -> None:
+        self.trace = trace
+        self.registry = registry
+        self.shield = shield
+        self.order: list[int] = []  # parameters in the order their gradients arrived
+        self._handles: list[Any] = []
+        self._outputs: dict[tuple[int, int], tuple[GradStat, int]] = {}  # (op, output) -> gradient there, entries
+        self._shares: dict[int, list[tuple[Operand, GradStat]]] = defaultdict(list)
+        self._params: dict[int, GradStat] = {}
+        self._sole: list[tuple[int, Operand, Node, int]] = []
+        self._at_node: dict[tuple[Node, int], GradStat] = {}
+        self.reached: set[int] = set()
+
+    # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def attach(self, roots: Iterable[Tensor]) -> int | None:
+        """Set hooks on all of the graph behind `roots` that was traced; return the index of the root's operation."""
+        trace = self.trace
+        starts = [r.grad_fn for r in roots if r.grad_fn is not None]
+        stack = [trace.owner[n] for n in starts if n in trace.owner]
+        root = max(stack) if stack else None
+        while stack:
+            op = stack.pop()
+            if op in self.reached:
+                continue
+            self.reached.add(op)
+            stack.extend(o.op for o in trace.ops[op].operands if o.op is not None)
+        consumers: dict[tuple[Node, int], set[int]] = defaultdict(set)
+        for op in self.reached:
+            for edge in trace.traced[op].edges:
+                consumers[edge.target, edge.nr].add(op)
+        watched: dict[Node, list[tuple[int, int, int, int]]] = defaultdict(list)
+        for op in self.reached:
+            for position, (node, nr, numel) in enumerate(trace.traced[op].outputs):
+                watched[node].append((op, position, nr, numel))
+        leaves: dict[Node, int] = {}
+        shared: dict[Node, list[Edge]] = defaultdict(list)
+        inner: set[tuple[Node, int]] = set()
+        for op in self.reached:
+            operands = trace.ops[op].operands
+            for edge in trace.traced[op].edges:
+                operand = operands[edge.operand]
+                if operand.param is not None:
+                    leaves[edge.target] = operand.param
+                if len(consumers[edge.target, edge.nr]) > 1:
+                    shared[edge.node].append(edge)
+                else:
+                    self._sole.append((op, operand, edge.target, edge.nr))
+                    if edge.target not in watched and edge.target not in leaves:
+                        inner.add((edge.target, edge.nr))
+        for node in {*watched, *leaves, *(n for n, _ in inner)}:
+            self._handles.append(node.register_prehook(self._arrives(node, watched.get(node, []), leaves.get(node))))
+        for node, edges in shared.items():
+            self._handles.append(node.register_hook(self._leaves(edges)))
+        return root
+
+    def _arrives(self, node: Node, outputs: list[tuple[int, int, int, int]], param: int | None) -> Callable[..., None]:
+        def measure(grads: tuple[Tensor | None, ...]) -> None:
+            for nr, g in enumerate(grads):
+                if g is None:
+                    continue
+                stat = grad_stat(g)
+                self._at_node[node, nr] = stat
+                for op, position, output, numel in outputs:
+                    if output == nr:
+                        self._outputs[op, position] = (stat, numel)
+                if param is not None:
+                    self._params[param] = stat
+                    self.order.append(param)
+
+        return lambda grads: self.shield(measure, grads)
+
+    def _leaves(self, edges: list[Edge]) -> Callable[..., None]:
+        def measure(passed: tuple[Tensor | None, ...]) -> None:
+            for edge in edges:
+                g = passed[edge.slot] if edge.slot < len(passed) else None
+                if g is not None:
+                    op = self.trace.owner[edge.node]
+                    self._shares[op].append((self.trace.ops[op].operands[edge.operand], grad_stat(g)))
+
+        return lambda passed, arrived: self.shield(measure, passed)
+
+    # ── after ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def detach(self) -> None:
+        """Remove every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def finish(self) -> None:
+        """Write what was measured into the trace's operations."""
+        found: dict[int, list[tuple[GradStat, int]]] = defaultdict(list)
+        for (op, _), (stat, numel) in self._outputs.items():
+            found[op].append((stat, numel))
+        for op, parts in found.items():
+            stats, sizes = [p[0] for p in parts], [p[1] for p in parts]
+            self.trace.ops[op].grad = stats[0] if len(stats) == 1 else combine(stats, sizes)
+        gathered: dict[int, list[GradStat]] = defaultdict(list)
+        whose: dict[int, Operand] = {}
+        for _, operand, target, nr in self._sole:
+            sole = self._at_node.get((target, nr))
+            if sole is not None:
+                gathered[id(operand)].append(sole)
+                whose[id(operand)] = operand
+        for shares in self._shares.values():
+            for operand, stat in shares:
+                gathered[id(operand)].append(stat)
+                whose[id(operand)] = operand
+        for key, stats in gathered.items():
+            whose[key].grad = stats[0] if len(stats) == 1 else combine(stats, [1] * len(stats))
+
+    def param_states(self) -> list[ParamState]:
+        """Return the state of every parameter the backward reached or an operation consumed, in order of use."""
+        used: dict[int, None] = {}
+        for op in sorted(self.reached):
+            for operand in self.trace.ops[op].operands:
+                if operand.param is not None:
+                    used.setdefault(operand.param)
+        states: list[ParamState] = []
+        for index in used:
+            t = self.registry.tensor(index)
+            if t is None:
+                continue
+            value = value_stat(t)
+            states.append(
+                ParamState(
+                    param=index,
+                    norm=value.rms * value.numel**0.5,
+                    mean=value.mean,
+                    std=value.std,
+                    absmax=value.absmax,
+                    alike=rows_alike(t),
+                    nonfinite=value.nonfinite,
+                    grad=self._params.get(index),
+                )
+            )
+            if self._params.get(index) is not None:
+                self.registry.params[index].in_graph = True
+        return states

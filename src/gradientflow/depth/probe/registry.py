@@ -1,0 +1,169 @@
+"""Who is who among the parameters: one index per parameter for the whole run, its name, where it was made and initialised."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.depth.probe.frames import Where
+from gradientflow.records import Param
+
+
+class Registry:
+    """Parameters seen in the run, by identity. Holds no parameter alive."""
+
+    def __init__(self) -> None:
+        self.params: list[Param] = []
+        self._index: dict[int, int] = {}
+        self._refs: list[weakref.ref[Tensor]] = []
+        self._roots: dict[int, tuple[weakref.ref[torch.nn.Module], str]] = {}
+        self._paths: dict[int, dict[int, str]] = {}
+        self._storage: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    def find(self, t: Tensor) -> int | None:
+        """Return the index of a parameter that is known, else None."""
+        found = self._index.get(id(t))
+        return found if found is not None and self._refs[found]() is t else None
+
+    def index_of(self, t: Tensor) -> int:
+        """Return the index of a parameter, making it known first where it is new."""
+        found = self.find(t)
+        if found is not None:
+            return found
+        index = len(self.params)
+        self.params.append(
+            Param(
+                index=index,
+                name=f"parameter {index}",
+                shape=list(t.shape),
+                dtype=str(t.dtype).removeprefix("torch."),
+                requires_grad=bool(t.requires_grad),
+                is_parameter=isinstance(t, torch.nn.Parameter),
+            )
+        )
+        self._refs.append(weakref.ref(t))
+        self._index[id(t)] = index
+        return index
+
+    def tensor(self, index: int) -> Tensor | None:
+        """Return the live tensor of an index, None when it is gone."""
+        return self._refs[index]()
+
+    def live(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield every parameter that still exists."""
+        for index, ref in enumerate(self._refs):
+            t = ref()
+            if t is not None:
+                yield index, t
+
+    # ── where it was made, where it was initialised ──────────────────────────────────────────────────────────────
+
+    def made(self, t: Tensor, where: Where, module_class: str | None = None) -> None:
+        """Remember the user's line that made a parameter (the first one counts)."""
+        param = self.params[self.index_of(t)]
+        if param.file is None:
+            param.file, param.line = where.file, where.line
+        if module_class and param.module_class is None:
+            param.module_class = module_class
+        pointer = _pointer(t)
+        if pointer:
+            self._storage[pointer] = param.index
+
+    def initialised(self, t: Tensor, call: str, where: Where) -> None:
+        """Remember the user's line that last wrote a parameter's values before training began."""
+        index = self.find(t)
+        if index is None:
+            index = self._storage.get(_pointer(t))
+            if index is not None:
+                owner = self.tensor(index)
+                if owner is None or owner.shape != t.shape or _pointer(owner) != _pointer(t):
+                    index = None
+        if index is None:
+            return
+        param = self.params[index]
+        param.init, param.init_file, param.init_line = call, where.file, where.line
+
+    # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def path_of(self, module: torch.nn.Module, root: torch.nn.Module) -> str:
+        """Return a module's path from the outermost module on the stack, with the root's variable name if it has one."""
+        paths = self._paths.get(id(root))
+        if paths is None or id(module) not in paths:
+            paths = {id(m): name for name, m in root.named_modules(remove_duplicate=True)}
+            self._paths[id(root)] = paths
+        return paths.get(id(module), type(module).__name__)
+
+    def forget_paths(self) -> None:
+        """Drop the cache of module paths; modules may be changed between probes."""
+        self._paths.clear()
+
+    def name_modules(self, roots: Iterable[tuple[torch.nn.Module, Where]]) -> None:
+        """Name the parameters of every root module that was called: path from the root, with the root's own name
+        in front where several roots were seen."""
+        for root, where in roots:
+            if id(root) not in self._roots:
+                label = _variable_name(root, where) or type(root).__name__
+                self._roots[id(root)] = (weakref.ref(root), label)
+        alive = [(m, label) for ref, label in self._roots.values() if (m := ref()) is not None]
+        inner = {id(child) for m, _ in alive for child in m.modules() if child is not m}
+        alive = [(m, label) for m, label in alive if id(m) not in inner]
+        for module, label in alive:
+            for name, p in module.named_parameters():
+                self.params[self.index_of(p)].name = f"{label}.{name}" if len(alive) > 1 else name
+
+    def root_label(self, root: torch.nn.Module) -> str | None:
+        """Return the name to put in front of a root's modules, None where there is one root only."""
+        found = self._roots.get(id(root))
+        return found[1] if found is not None and len(self._roots) > 1 else None
+
+    def name_leaves(self, indices: Iterable[int], where: Where | None) -> None:
+        """Name plain tensors after the variable that holds them in the user's frame."""
+        for index in indices:
+            param = self.params[index]
+            t = self.tensor(index)
+            if t is None or not param.name.startswith("parameter ") or where is None or where.frame is None:
+                continue
+            name = _variable_name(t, where)
+            if name:
+                param.name = name
+
+
+def _pointer(t: Tensor) -> int:
+    try:
+        return t.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # meta, fake, sparse: no storage to tell apart
+        return 0
+
+
+def _variable_name(thing: Any, where: Where) -> str | None:
+    """Return how the user's code calls an object: a global, a local, or an entry of a list or dict of those."""
+    frame = where.frame
+    if frame is None:
+        return None
+    scopes = [frame.f_globals]
+    if frame.f_code.co_name != "<module>":
+        scopes.append(frame.f_locals)
+    for scope in scopes:
+        for name, value in list(scope.items()):
+            if value is thing and not name.startswith("_"):
+                return name
+    for scope in scopes:
+        for name, value in list(scope.items()):
+            if name.startswith("_"):
+                continue
+            if isinstance(value, dict) and len(value) < 1000:
+                for key, entry in list(value.items()):
+                    if entry is thing:
+                        return f"{name}[{key!r}]"
+            elif isinstance(value, (list, tuple)) and len(value) < 1000:
+                for i, entry in enumerate(value):
+                    if entry is thing:
+                        return f"{name}[{i}]"
+    return None

@@ -1,0 +1,291 @@
+"""The forward half of a probe: every operation as the user wrote it, with its line, module, value and place in the graph.
+
+A `TorchFunctionMode` sees each torch call. After the call the autograd nodes that are new belong to that operation;
+edges that leave them name its operands. Nothing is patched, and outside a probe the mode is off the stack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+from torch.overrides import TorchFunctionMode
+
+from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.frames import Where, locate
+from gradientflow.depth.probe.kinds import kind_of, op_name
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.stats import value_stat
+from gradientflow.records import Op, Operand
+
+BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
+_MAX_NODES = 50_000
+_MAX_OPS = 20_000
+_INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
+
+
+@dataclass(slots=True)
+class Edge:
+    """One edge of the autograd graph that leaves an operation: from input `slot` of `node` to output `nr` of `target`."""
+
+    node: Node
+    slot: int
+    target: Node
+    nr: int
+    operand: int
+
+
+@dataclass(slots=True)
+class Traced:
+    """The graph side of an `Op`: its output nodes, and the edges that leave it. Dropped once the backward is measured."""
+
+    outputs: list[tuple[Node, int, int]]  # node, output number, entries
+    edges: list[Edge]
+    channel: int
+
+
+@dataclass
+class Trace:
+    """What one window saw, in the order of execution."""
+
+    ops: list[Op] = field(default_factory=list)
+    traced: list[Traced] = field(default_factory=list)
+    owner: dict[Node, int] = field(default_factory=dict)
+    roots: dict[int, tuple[torch.nn.Module, Where]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    hooked: bool = False  # the user has hooks in this graph: no second backward over it
+    checkpointed: bool = False
+    full: bool = False
+    last_where: Where | None = None
+
+    def note(self, text: str) -> None:
+        """Remember, once, what could not be measured."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+class Tracer(TorchFunctionMode):
+    """The function mode of a probe.
+
+    Args:
+        registry: who is who among the parameters.
+        births: listens while the model is built; None afterwards.
+        on_backward: called instead of the script's backward call with (call, roots, run); must call `run()` once and
+            return its result.
+        shield: runs a function of ours so that no exception of it reaches the script.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        births: Births | None,
+        on_backward: Callable[[str, list[Tensor], Callable[[], Any]], Any],
+        shield: Callable[..., Any],
+    ) -> None:
+        super().__init__()
+        self.registry = registry
+        self.births = births
+        self.modules = births.modules if births is not None else {}
+        self.on_backward = on_backward
+        self.shield = shield
+        self.recording = False
+        self.listening = True  # act on backward calls
+        self.on_module_without_grad: Callable[[torch.nn.Module], None] | None = None
+        self.trace = Trace()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not (self.recording or self.listening or self.births):
+            return func(*args, **kwargs)
+        if self.listening and func in BACKWARD_CALLS:
+            return self._backward(func, args, kwargs)
+        out = func(*args, **kwargs)
+        if self.births is not None or self.recording:
+            self.shield(self._see, func, args, kwargs, out)
+        return out
+
+    def fresh(self) -> None:
+        """Begin a new window: forget the last one and its graph."""
+        self.trace = Trace()
+        self.registry.forget_paths()
+
+    # ── backward calls ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _backward(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = func.__name__
+        first = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
+        roots = [first] if isinstance(first, Tensor) else [t for t in first or () if isinstance(t, Tensor)]
+        create_graph = kwargs.get("create_graph", False) or (
+            func is not torch.autograd.grad and len(args) > 3 and bool(args[3])
+        )
+        if not roots or (create_graph and func is torch.autograd.grad):
+            return func(*args, **kwargs)  # a gradient inside the loss (a penalty): not the way back itself
+        return self.on_backward(call, roots, lambda: func(*args, **kwargs))
+
+    # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        raw = getattr(func, "__name__", "")
+        if self.births is not None:
+            self.births.see(func, raw, args, out)
+        if not self.recording:
+            return
+        if raw in ("register_hook", "register_post_accumulate_grad_hook"):
+            self.trace.hooked = True
+            return
+        inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
+        outputs = [t for t in _tensors(out) if t.grad_fn is not None]
+        if not outputs and inplace and args and isinstance(args[0], Tensor) and args[0].grad_fn is not None:
+            outputs = [args[0]]
+        if not outputs:
+            if not torch.is_grad_enabled() and self.on_module_without_grad is not None and raw != "__get__":
+                where = locate(3, limit=1)
+                if where.modules:
+                    self.on_module_without_grad(where.modules[-1])
+            return
+        fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
+        if fresh and len(self.trace.ops) < _MAX_OPS:
+            self._record(func, args, kwargs, fresh, inplace)
+        elif fresh and not self.trace.full:
+            self.trace.full = True
+            self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
+
+    def _record(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], outputs: list[Tensor], inplace: bool
+    ) -> None:
+        trace = self.trace
+        index = len(trace.ops)
+        where = locate(4)
+        trace.last_where = where
+        trace.checkpointed |= where.checkpointed
+        if where.modules:
+            trace.roots.setdefault(id(where.modules[-1]), (where.modules[-1], where))
+        name = op_name(func)
+        kind = kind_of(name)
+        operands: list[Operand] = []
+        edges = self._claim(index, outputs, operands)
+        inputs = _tensors(args) + _tensors(list(kwargs.values()))
+        data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
+        for t in data:
+            if t.requires_grad or not t.numel():
+                continue
+            if t.is_floating_point():
+                operands.append(Operand(param=self.registry.find(t), value=value_stat(t)))
+            elif t.dim():  # indices, masks: data without statistics
+                operands.append(Operand())
+        channel = self._channel(kind, operands, outputs[0])
+        if kind == "singular":
+            self._nearness(inputs, operands)
+        module, module_class = None, None
+        if where.modules:
+            root = where.modules[-1]
+            module = self.registry.path_of(where.modules[0], root)
+            label = self.registry.root_label(root)
+            module = ".".join(part for part in (label, module) if part) or None
+            module_class = type(where.modules[0]).__name__
+        made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
+        value = value_stat(outputs[0], name, channel)
+        trace.ops.append(
+            Op(
+                index=index, name=name, kind=kind, file=where.file, line=where.line, function=where.function,
+                module=module, module_class=module_class, operands=operands, value=value, inplace=inplace,
+                scalars=_scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules,
+                made_file=made[0], made_line=made[1], made_key=made[2],
+            )
+        )  # fmt: skip
+        trace.traced.append(Traced([(t.grad_fn, t.output_nr, t.numel()) for t in outputs if t.grad_fn], edges, channel))
+
+    def _claim(self, index: int, outputs: list[Tensor], operands: list[Operand]) -> list[Edge]:
+        """Give every new autograd node behind `outputs` to operation `index`; list the edges that leave them."""
+        owner = self.trace.owner
+        todo: list[Node] = []
+        for t in outputs:
+            node = t.grad_fn
+            if node is not None and node not in owner:
+                owner[node] = index
+                todo.append(node)
+        edges: list[Edge] = []
+        position: dict[tuple[str, int], int] = {}
+        budget = _MAX_NODES
+        while todo and budget:
+            node = todo.pop()
+            budget -= 1
+            for slot, (target, nr) in enumerate(node.next_functions):
+                if target is None:
+                    continue
+                variable = getattr(target, "variable", None)
+                if isinstance(variable, Tensor):
+                    key = ("param", self.registry.index_of(variable))
+                elif target in owner and owner[target] != index:
+                    key = ("op", owner[target])
+                elif target not in owner:
+                    owner[target] = index
+                    todo.append(target)
+                    continue
+                else:
+                    continue
+                if key not in position:
+                    position[key] = len(operands)
+                    operands.append(Operand(op=key[1]) if key[0] == "op" else Operand(param=key[1]))
+                edges.append(Edge(node, slot, target, nr, position[key]))
+        if not budget:
+            self.trace.note("one operation hides a graph too large to follow")
+        return edges
+
+    def _channel(self, kind: str, operands: list[Operand], out: Tensor) -> int:
+        if kind == "conv":
+            return 1 if out.dim() > 2 else -1
+        if kind in _INHERIT:
+            for operand in operands:
+                if operand.op is not None:
+                    channel = self.trace.traced[operand.op].channel
+                    return channel if out.dim() > abs(channel) else -1
+        return -1
+
+    def _nearness(self, inputs: list[Tensor], operands: list[Operand]) -> None:
+        """Keep the value of what a singular operation consumes, with its smallest |entry|: how near the singularity is."""
+        data = iter([o for o in operands if o.op is None and o.value is not None])
+        for t in inputs:
+            if not t.is_floating_point() or not t.numel():
+                continue
+            if not t.requires_grad:
+                operand = next(data, None)
+            elif t.grad_fn is not None:
+                made_by = self.trace.owner.get(t.grad_fn)
+                operand = next((o for o in operands if o.op == made_by and made_by is not None), None)
+            else:
+                leaf = self.registry.find(t)
+                operand = next((o for o in operands if o.param == leaf and leaf is not None), None)
+            if operand is not None:
+                operand.value = operand.value or value_stat(t)
+                operand.value.absmin = float(t.detach().abs().min())
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, one level of lists and tuples deep."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        found: list[Tensor] = []
+        for entry in value:
+            if isinstance(entry, Tensor):
+                found.append(entry)
+            elif isinstance(entry, (list, tuple)):
+                found.extend(t for t in entry if isinstance(t, Tensor))
+        return found
+    return []
+
+
+def _scalars(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+    values = [*args, *kwargs.values()]
+    return [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)][:6]

@@ -1,0 +1,129 @@
+"""The tier of every step: gradient, weight and update norms of each parameter, by fused norms and one synchronisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gradientflow.records import ABSENT
+
+MAX_COPIED = 50_000_000  # entries; beyond this the update norm of a step is left out, to spare the memory of a copy
+
+
+@dataclass
+class Norms:
+    """Per-parameter norms of one step; ABSENT where there was nothing to measure. `loss` is None where none was seen."""
+
+    grad: list[float] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
+    update: list[float] = field(default_factory=list)
+    loss: float | None = None
+
+
+class CheapTier:
+    """Norms around one optimizer's step. `before` is called ahead of the step, `after` behind it.
+
+    Args:
+        params: the optimizer's parameters.
+    """
+
+    def __init__(self, params: Sequence[Tensor]) -> None:
+        self.params = list(params)
+        entries = sum(p.numel() for p in self.params)
+        self._copy: list[Tensor] | None = [] if entries <= MAX_COPIED else None
+        self._grads: list[tuple[int, Tensor]] = []
+
+    def before(self) -> None:
+        """Take the gradient norms and a copy of the weights ahead of the step."""
+        with torch.no_grad():
+            self._grads = self._grad_norms()
+            if self._copy is not None:
+                plain = [p.detach() for p in self.params]
+                if not self._copy:
+                    self._copy = [p.clone() for p in plain]
+                else:
+                    torch._foreach_copy_(self._copy, plain)
+
+    def given(self, grads: Sequence[Tensor | None]) -> None:
+        """Take gradients that were returned to the script, not left in `.grad`, one per parameter."""
+        with torch.no_grad():
+            there = [(i, g.detach()) for i, g in enumerate(grads) if g is not None]
+            self._grads = list(zip([i for i, _ in there], _norms([g for _, g in there]), strict=True))
+
+    def after(self, loss: Tensor | None, fresh_gradient: bool) -> Norms:
+        """Return the norms of the step.
+
+        Args:
+            loss: the tensor `backward` was called on, read here together with the norms.
+            fresh_gradient: the gradient was computed inside the step (a closure): read it now.
+        """
+        with torch.no_grad():
+            if fresh_gradient:
+                self._grads = self._grad_norms()
+            plain = [p.detach() for p in self.params]
+            weights = _norms(plain)
+            updates: list[Tensor] = []
+            if self._copy is not None and self._copy:
+                torch._foreach_sub_(self._copy, plain)
+                updates = _norms(self._copy)
+            parts = [n for _, n in self._grads] + weights + updates
+            scalar = None
+            if loss is not None and loss.numel() >= 1:
+                scalar = loss.detach()
+                scalar = scalar.reshape(()) if scalar.numel() == 1 else scalar.float().sum()
+                parts.append(scalar)
+            values = _read(parts)
+        n, g = len(self.params), len(self._grads)
+        norms = Norms([ABSENT] * n, values[g : g + n], values[g + n : g + n + len(updates)] or [ABSENT] * n)
+        for (i, _), value in zip(self._grads, values[:g], strict=True):
+            norms.grad[i] = value
+        if scalar is not None:
+            norms.loss = values[-1]
+        self._grads = []
+        return norms
+
+    def _grad_norms(self) -> list[tuple[int, Tensor]]:
+        graded = [(i, p.grad) for i, p in enumerate(self.params) if p.grad is not None]
+        dense = [g.coalesce().values() if g.is_sparse else g for _, g in graded]
+        return list(zip([i for i, _ in graded], _norms(dense), strict=True))
+
+
+def _norms(tensors: list[Tensor]) -> list[Tensor]:
+    if not tensors:
+        return []
+    return list(torch._foreach_norm(tensors))
+
+
+def _read(parts: list[Tensor]) -> list[float]:
+    """Bring 0-dim tensors to the host in one synchronisation per device (one, in the ordinary case)."""
+    if not parts:
+        return []
+    by_device: dict[torch.device, list[int]] = {}
+    for i, part in enumerate(parts):
+        by_device.setdefault(part.device, []).append(i)
+    out = [ABSENT] * len(parts)
+    for indices in by_device.values():
+        chosen = [_local(parts[i]) for i in indices]
+        kinds = {c.dtype for c in chosen}
+        if len(kinds) > 1:
+            wide = torch.float64 if torch.float64 in kinds and chosen[0].device.type != "mps" else torch.float32
+            chosen = [c.to(wide) for c in chosen]
+        for i, value in zip(indices, torch.stack(chosen).tolist(), strict=True):
+            out[i] = float(value)
+    return out
+
+
+def _local(part: Tensor) -> Tensor:
+    """Return a plain tensor for a distributed one: the norm over all shards, not of this one."""
+    full = getattr(part, "full_tensor", None)
+    return full() if full is not None else part
+
+
+def total(values: Sequence[float]) -> float | None:
+    """Return the norm of all parts together, not finite where one of them is not; None where there is no part."""
+    seen = [v for v in values if v != ABSENT]
+    return math.hypot(*seen) if seen else None

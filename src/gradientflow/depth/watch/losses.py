@@ -1,0 +1,59 @@
+"""The loss of every step, with nothing patched and the function mode off the stack.
+
+One hook per optimizer, on the parameter whose gradient arrives first. While it runs the backward engine is at work, and
+the frame of PyTorch's own `_engine_run_backward` holds the tensors that `backward` was called on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.depth.probe.frames import frame_of_any_thread
+
+
+class LossFinder:
+    """Tells of every backward call that reaches a hooked parameter, once per call.
+
+    Args:
+        seen: called with the root of the backward call.
+        busy: whether the backward calls are seen otherwise at the moment (by the mode).
+        shield: protects the script from us.
+    """
+
+    def __init__(self, seen: Callable[[Tensor], None], busy: Callable[[], bool], shield: Callable[..., Any]) -> None:
+        self._seen = seen
+        self._busy = busy
+        self._shield = shield
+        self._task = -1
+        self._handles: list[Any] = []
+
+    def hook(self, params: Sequence[Tensor]) -> None:
+        """Hook parameters; gradients that reach any of them lead to the loss."""
+        for p in params:
+            self._handles.append(p.register_post_accumulate_grad_hook(self._accumulated))
+
+    def close(self) -> None:
+        """Remove every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _accumulated(self, param: Tensor) -> None:
+        if not self._busy():
+            self._shield(self._find)
+
+    def _find(self) -> None:
+        task = torch._C._current_graph_task_id()
+        if task == self._task:
+            return
+        self._task = task
+        frame = frame_of_any_thread("_engine_run_backward", "graph.py")
+        roots = frame.f_locals.get("t_outputs") if frame is not None else None
+        for root in roots or ():
+            if isinstance(root, Tensor):
+                self._seen(root)
+                return

@@ -1,0 +1,394 @@
+"""The watcher: PyTorch's own hooks around every optimizer step, and a function mode on the probed ones.
+
+Between two optimizer steps lies a *window*. On a probed window the function mode is on the stack and traces the
+forward; the first backward call in it is measured op by op. On every window the cheap tier reads norms around the step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer as TorchOptimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.measure import BackwardMeasure
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.trace import Tracer
+from gradientflow.depth.watch.cheap import CheapTier, Norms, total
+from gradientflow.depth.watch.losses import LossFinder
+from gradientflow.depth.watch.manual import ManualSteps
+from gradientflow.depth.watch.schedule import Schedule
+from gradientflow.depth.watch.sharp import SharpnessMeter
+from gradientflow.depth.watch.shield import Shield
+from gradientflow.records import ABSENT, Op, Optimizer, ParamNorms, Probe, Step
+
+_NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
+_FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+
+
+class Sink(Protocol):
+    """Where records go: 1. `step` once per step; 2. `add` for anything rarer; 3. neither may raise."""
+
+    def step(self, step: Step) -> None: ...
+    def add(self, record: ParamNorms | Probe) -> None: ...
+
+
+class Watched:
+    """One optimizer under watch."""
+
+    def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor]) -> None:
+        self.ref = weakref.ref(optimizer)
+        self.record = record
+        self.params = params
+        self.cheap = CheapTier(params)
+        self.hooked = False
+        self.carried: float | None = None
+
+
+class Monitor:
+    """Watches everything that trains in this process between `start` and `stop`.
+
+    Args:
+        sink: takes the records.
+        schedule: decides which steps are probed.
+        shield: protects the script from us.
+        stop_after: called after each step with its number; may raise to stop the script.
+    """
+
+    def __init__(
+        self, sink: Sink, schedule: Schedule, shield: Shield, stop_after: Callable[[int], None] | None = None
+    ) -> None:
+        self.sink = sink
+        self.schedule = schedule
+        self.shield = shield
+        self.stop_after = stop_after
+        self.registry = Registry()
+        self.births = Births(self.registry)
+        self.tracer = Tracer(self.registry, self.births, self._around_backward, shield)
+        self.losses = LossFinder(self._seen_backward, lambda: self.tracer.listening and self._mode_on, shield)
+        self.manual = ManualSteps(self._manual_step)
+        self.optimizers: list[Watched] = []
+        self.steps = 0
+        self.backwards = 0
+        self.probed = 0
+        self.last_loss: float | None = None
+        self.on_probe: Callable[[], None] | None = None
+        self.began = time.perf_counter()
+        self._by_id: dict[int, Watched] = {}
+        self._meter = SharpnessMeter()
+        self._handles: list[Any] = []
+        self._mode_on = False
+        self._muted: Any = None  # a guard that keeps the mode from being seen while a fused fast path may run
+        self._reason: str | None = None  # why this window is probed
+        self._measured = False
+        self._probe: Probe | None = None
+        self._root: Tensor | None = None
+        self._backwards_here = 0
+        self._before_this_step = 0
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Register the hooks and open the first window."""
+        self.began = time.perf_counter()
+        self._handles = [
+            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
+        self.births.open()
+        self.tracer.on_module_without_grad = self._leave_evaluation
+        self.shield(self._open_window, 1)
+
+    def stop(self) -> None:
+        """Remove every hook; close what is open; the mode leaves the stack where it is on top of it."""
+        if not self.optimizers:
+            self.shield(self.manual.before_backward)
+            if not self.manual.confirmed:  # backward was called, but nothing was ever updated: keep what was measured
+                self.shield(self._send_probe, 1, None)
+        self.births.close()
+        for handle in self._handles:
+            handle.remove()
+        self.losses.close()
+        self._quiet()
+        self.tracer.births = None
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def unit(self) -> str:
+        """What a step is: an "optimizer" step, or a "backward" call of a script that updates by hand."""
+        return "backward" if self.manual.confirmed and not self.optimizers else "optimizer"
+
+    # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open_window(self, coming: int) -> None:
+        self._measured = False
+        self._probe = None
+        self._backwards_here = 0
+        self._reason = self.schedule.due(coming, self.elapsed, self.shield.spent, max(1, len(self.optimizers)))
+        if self._reason is not None:
+            self.tracer.fresh()
+            self.tracer.recording = self.tracer.listening = True
+            self._enter()
+        else:
+            self._quiet()
+
+    def _enter(self) -> None:
+        if not self._mode_on:
+            self.tracer.__enter__()
+            self._mode_on = True
+
+    def _quiet(self) -> None:
+        """Stop tracing; the mode leaves the stack if it lies on top of it (else it stays and only passes calls on)."""
+        self.tracer.recording = self.tracer.listening = False
+        if self._muted is not None:
+            self._muted.__exit__(None, None, None)
+            self._muted = None
+        depth = torch._C._len_torch_function_stack()
+        if self._mode_on and depth and torch._C._get_function_stack_at(depth - 1) is self.tracer:
+            self.tracer.__exit__(None, None, None)
+            self._mode_on = False
+
+    def _leave_evaluation(self, module: nn.Module) -> None:
+        """A module runs without gradients in a probed window: the user evaluates.
+
+        PyTorch's transformer layers take a fused fast path then, but not while a function mode is seen; so that the
+        result stays the same to the bit, modes are muted until the next optimizer step. Nothing else minds the mode.
+        """
+        if torch._C._len_torch_function_stack() or self._muted is not None:  # ours is off the stack in here
+            return
+        if any(isinstance(m, _FAST_PATHS) for m in module.modules()):
+            self.tracer.recording = self.tracer.listening = False
+            self._reason = None
+            self.schedule.again()
+            self._muted = torch._C.DisableTorchFunction()
+            self._muted.__enter__()
+
+    # ── backward ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _around_backward(self, call: str, roots: list[Tensor], run: Callable[[], Any]) -> Any:
+        """Run the script's backward call, measured where it is the first of a probed window."""
+        by_hand = not self.optimizers
+        if by_hand:
+            self.shield(self.manual.before_backward)
+        measure = None
+        if self.tracer.recording and self._reason is not None and not self._measured:
+            measure = self.shield(self._before_backward, roots)
+        else:
+            self.shield(self._seen_backward, roots[0])
+        try:
+            result = run()
+        finally:
+            if measure is not None:
+                self.shield(self._after_backward, measure)
+        if by_hand:
+            self.shield(self._after_manual, call, result)
+            if self.manual.confirmed and self.stop_after is not None:
+                self.stop_after(self.steps)
+        return result
+
+    def _seen_backward(self, root: Tensor) -> None:
+        self._root = root.detach()
+        self.backwards += 1
+        self._backwards_here += 1
+
+    def _before_backward(self, roots: list[Tensor]) -> BackwardMeasure | None:
+        began = time.perf_counter()
+        trace = self.tracer.trace
+        measure = BackwardMeasure(trace, self.registry, self.shield)
+        root = measure.attach(roots)
+        first_here = self._backwards_here == 0
+        self._seen_backward(roots[0])
+        if root is None:  # nothing of this graph was traced: wait for the next backward call
+            measure.detach()
+            return None
+        self._measured = True
+        self.tracer.recording = False
+        self.registry.name_modules(trace.roots.values())
+        reached = sorted({o.param for i in measure.reached for o in trace.ops[i].operands if o.param is not None})
+        self.registry.name_leaves(reached, trace.last_where)
+        for watched in self.optimizers:
+            watched.carried = _norm_of_grads(watched.params) if first_here else None
+        self._probe = Probe(
+            step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
+            batch=_batch(trace.ops, measure.reached), notes=trace.notes,
+        )  # fmt: skip
+        self.shield(self._sharpness, roots[0], reached)
+        self._probe.cost = time.perf_counter() - began
+        return measure
+
+    def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
+        live = [(i, t) for i in reached if (t := self.registry.tensor(i)) is not None and t.requires_grad]
+        owner = next((w for w in self.optimizers if {i for i, _ in live} & set(w.record.params)), None)
+        if owner is not None:
+            live = [(i, t) for i, t in live if i in set(owner.record.params)]
+        if self._probe is not None:
+            self._probe.sharpness = self._meter.measure(
+                root, [t for _, t in live], owner.ref() if owner else None, self.tracer.trace,
+                allowance=max(0.5, 0.03 * self.elapsed),
+            )  # fmt: skip
+
+    def _after_backward(self, measure: BackwardMeasure) -> None:
+        began = time.perf_counter()
+        measure.detach()
+        measure.finish()
+        probe, root = self._probe, self._root
+        if probe is None:
+            return
+        probe.loss = float(root.float().sum()) if root is not None else None
+        probe.params = measure.param_states()
+        probe.ops = self.tracer.trace.ops
+        probe.cost += time.perf_counter() - began
+        self._hook_losses(measure.order)
+        self.tracer.trace.traced, self.tracer.trace.owner = [], {}
+
+    def _hook_losses(self, order: Sequence[int]) -> None:
+        """Hook the parameter of each optimizer whose gradient comes first."""
+        for watched in self.optimizers:
+            mine = [i for i in order if i in set(watched.record.params)]
+            first = self.registry.tensor(mine[0]) if mine else None
+            if first is not None and not watched.hooked:
+                watched.hooked = True
+                self.losses.hook([first])
+
+    # ── optimizer steps ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _before_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
+        self.shield(self._before, optimizer)
+
+    def _before(self, optimizer: TorchOptimizer) -> None:
+        watched = self._watch(optimizer)
+        self.tracer.births = None
+        if self._backwards_here or self._reason is None:  # else the forward of a closure is still to come in the step
+            self._quiet()
+        watched.cheap.before()
+        self._before_this_step = self._backwards_here
+
+    def _after_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
+        self.shield(self._after, optimizer)
+        if self.stop_after is not None:
+            self.stop_after(self.steps)
+
+    def _after(self, optimizer: TorchOptimizer) -> None:
+        self._quiet()
+        watched = self._by_id[id(optimizer)]
+        record = watched.record
+        norms = watched.cheap.after(self._root, self._backwards_here > self._before_this_step)
+        self._root = None
+        self.steps += 1
+        record.steps += 1
+        graded = [i for i, g in zip(record.params, norms.grad, strict=True) if g != ABSENT]
+        for index in graded:
+            self.registry.params[index].graded += 1
+        if not watched.hooked:
+            self._hook_losses(graded[::-1])
+        group = optimizer.param_groups[0]
+        self._emit(
+            record.params, norms, record.index, self._backwards_here, _number(group.get("lr")),
+            _number(group.get("momentum")),
+        )  # fmt: skip
+        self._send_probe(self.steps, watched)
+        self._open_window(self.steps + 1)
+
+    def _watch(self, optimizer: TorchOptimizer) -> Watched:
+        """Return what is known of an optimizer, getting to know it at its first step."""
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        found = self._by_id.get(id(optimizer))
+        if found is not None and found.ref() is optimizer:
+            if len(found.params) != len(params):  # a parameter group was added
+                found.params, found.cheap = params, CheapTier(params)
+                found.record.params = [self.registry.index_of(p) for p in params]
+            return found
+        where = locate(4, modules=False, limit=1)
+        made = self.births.optimizers.get(id(optimizer), (None, None))
+        record = Optimizer(
+            index=len(self.optimizers), name=type(optimizer).__name__,
+            options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
+            | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
+            params=[self.registry.index_of(p) for p in params],
+            file=where.file, line=where.line, made_file=made[0], made_line=made[1],
+        )  # fmt: skip
+        for index in record.params:
+            if self.registry.params[index].optimizer is None:
+                self.registry.params[index].optimizer = record.index
+        watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params)
+        self.optimizers.append(watched)
+        return watched
+
+    def _emit(
+        self, indices: list[int], norms: Norms, optimizer: int, backwards: int, lr: float | None, momentum: float | None
+    ) -> None:
+        step = Step(
+            step=self.steps, at=self.elapsed, optimizer=optimizer, lr=lr, loss=norms.loss, grad=total(norms.grad),
+            weight=total(norms.weight), update=total(norms.update),
+            nonfinite=sum(not math.isfinite(g) for g in norms.grad), backwards=backwards, momentum=momentum,
+        )  # fmt: skip
+        if step.loss is not None:
+            self.last_loss = step.loss
+        self.sink.step(step)
+        if step.step % (step.step // _NORMS_EVERY_STEP + 1) == 0 or step.nonfinite:
+            self.sink.add(ParamNorms(step.step, optimizer, indices, norms.grad, norms.weight, norms.update))
+        self.schedule.saw(step)
+
+    def _send_probe(self, step: int, watched: Watched | None) -> None:
+        probe, self._probe = self._probe, None
+        if probe is None or not self._measured:
+            return
+        probe.step = step
+        if watched is not None:
+            probe.optimizer, probe.carried = watched.record.index, watched.carried
+        self.probed += 1
+        self.sink.add(probe)
+        if self.on_probe is not None:
+            self.on_probe()
+
+    # ── scripts without an optimizer ─────────────────────────────────────────────────────────────────────────────
+
+    def _after_manual(self, call: str, result: Any) -> None:
+        if self._probe is not None:
+            live = [(s.param, t) for s in self._probe.params if (t := self.registry.tensor(s.param)) is not None]
+            self.manual.know([i for i, _ in live], [t for _, t in live])
+        self.manual.after_backward(call, self._root, result)
+        if self.manual.confirmed:
+            self._send_probe(self.steps + 1, None)
+            self._open_window(self.steps + 2)
+        self.tracer.listening = True  # without an optimizer's hooks only the mode sees the backward calls
+        self._enter()
+
+    def _manual_step(self, indices: list[int], norms: Norms) -> None:
+        if self.steps == 0:
+            self._send_probe(1, None)
+            self.tracer.births = None
+        self.steps += 1
+        for index, g in zip(indices, norms.grad, strict=True):
+            self.registry.params[index].graded += g != ABSENT
+        self._emit(indices, norms, 0, 1, None, None)
+
+
+def _batch(ops: list[Op], reached: set[int]) -> int | None:
+    """Return the number of samples: the first dimension of the data that enters the graph first."""
+    for index in sorted(reached):
+        for operand in ops[index].operands:
+            data = operand.op is None and operand.param is None and operand.value is not None
+            if data and operand.value is not None and len(operand.value.shape) >= 2:
+                return int(operand.value.shape[0])
+    return None
+
+
+def _norm_of_grads(params: Sequence[Tensor]) -> float:
+    grads = [p.grad for p in params if p.grad is not None and not p.grad.is_sparse]
+    return math.hypot(*(float(n) for n in torch._foreach_norm(grads))) if grads else 0.0
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else None

@@ -1,0 +1,126 @@
+"""From the watcher to the disk: what was seen goes into the store as it comes, by a pulse four times a second.
+
+The pulse (a daemon thread) commits what is pending and redraws the live line, so a script that is killed between two
+steps loses nothing that was seen before the last quarter of a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gradientflow.depth.watch.monitor import Monitor
+from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.store import Store
+
+_SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
+_RECENT_STEPS = 4000
+_PROBES_KEPT = 60
+
+
+class Recorder:
+    """The sink of a `Monitor`: writes to the store, and keeps enough in memory for a verdict while the script runs.
+
+    Args:
+        store: the run on disk.
+        script: the script as named on the command line.
+        argv: the command line.
+    """
+
+    def __init__(self, store: Store, script: str, argv: list[str]) -> None:
+        self.store = store
+        self.base = Path.cwd()
+        self.meta = Meta(
+            script=script, argv=argv, cwd=str(self.base),
+            started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            python=platform.python_version(), torch=str(torch.__version__),
+        )  # fmt: skip
+        self.recent = Run(self.meta)
+        self._monitor: Monitor | None = None
+        self._sources: set[str] = set()
+
+    def attach(self, monitor: Monitor) -> None:
+        """Take the description of parameters and optimizers from a monitor."""
+        self._monitor = monitor
+        self.meta.params = monitor.registry.params
+        self.describe()
+
+    def step(self, step: Step) -> None:
+        self.store.step(step)
+        self.recent.steps.append(step)
+        if len(self.recent.steps) > _RECENT_STEPS:
+            del self.recent.steps[1000 : _RECENT_STEPS // 2 : 2]
+
+    def add(self, record: ParamNorms | Probe) -> None:
+        self.store.add(record)
+        if isinstance(record, Probe):
+            self.recent.probes.append(record)
+            if len(self.recent.probes) > _PROBES_KEPT:
+                del self.recent.probes[_PROBES_KEPT // 2]
+            for file in {op.file for op in record.ops} | {p.init_file for p in self.meta.params}:
+                self.source(file)
+
+    def note(self, kind: str, text: str) -> None:
+        """Add something to be told at the end."""
+        note = Note(kind, text, self._monitor.elapsed if self._monitor else 0.0)
+        self.store.add(note)
+        self.recent.notes.append(note)
+
+    def source(self, file: str | None) -> None:
+        """Keep the text of a file once."""
+        if file is None or file in self._sources or file.startswith("<"):
+            return
+        self._sources.add(file)
+        with contextlib.suppress(OSError):
+            path = self.base / file
+            if path.stat().st_size <= _SOURCE_LIMIT:
+                self.store.source(file, path.read_text(encoding="utf-8", errors="replace"))
+
+    def describe(self) -> None:
+        """Write the run's description as it is now."""
+        monitor = self._monitor
+        if monitor is not None:
+            self.meta.elapsed = monitor.elapsed
+            self.meta.overhead = monitor.shield.spent
+            self.meta.steps = monitor.steps
+            self.meta.backwards = monitor.backwards
+            self.meta.optimizers = [w.record for w in monitor.optimizers]
+            self.meta.unit = monitor.unit
+        self.store.meta(self.meta)
+
+    def finish(self) -> Run:
+        """Write the description for the last time and return the whole run."""
+        self.describe()
+        return self.store.run(self.meta)
+
+
+class Pulse:
+    """Calls `beat` every quarter of a second until stopped; never in a forked child."""
+
+    def __init__(self, beat: Callable[[], None], interval: float = 0.25) -> None:
+        self._beat = beat
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gradientflow-pulse", daemon=True)
+        self._pid = os.getpid()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop and wait for the last beat."""
+        self._stop.set()
+        if os.getpid() == self._pid:
+            self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            with contextlib.suppress(Exception):
+                self._beat()

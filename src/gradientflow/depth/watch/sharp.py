@@ -1,0 +1,121 @@
+"""The sharpness of the batch loss on a probed step, measured on the graph the script just built, before its backward.
+
+Only where a second pass over the graph cannot change what the script computes: no hooks of the user's in it, no
+activation checkpointing (it would run the forward again), no custom code that refuses a double backward.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.curvature import flat, hessian_operator, top_eigenpair
+from gradientflow.depth.probe.trace import Trace
+from gradientflow.records import Sharpness
+
+MAX_ENTRIES = 20_000_000
+_ADAPTIVE = ("exp_avg_sq", "square_avg", "sum")
+
+
+class SharpnessMeter:
+    """Measures the largest Hessian eigenvalue with a warm start from the time before."""
+
+    def __init__(self) -> None:
+        self._vector: Tensor | None = None
+        self.seconds_per_product = 0.0
+
+    def measure(
+        self, root: Tensor, params: Sequence[Tensor], optimizer: torch.optim.Optimizer | None, trace: Trace, allowance: float
+    ) -> Sharpness | None:
+        """Return the sharpness, or None with the reason in the trace's notes.
+
+        Args:
+            root: the loss, a scalar.
+            params: the parameters of the optimizer.
+            optimizer: the optimizer, for its preconditioner; None before its first step.
+            trace: the forward half of the probe.
+            allowance: seconds that may be spent.
+        """
+        reason = self._refuse(root, params, trace)
+        if reason is not None:
+            trace.note(f"sharpness not measured: {reason}")
+            return None
+        began = time.perf_counter()
+        with torch.enable_grad():
+            grads = torch.autograd.grad(root, params, retain_graph=True, create_graph=True, allow_unused=True)
+            g = flat(grads, params)
+        once = time.perf_counter() - began
+        products = int(min(12, allowance / max(2.5 * once, 1e-6)))
+        if products < 4:
+            trace.note("sharpness not measured: it would cost more than watching may cost on this script")
+            return None
+        apply = hessian_operator(g, params)
+        plain = g.detach()
+        start = plain
+        if self._vector is not None and self._vector.shape == plain.shape:
+            start = self._vector + 0.1 * plain / plain.norm().clamp_min(1e-30)
+        top = top_eigenpair(apply, start, max_products=products, tolerance=0.05)
+        if top is None:
+            trace.note("sharpness not measured: the gradient is zero or not finite")
+            return None
+        self._vector = top.vector
+        along = top.first
+        if start is not plain:
+            unit = plain / plain.norm().clamp_min(1e-30)
+            along = float(torch.dot(apply(unit), unit))
+        sharp = Sharpness(top.value, along, top.residual, top.products + 1)
+        scale = _preconditioner(optimizer, params)
+        if scale is not None:
+            root_scale = scale.sqrt()
+            pre = top_eigenpair(lambda v: root_scale * apply(root_scale * v), root_scale * plain, max_products=products)
+            if pre is not None:
+                sharp.preconditioned = pre.value
+                sharp.hvps += pre.products
+        return sharp
+
+    @staticmethod
+    def _refuse(root: Tensor, params: Sequence[Tensor], trace: Trace) -> str | None:
+        if root.numel() != 1 or root.grad_fn is None:
+            return "backward was not called on a scalar"
+        if not bool(torch.isfinite(root.detach())):
+            return "the loss is not finite"
+        if not params:
+            return "no parameters are known yet"
+        if len({(p.device, p.dtype) for p in params}) > 1:
+            return "parameters lie on several devices or have several types"
+        if sum(p.numel() for p in params) > MAX_ENTRIES:
+            return f"more than {MAX_ENTRIES:,} parameters"
+        if trace.checkpointed:
+            return "the script uses activation checkpointing, and a second backward would run the forward again"
+        if trace.hooked or any(p._backward_hooks for p in params):
+            return "the script has hooks of its own in the graph, and a second backward would call them again"
+        modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
+        if any(m._backward_hooks or m._backward_pre_hooks for m in modules):
+            return "the script has backward hooks on its modules, and a second backward would call them again"
+        return None
+
+
+def _preconditioner(optimizer: torch.optim.Optimizer | None, params: Sequence[Tensor]) -> Tensor | None:
+    """Return 1/(√v̂ + ε) of an adaptive optimizer as one vector, None for one that is not, or has no state yet."""
+    if optimizer is None:
+        return None
+    parts: list[Tensor] = []
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    for p in params:
+        state = optimizer.state.get(p, {})
+        key = next((k for k in _ADAPTIVE if k in state), None)
+        if key is None:
+            return None
+        group = groups.get(id(p), {})
+        v = state[key].detach()
+        if key == "exp_avg_sq":
+            steps = float(state.get("step", 1))
+            if steps < 5:  # the estimate of the second moment is still that of single batches
+                return None
+            v = v / (1 - group.get("betas", (0.9, 0.999))[1] ** steps)
+        parts.append((1.0 / (v.sqrt() + group.get("eps", 1e-8))).reshape(-1))
+    return torch.cat(parts)

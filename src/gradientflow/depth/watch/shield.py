@@ -1,0 +1,54 @@
+"""Never hurt the patient: code of ours runs inside the user's training loop only through a `Shield`."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+
+class Shield:
+    """Runs functions of ours so that no exception of them reaches the script, and counts the time they take.
+
+    After `limit` failures at one place that function is not run any more. Nothing runs in a forked child.
+    """
+
+    def __init__(self, limit: int = 3) -> None:
+        self.errors: list[str] = []
+        self.spent = 0.0
+        self._limit = limit
+        self._failures: dict[Any, int] = {}
+        self._pid = os.getpid()
+        self._depth = 0
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return `function(*args)`, or None when it failed."""
+        if os.getpid() != self._pid:
+            return None
+        key = getattr(function, "__qualname__", repr(function))
+        if self._failures.get(key, 0) >= self._limit:
+            return None
+        began = time.perf_counter()
+        self._depth += 1
+        try:
+            return function(*args)
+        except Exception as problem:
+            self.failed(key, problem)
+            return None
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self.spent += time.perf_counter() - began
+
+    def failed(self, key: Any, problem: BaseException) -> None:
+        """Remember one failure of ours, with the place in our code, to be told at the end."""
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        frames = traceback.extract_tb(problem.__traceback__)
+        place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
+        text = f"{type(problem).__name__}: {problem} (in {key}, {place})"
+        if text not in self.errors:
+            self.errors.append(text)
+        if count == self._limit:
+            self.errors.append(f"{key} failed {count} times and was switched off; what it measures is missing")

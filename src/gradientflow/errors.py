@@ -1,0 +1,35 @@
+"""The tree of exceptions.
+
+GradientflowError
+├── UsageError          the command or call was wrong; the message names the mend      (exit code 2)
+│   ├── ScriptError     the script to run is missing, unreadable or does not compile
+│   └── OutputError     the output folder or file cannot be written
+├── RecordError         a run on disk cannot be read
+└── NothingMeasured     the script ran, but no gradient ever passed
+"""
+
+from __future__ import annotations
+
+
+class GradientflowError(Exception):
+    """Root of every exception that gradientflow raises on purpose."""
+
+
+class UsageError(GradientflowError):
+    """The command or call was wrong; the message says what, expected, got, and the mend."""
+
+
+class ScriptError(UsageError):
+    """The script to run is missing, unreadable, or does not compile."""
+
+
+class OutputError(UsageError):
+    """The output folder or file cannot be written."""
+
+
+class RecordError(GradientflowError):
+    """A run on disk cannot be read."""
+
+
+class NothingMeasured(GradientflowError):
+    """The script ran, but no gradient ever passed, so there is nothing to judge."""

@@ -1,0 +1,388 @@
+"""The sluice: the only types that leave the torch side.
+
+Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
+PyTorch. Two families:
+
+- what was seen:  `Run` = `Meta` + `Step` per optimizer step + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
+- what it means:  `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
+
+Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
+of an operation, and a *decade* is log10 of a gain. Times are seconds since the run began.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+SCHEMA = "gradientflow.verdict/1"
+
+ABSENT = -1.0
+
+
+# ── what was seen ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where something is: a source line, the module it runs in, and the operation."""
+
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
+    op: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.file else ""
+        return "  ".join(part for part in (where, self.module or "", self.op or "") if part)
+
+
+class ValueStat(msgspec.Struct):
+    """Statistics of one tensor in the forward pass (over its finite entries, counts over all entries).
+
+    `units` counts channels (dimension 1 of a tensor with three or more dimensions that came from a convolution-like
+    layout, else the last dimension); `dead` is the share of them that are zero in the whole batch.
+    """
+
+    shape: list[int]
+    dtype: str
+    mean: float
+    std: float
+    min: float
+    max: float
+    zeros: float  # share of exact zeros
+    nan: int  # count
+    inf: int  # count
+    saturated: float | None = None  # share of entries past 95 % of the activation's range; None: op has no range
+    dead: float | None = None  # share of units that are zero in the whole batch; None: op cannot die
+    absmin: float | None = None  # smallest |entry|; only measured for what a singular operation consumes
+
+    @property
+    def numel(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def nonfinite(self) -> int:
+        return self.nan + self.inf
+
+    @property
+    def absmax(self) -> float:
+        return max(abs(self.min), abs(self.max))
+
+    @property
+    def rms(self) -> float:
+        return float((self.mean**2 + self.std**2) ** 0.5)
+
+
+class GradStat(msgspec.Struct):
+    """Statistics of the gradient at one tensor: norm, root mean square, largest entry, exact zeros, non-finite count."""
+
+    norm: float  # over the finite entries
+    rms: float
+    max: float
+    zeros: float  # share of exact zeros
+    nan: int
+    inf: int
+
+    @property
+    def nonfinite(self) -> int:
+        return self.nan + self.inf
+
+
+class Operand(msgspec.Struct):
+    """One tensor that an op consumed: the op that made it, or a parameter, or data; with the gradient sent to it."""
+
+    op: int | None = None  # index of the producing Op in Probe.ops; None: a leaf (parameter or data)
+    param: int | None = None  # index into Meta.params
+    grad: GradStat | None = None  # the share of the gradient that THIS op sends to the operand; None: none was sent
+    value: ValueStat | None = None  # its value, kept for leaves that are not parameters, and for singular operations
+
+
+class Op(msgspec.Struct):
+    """One operation of the forward pass as the user wrote it, and the gradient at its output.
+
+    `grad` is the whole gradient at the output (summed over everything that consumes it). `kind` groups operations for
+    the budget: linear, conv, embedding, recurrent, attention, norm, activation, softmax, loss, reduce, elementwise,
+    shape, singular, random, other.
+    """
+
+    index: int
+    name: str  # "relu", "linear", "sqrt", ...
+    kind: str
+    file: str | None
+    line: int | None
+    function: str | None  # name of the user's function the line is in
+    module: str | None  # path from the root module: "encoder.layers.3.fc1"
+    module_class: str | None
+    operands: list[Operand]
+    value: ValueStat
+    grad: GradStat | None = None
+    inplace: bool = False
+    scalars: list[float] = []  # python numbers among the arguments (a factor, an exponent, an eps)
+    stack: list[tuple[str, int]] = []  # user frames, innermost first: (file, line)
+    inside: bool = True  # the line is in a module's forward; False: it only calls the model, see `made_line`
+    made_file: str | None = None  # where the innermost module (a layer of torch.nn) was made or put into its container
+    made_line: int | None = None
+    made_key: str | None = None  # its name in that container: "3" in a Sequential
+
+
+class ParamState(msgspec.Struct):
+    """One parameter's weights at a probed step."""
+
+    param: int
+    norm: float
+    mean: float
+    std: float
+    absmax: float
+    alike: float | None  # how alike its rows are: 0 for random rows, 1 when all rows are one and the same vector
+    nonfinite: int
+    grad: GradStat | None
+
+
+class Sharpness(msgspec.Struct):
+    """Largest eigenvalue of the Hessian of the batch loss, by Lanczos on Hessian-vector products.
+
+    `along_gradient` is gᵀHg/gᵀg. `preconditioned` is the largest eigenvalue of P^-1/2 H P^-1/2 where P is the
+    adaptive optimiser's preconditioner (None for SGD).
+    """
+
+    value: float
+    along_gradient: float
+    residual: float  # relative Ritz residual: an upper bound of the error of `value`, relative
+    hvps: int
+    preconditioned: float | None = None
+
+
+class Probe(msgspec.Struct):
+    """The graph of one forward and backward pass, with statistics at every op, loss last in `ops` order."""
+
+    step: int
+    at: float
+    reason: str  # "first", "schedule", "trouble: ..."
+    loss: float | None
+    root: int | None  # index of the op whose output `backward` was called on
+    ops: list[Op]
+    params: list[ParamState]
+    optimizer: int | None = None
+    sharpness: Sharpness | None = None
+    carried: float | None = None  # norm of .grad left over from before this step's first backward (zero_grad missing?)
+    batch: int | None = None  # samples in the batch, read off the first dimension of the data
+    notes: list[str] = []  # what was not measured, and why
+    cost: float = 0.0  # seconds spent on measuring
+
+
+class Step(msgspec.Struct):
+    """One optimizer step as the cheap tier sees it. Norms are over all of the optimizer's parameters together."""
+
+    step: int
+    at: float
+    optimizer: int
+    lr: float | None
+    loss: float | None  # the last tensor `backward` was called on before (or inside) this step
+    grad: float | None
+    weight: float | None
+    update: float | None
+    nonfinite: int = 0  # parameters whose gradient is not finite
+    backwards: int = 1  # backward calls since the step before (gradient accumulation, closures, several losses)
+    momentum: float | None = None
+
+
+class ParamNorms(msgspec.Struct):
+    """Per-parameter norms at one step, kept for every step at first and thinned later.
+
+    ABSENT (−1) stands where there was nothing to measure (a parameter without a gradient); NaN and Inf are what was seen.
+    """
+
+    step: int
+    optimizer: int
+    params: list[int]
+    grad: list[float]
+    weight: list[float]
+    update: list[float]
+
+
+class Param(msgspec.Struct):
+    """A parameter (or a leaf that requires grad): where it was made and last initialised, and who trains it."""
+
+    index: int
+    name: str
+    shape: list[int]
+    dtype: str
+    requires_grad: bool
+    is_parameter: bool  # torch.nn.Parameter, or a plain tensor
+    optimizer: int | None = None
+    file: str | None = None  # where it was made
+    line: int | None = None
+    init: str | None = None  # the call that initialised it last, e.g. "normal_"
+    init_file: str | None = None
+    init_line: int | None = None
+    module_class: str | None = None
+    graded: int = 0  # steps of its optimizer in which it had a gradient
+    in_graph: bool = False  # a probed backward pass reached it
+
+
+class Optimizer(msgspec.Struct):
+    """An optimizer: its class, its options, where it was made or first stepped."""
+
+    index: int
+    name: str
+    options: dict[str, Any]
+    params: list[int]
+    file: str | None = None  # the line that calls step()
+    line: int | None = None
+    made_file: str | None = None  # the line that made it, where that could be found
+    made_line: int | None = None
+    steps: int = 0
+
+
+class Note(msgspec.Struct):
+    """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice"."""
+
+    kind: str
+    text: str
+    at: float = 0.0
+
+
+class Meta(msgspec.Struct):
+    """One run: what was run, with what, and how it ended."""
+
+    script: str
+    argv: list[str]
+    cwd: str
+    started: str  # ISO time
+    python: str
+    torch: str
+    params: list[Param] = []
+    optimizers: list[Optimizer] = []
+    sources: dict[str, str] = {}  # file -> text, only files that appear in the trace
+    elapsed: float = 0.0
+    overhead: float = 0.0  # seconds spent by the watcher
+    steps: int = 0
+    backwards: int = 0
+    ended: str | None = None  # finished, exception, exit, interrupted, max-steps, max-time; None: killed or still running
+    exit_code: int | None = None
+    error: str | None = None
+    unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer
+
+
+class Run(msgspec.Struct):
+    """Everything seen of one run; what the rules judge and the reports draw."""
+
+    meta: Meta
+    steps: list[Step] = []
+    norms: list[ParamNorms] = []
+    probes: list[Probe] = []
+    notes: list[Note] = []
+
+
+# ── what it means: verdict.json ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Remedy(msgspec.Struct):
+    """What to do, in words; `replayed` holds the measured effect once it was tried on the same script."""
+
+    kind: str
+    text: str
+    replayed: dict[str, Any] | None = None
+
+
+class Finding(msgspec.Struct):
+    """One thing that is wrong: symptom, cause, place, the numbers it rests on, and remedies."""
+
+    symptom: str
+    cause: str
+    confidence: float  # 0..1
+    place: Place | None
+    summary: str
+    evidence: dict[str, Any]
+    remedies: list[Remedy]
+
+
+class Share(msgspec.Struct):
+    """One row of the budget: what an op, module or kind did to the gradient on its way back.
+
+    `gain` is this row's factor; `decades` its log10 (negative: taken); `left` is log10 of the gradient norm that is
+    left after it, relative to the gradient at the network's output. `share` marks rows at a branch: the fraction of
+    the gradient that went this way. Rows of `by_module` and `by_kind` sum rows of `by_op`.
+    """
+
+    name: str
+    kind: str
+    decades: float | None
+    gain: float | None
+    left: float | None = None
+    norm: float | None = None
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
+    op: int | None = None  # index into Probe.ops
+    count: int = 1
+    share: float | None = None
+    mark: str | None = None  # "vanishing" ▼, "exploding" ▲, "not-finite" ✕, "dead" ○ where this row is to blame
+    body: bool = True  # between the network's output and its first layer (the part that is judged), or loss side
+
+
+class Budget(msgspec.Struct):
+    """Decades from the loss back to the first layer; parts sum to the total, `residual` is parts minus total.
+
+    `body_decades` leaves out the loss side, so that a factor on the loss changes nothing that is judged.
+    """
+
+    total_decades: float | None = None
+    by_op: list[Share] = []
+    by_module: list[Share] = []
+    by_kind: list[Share] = []
+    residual: float | None = None
+    body_decades: float | None = None
+    branched: bool = False
+    step: int | None = None
+    note: str = ""
+
+
+class Loss(msgspec.Struct):
+    """First and last loss seen."""
+
+    first: float | None = None
+    last: float | None = None
+
+
+class Watch(msgspec.Struct):
+    """What watching was and cost: probed steps, overhead as a fraction of the script's own time, errors of ours."""
+
+    probed_steps: int = 0
+    overhead: float = 0.0
+    errors: list[str] = []
+
+
+class Verdict(msgspec.Struct):
+    """The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured"."""
+
+    script: str
+    steps: int
+    loss: Loss
+    symptom: str
+    findings: list[Finding]
+    budget: Budget
+    watch: Watch
+    summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
+    schema: str = SCHEMA
+
+
+SYMPTOMS = (
+    "vanishing",
+    "exploding",
+    "not-finite",
+    "dead",
+    "disconnected",
+    "oscillating",
+    "diverging",
+    "crawling",
+    "noisy",
+    "healthy",
+    "not-measured",
+)
+
+MARKS = {"vanishing": "▼", "exploding": "▲", "not-finite": "✕", "dead": "○"}
