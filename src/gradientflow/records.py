@@ -99,6 +99,8 @@ class Operand(msgspec.Struct):
     param: int | None = None  # index into Meta.params
     grad: GradStat | None = None  # the share of the gradient that THIS op sends to the operand; None: none was sent
     value: ValueStat | None = None  # its value, kept for leaves that are not parameters, and for singular operations
+    file: str | None = None  # for data: the line that made it, as far back as could be followed
+    line: int | None = None
 
 
 class Op(msgspec.Struct):

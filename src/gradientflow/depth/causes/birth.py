@@ -123,19 +123,20 @@ def _singularity(op: Op, operand: Any) -> str:
 
 
 def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Finding:
-    place = places.of_op(op, case.meta)
+    place = places.of_data(op, data, case.meta)
     count = data.value.nan + data.value.inf if data.value is not None else 0
     return Finding(
         "not-finite", "bad-batch", 0.97, place,
-        f"The data of step {step} already holds {count} values that are not finite when it enters {op.name} "
-        f"at {place.file}:{place.line}; no operation of the model made them.",
+        f"The data of step {step} (from {place.file}:{place.line}) already holds {count} values that are not finite when it "
+        f"enters {op.module or op.name}; no operation of the model made them.",
         {"step": step, "pass": "data", "nonfinite_entries": count, "threshold": 0},
         remedies("drop-bad-batch", at=place),
     )  # fmt: skip
 
 
 def _growth(case: Case, step: int) -> float:
-    """Return how many times the loss or the gradient had grown before the step (1: not at all)."""
+    """Return how many times loss or gradient had grown before the step (1: not at all; 1000 at least where the weights
+    were thrown away by an update as large as themselves)."""
     trend = case.main
     before = [s for s in trend.steps if s.step < step]
     losses = [abs(s.loss) for s in before if s.loss is not None and math.isfinite(s.loss)]
@@ -144,6 +145,9 @@ def _growth(case: Case, step: int) -> float:
     for series in (losses, grads):
         if len(series) >= 2 and series[0] > 0:
             growth = max(growth, max(series) / series[0])
+    thrown = [s.update / s.weight for s in before[-5:] if s.update and s.weight]
+    if any(not math.isfinite(t) or t >= 0.9 for t in thrown):  # the last steps replaced the weights
+        growth = max(growth, 1e3)
     return growth
 
 
@@ -161,8 +165,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
     if not suspects:
         if not forward or not inputs:
             return []
-        op = inputs[0][0]
-        place = places.of_op(op, case.meta)
+        place = places.of_data(inputs[0][0], inputs[0][1], case.meta)
         return [
             Finding(
                 "not-finite", "bad-batch", 0.7, place,

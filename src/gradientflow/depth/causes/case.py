@@ -8,7 +8,7 @@ from functools import cached_property
 
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.trend import Trend, trends
-from gradientflow.records import Finding, Meta, Op, Run
+from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
 
 
 class Case:
@@ -55,14 +55,14 @@ class Case:
         measured = [t for t in self.trends if t.measured]
         return bool(measured) and all(t.stuck for t in measured)
 
-    def inputs(self, graph: Graph) -> list[tuple[Op, float, float]]:
-        """Return (layer, rms, largest |entry|) of the data that enters layers from outside, first layers first."""
+    def inputs(self, graph: Graph) -> list[tuple[Op, Operand, ValueStat]]:
+        """Return (layer, operand, its value) of the data that enters layers from outside, first layers first."""
         found = []
         for index in graph.layers:
             op = graph.probe.ops[index]
             for operand in op.operands:
                 if operand.op is None and operand.param is None and operand.value is not None and operand.value.numel > 1:
-                    found.append((op, operand.value.rms, operand.value.absmax))
+                    found.append((op, operand, operand.value))
         return found
 
 

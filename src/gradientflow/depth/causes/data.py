@@ -23,15 +23,16 @@ def unscaled(case: Case) -> list[Finding]:
     entering = case.inputs(graphs[0])
     if not troubled or not entering:
         return []
-    op, rms, top = entering[0]
+    op, operand, value = entering[0]
+    rms, top = value.rms, value.absmax
     if rms < LARGE_INPUT:
         return []
-    place = places.of_op(op, case.meta)
+    place = places.of_data(op, operand, case.meta)
     symptom = "diverging" if trend.first_bad is not None or trend.spike > 2.0 else "crawling"
     return [
         Finding(
             symptom, "unscaled-input", 0.72 if symptom == "diverging" else 0.6, place,
-            f"The data enters {op.name} at {place.file}:{place.line} with a typical size of {rms:.3g} (up to {top:.3g}); the "
+            f"The data (from {place.file}:{place.line}) enters {op.module or op.name} with a typical size of {rms:.3g} (up to {top:.3g}); the "
             f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
             {"input_rms": rounded(rms), "input_max": rounded(top), "threshold_rms": LARGE_INPUT, "rise_over_start": rounded(trend.spike)},
             remedies("scale-input", "lower-step", at=place),
@@ -58,7 +59,7 @@ def bad_batch(case: Case) -> list[Finding]:
     if not hits:
         return []
     entering = case.inputs(case.finite[0]) if case.finite else []
-    place = places.of_op(entering[0][0], case.meta) if entering else None
+    place = places.of_data(entering[0][0], entering[0][1], case.meta) if entering else None
     first, times, loss = hits[0]
     return [
         Finding(
@@ -106,19 +107,46 @@ def output_activation(case: Case) -> list[Finding]:
     for index in graph.head:
         op = graph.probe.ops[index]
         bounded = op.value.saturated is not None and op.name != "softmax" and op.value.saturated > 0.8
-        cut = op.name in ("relu", "clamp", "clamp_min", "threshold") and op.value.zeros > 0.4 and op.value.zeros < 1.0
-        if not bounded and not (cut and op.kind == "activation" and op.name == "relu"):
+        cut = op.name == "relu" and op.value.dead is not None and 0.15 < op.value.dead < 1.0
+        if not bounded and not cut:
             continue
         place = places.of_op(op, case.meta)
-        share = op.value.saturated if bounded else op.value.zeros
+        share = op.value.saturated if bounded else op.value.dead
         what = "at the end of its range" if bounded else "cut off to zero"
         return [
             Finding(
                 "crawling", "output-activation", 0.7, place,
                 f"{share:.0%} of the network's outputs are {what} after {op.name} at {place.file}:{place.line}, where no "
                 f"gradient passes: the output layer cannot answer what the loss asks.",
-                {"step": graph.probe.step, "share": rounded(share), "threshold": 0.8 if bounded else 0.4, "progress": rounded(case.main.progress)},
+                {"step": graph.probe.step, "share": rounded(share), "threshold": 0.8 if bounded else 0.15, "progress": rounded(case.main.progress)},
                 remedies("fix-output", "scale-target", at=place),
+            )
+        ]  # fmt: skip
+    return []
+
+
+def unscaled_target(case: Case) -> list[Finding]:
+    """Targets far larger than anything the network puts out, and a loss that does not move."""
+    if not case.finite or not case.stuck:
+        return []
+    graph = case.finite[0]
+    for index in graph.head:
+        op = graph.probe.ops[index]
+        if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
+            continue
+        target = next((o for o in op.operands if o.op is None and o.param is None and o.value and o.value.numel > 1), None)
+        answer = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
+        if target is None or target.value is None or answer is None or target.value.rms < 30 * max(answer.rms, 1e-12):
+            continue
+        last = case.finite[-1].probe.ops[index].value.rms if len(case.finite[-1].probe.ops) > index else answer.rms
+        place = places.of_data(op, target, case.meta)
+        return [
+            Finding(
+                "crawling", "unscaled-target", 0.8, place,
+                f"The targets (from {place.file}:{place.line}) have a typical size of {target.value.rms:.3g}, the network answers "
+                f"with {answer.rms:.3g}: the output layer must grow a thousandfold by small steps before anything is learnt.",
+                {"target_rms": rounded(target.value.rms), "output_rms": rounded(answer.rms), "threshold_ratio": 30, "last_difference_rms": rounded(last)},
+                remedies("scale-target", "raise-step", at=place),
             )
         ]  # fmt: skip
     return []

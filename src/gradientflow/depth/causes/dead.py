@@ -37,15 +37,37 @@ def dead(case: Case) -> list[Finding]:
             )
         ]  # fmt: skip
     when = "from the first step" if born_dead else f"since about step {_since(graphs)}"
-    if not born_dead and case.main.spike > 2.0:
-        confidence = 0.55  # the blow-up before it is the cause; the step rule says so
-    else:
-        confidence = 0.9
+    confidence = 0.9
+    if not born_dead:
+        thrown = _thrown(case, _since(graphs))
+        if thrown is not None:
+            return [thrown]
+        if case.main.spike > 2.0:
+            confidence = 0.55  # the blow-up before it is the cause; the step rule says so
     head = op.index in last.head or (last.last_layer is not None and op.index > last.last_layer)
     cause = "output-activation" if head else ("dead-units" if op.value.saturated is None else "saturating-activation")
     summary = f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _thrown(case: Case, since: int) -> Finding | None:
+    """The units died right after a step that replaced the weights: the step is the cause."""
+    trend = case.main
+    moves = [(s.update / s.weight, s) for s in trend.steps if s.step < since and s.update and s.weight]
+    if not moves or trend.optimizer is None:
+        return None
+    size, step = max(moves, key=lambda pair: pair[0])
+    if not size > 0.5:
+        return None
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return Finding(
+        "dead", "step-too-large", 0.85, place,
+        f"Step {step.step} changes the weights by {size:.0%} of their own size with learning rate {step.lr:g}, and since "
+        f"step {since} no gradient comes through: the update threw the units to where they give zero for all data.",
+        {"step": since, "relative_update": rounded(size), "threshold_update": 0.5, "learning_rate": step.lr},
+        remedies("lower-step", "warmup", "clip-gradient", at=place),
+    )  # fmt: skip
 
 
 def _since(graphs: list[Graph]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from functools import lru_cache
 
-from gradientflow.records import Meta, Op, Optimizer, Param, Place
+from gradientflow.records import Meta, Op, Operand, Optimizer, Param, Place
 
 
 def of_op(op: Op, meta: Meta) -> Place:
@@ -16,6 +16,16 @@ def of_op(op: Op, meta: Meta) -> Place:
         made = by_class(meta.sources.get(op.made_file, ""), op.module_class) if line is None else None
         return Place(op.made_file, line or made or op.made_line, op.module, op.name)
     return Place(op.file, op.line, op.module, op.name)
+
+
+def of_data(op: Op, operand: Operand, meta: Meta) -> Place:
+    """Return where data comes from: the line that made it, else the line of the training loop that hands it over."""
+    if operand.file is not None:
+        return Place(operand.file, operand.line, None, "data")
+    if op.stack:
+        file, line = op.stack[-1] if op.inside else op.stack[0]
+        return Place(file, line, op.module, op.name)
+    return of_op(op, meta)
 
 
 def of_init(param: Param, op: Op | None = None) -> Place:

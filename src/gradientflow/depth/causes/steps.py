@@ -38,15 +38,20 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     start = trend.start if trend.measured else trend.losses[0]
     scale = max(abs(start), trend.spread, 1e-300)
     top = max(trend.losses)
-    spike = (top - start) / scale
+    tiny = [g.probe.batch for g in case.finite if g.probe.batch is not None][:1]
+    noisy = bool(tiny) and tiny[0] <= 4  # a loss over a few samples jumps by itself: only what lasts counts
+    spike = ((trend.crest if noisy and trend.measured else top) - start) / scale
     ended = trend.first_bad is not None
     worse = trend.measured and trend.end - start > 1.0 * scale
     limit = SPIKE * (20.0 if several else 1.0)
     beyond = ratio is not None and ratio > 1.0
+    relapsed = trend.measured and trend.lost > 0.7 and trend.relapse - trend.best > 1.5 * max(abs(trend.best), trend.spread)
     symptom = None
     if (ended and spike > 10.0) or (worse and spike > limit) or spike > 100.0 * (10.0 if several else 1.0):
         symptom = "diverging"
-    elif spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE or trend.stuck):
+    elif spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE):
+        symptom = "diverging"
+    elif not several and not noisy and trend.stuck and (relapsed or (trend.crest - start) / scale > 1.0):
         symptom = "diverging"
     elif beyond and trend.stuck and trend.zigzag > 0.75 and len(trend.losses) >= 10:
         symptom = "oscillating"
@@ -57,7 +62,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(start), "loss_top": rounded(top), "loss_end": rounded(trend.end),
-        "rise_over_start": rounded(spike), "threshold_rise": limit, "largest_relative_update": rounded(update),
+        "rise_over_start": rounded(spike), "threshold_rise": limit, "lost_again": rounded(trend.lost), "threshold_lost": 0.7, "largest_relative_update": rounded(update),
         "threshold_update": UPDATE, "zigzag": rounded(trend.zigzag),
     }  # fmt: skip
     hint = ""

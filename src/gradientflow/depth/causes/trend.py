@@ -15,7 +15,9 @@ class Trend:
 
     Attributes:
         losses: finite losses in order.
-        start, end: typical loss of the first and the last stretch (medians).
+        start, end: typical loss of the first and the last stretch.
+        best: lowest typical loss of any stretch; `best_step` its place in `losses`; `relapse` the largest loss after it.
+        crest: the largest loss that lasts more than one step (running median of three).
         spread: typical size of a change between neighbouring losses in the first stretch.
         top: the largest loss; `top_step` its step.
         progress: (start − end) / (|start| + |end|): 1 all of it, 0 none, negative is worse than the start.
@@ -32,6 +34,9 @@ class Trend:
     spread: float = 0.0
     top: float = math.nan
     top_step: int | None = None
+    crest: float = math.nan
+    best_step: int = 0
+    relapse: float = math.nan
     progress: float = 0.0
     first_bad: Step | None = None
     zigzag: float = 0.0
@@ -47,6 +52,12 @@ class Trend:
             return 0.0
         scale = max(abs(self.start), self.spread, 1e-300)
         return (self.top - self.start) / scale
+
+    @property
+    def lost(self) -> float:
+        """Share of the best progress that was lost again by the end: 0 none, 1 all of it (or there never was any)."""
+        gained = self.start - self.best
+        return (self.end - self.best) / gained if gained > 0 else 0.0
 
     @property
     def stuck(self) -> bool:
@@ -87,8 +98,13 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
         return trend
     stretch = max(1, min(len(losses) // 10, 50))
     first, last = losses[: max(1, min(stretch, 5))], losses[-stretch:]
-    trend.start, trend.end = fmean(first), fmean(last)
-    trend.best = min(median(losses[i : i + stretch]) for i in range(0, len(losses), stretch))
+    trend.start, trend.end = median(first), fmean(last)
+    levels = [median(losses[i : i + stretch]) for i in range(0, len(losses), stretch)]
+    trend.best = min(levels)
+    trend.best_step = losses.index(min(losses[levels.index(trend.best) * stretch :][:stretch]))
+    smooth = [median(losses[max(0, i - 1) : i + 2]) for i in range(len(losses))]
+    trend.crest = max(smooth)
+    trend.relapse = max(losses[trend.best_step :])
     changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
     trend.spread = median(abs(c) for c in changes[: max(10, stretch)])
     trend.top = max(losses)

@@ -26,6 +26,7 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (data.output_activation, 0.14),
     (dead.dead, 0.12),
     (flow.depth, 0.10),
+    (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (steps.step_size, 0.05),
     (data.noisy, 0.0),

@@ -8,7 +8,7 @@ from collections import Counter
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Param, Place
+from gradientflow.records import Finding, Optimizer, Param, Place
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -25,7 +25,7 @@ def disconnected(case: Case) -> list[Finding]:
         never = [p for p in live if p.graded == 0]
         frozen = [p for p in held if not p.requires_grad]
         if never and len(never) == len(live):
-            place = _made(never) or places.of_optimizer(optimizer, meta)
+            place = _stepped_loss(case, optimizer) or _made(never)
             found.append(
                 Finding(
                     "disconnected", "disconnected-parameters", 0.96, place,
@@ -71,6 +71,14 @@ def disconnected(case: Case) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _stepped_loss(case: Case, optimizer: Optimizer) -> Place | None:
+    """The line of the loss that was differentiated before this optimizer's step: what does not depend on its parameters."""
+    graph = next((g for g in case.graphs if g.probe.optimizer == optimizer.index and g.probe.root is not None), None)
+    if graph is None or graph.probe.root is None:
+        return places.of_optimizer(optimizer, case.meta)
+    return places.of_op(graph.probe.ops[graph.probe.root], case.meta)
 
 
 def _orphans(case: Case) -> list[Param]:

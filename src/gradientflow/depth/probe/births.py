@@ -56,12 +56,15 @@ class Births:
             where = locate(2, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
-    def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], out: Any) -> None:
+    def see(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
+    ) -> None:
         """Look at one torch call made while the model is built."""
         if func == _IS_LEAF:
             self._optimizer()
             return
-        target = args[0] if args and isinstance(args[0], Tensor) else None
+        first = args[0] if args else kwargs.get("tensor")
+        target = first if isinstance(first, Tensor) else None
         module = getattr(func, "__module__", "") or ""
         if target is not None and (module == "torch.nn.init" or (name.endswith("_") and not name.endswith("__"))):
             if name == "requires_grad_":

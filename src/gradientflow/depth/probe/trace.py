@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.kinds import kind_of, op_name
+from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.records import Op, Operand
@@ -96,6 +97,7 @@ class Tracer(TorchFunctionMode):
         self.listening = True  # act on backward calls
         self.on_module_without_grad: Callable[[torch.nn.Module], None] | None = None
         self.trace = Trace()
+        self.origins = Origins()
 
     def __torch_function__(
         self,
@@ -118,6 +120,7 @@ class Tracer(TorchFunctionMode):
         """Begin a new window: forget the last one and its graph."""
         self.trace = Trace()
         self.registry.forget_paths()
+        self.origins.prune()
 
     # ── backward calls ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -137,15 +140,16 @@ class Tracer(TorchFunctionMode):
     def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         raw = getattr(func, "__name__", "")
         if self.births is not None:
-            self.births.see(func, raw, args, out)
+            self.births.see(func, raw, args, kwargs, out)
+        self.origins.see(args, out, raw)
         if not self.recording:
             return
         if raw in ("register_hook", "register_post_accumulate_grad_hook"):
             self.trace.hooked = True
             return
         inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
-        outputs = [t for t in _tensors(out) if t.grad_fn is not None]
-        if not outputs and inplace and args and isinstance(args[0], Tensor) and args[0].grad_fn is not None:
+        outputs = [t for t in _tensors(out) if _grad_fn(t) is not None]
+        if not outputs and inplace and args and isinstance(args[0], Tensor) and _grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
             if not torch.is_grad_enabled() and self.on_module_without_grad is not None and raw != "__get__":
@@ -180,7 +184,8 @@ class Tracer(TorchFunctionMode):
             if t.requires_grad or not t.numel():
                 continue
             if t.is_floating_point():
-                operands.append(Operand(param=self.registry.find(t), value=value_stat(t)))
+                file, line = self.origins.of(t)
+                operands.append(Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line))
             elif t.dim():  # indices, masks: data without statistics
                 operands.append(Operand())
         channel = self._channel(kind, operands, outputs[0])
@@ -269,6 +274,16 @@ class Tracer(TorchFunctionMode):
             if operand is not None:
                 operand.value = operand.value or value_stat(t)
                 operand.value.absmin = float(t.detach().abs().min())
+
+
+def _grad_fn(t: Tensor) -> Node | None:
+    """Return a tensor's autograd node; None also for views that PyTorch refuses to differentiate."""
+    if not t.requires_grad:
+        return None
+    try:
+        return t.grad_fn
+    except RuntimeError:  # a view made under no_grad whose base was written to since
+        return None
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -64,7 +64,7 @@ class Recorder:
             self.recent.probes.append(record)
             if len(self.recent.probes) > _PROBES_KEPT:
                 del self.recent.probes[_PROBES_KEPT // 2]
-            for file in {op.file for op in record.ops} | {p.init_file for p in self.meta.params}:
+            for file in {op.file for op in record.ops} | {op.made_file for op in record.ops} | {p.init_file for p in self.meta.params}:
                 self.source(file)
 
     def note(self, kind: str, text: str) -> None:
@@ -93,6 +93,8 @@ class Recorder:
             self.meta.backwards = monitor.backwards
             self.meta.optimizers = [w.record for w in monitor.optimizers]
             self.meta.unit = monitor.unit
+            for index, t in monitor.registry.live():
+                self.meta.params[index].requires_grad = bool(t.requires_grad)
         self.store.meta(self.meta)
 
     def finish(self) -> Run:

@@ -31,7 +31,6 @@ class Schedule:
         self._quiet_until: dict[str, int] = {}
         self._losses: dict[int, deque[float]] = {}
         self._grads: dict[int, deque[float]] = {}
-        self._start: dict[int, float] = {}
         self._rounds = 0
 
     def due(self, step: int, elapsed: float, spent: float, optimizers: int = 1) -> str | None:
@@ -75,10 +74,10 @@ class Schedule:
         if step.nonfinite or (step.loss is not None and not math.isfinite(step.loss)):
             trouble = "not finite"
         elif step.loss is not None and losses:
-            spread = max(losses) - min(losses)
-            scale = max(abs(median(losses)), spread, 1e-300)
-            start = self._start.setdefault(step.optimizer, losses[0])
-            if step.loss - median(losses) > 2.0 * scale or (step.loss - start > 2 * abs(start) and step.loss > max(losses)):
+            usual = median(losses)
+            changes = [abs(b - a) for a, b in zip(losses, list(losses)[1:], strict=False)]
+            step_of_loss = median(changes) if changes else 0.0
+            if step.loss - usual > max(0.5 * abs(usual), 6.0 * step_of_loss):
                 trouble = "loss jumped"
         if trouble is None and step.grad is not None and len(grads) >= 3:
             usual = median(grads)

@@ -26,7 +26,7 @@ class SharpnessMeter:
 
     def __init__(self) -> None:
         self._vector: Tensor | None = None
-        self.seconds_per_product = 0.0
+        self._refused: str | None = None  # once and for all: the model does not change its nature
 
     def measure(
         self, root: Tensor, params: Sequence[Tensor], optimizer: torch.optim.Optimizer | None, trace: Trace, allowance: float
@@ -40,10 +40,20 @@ class SharpnessMeter:
             trace: the forward half of the probe.
             allowance: seconds that may be spent.
         """
-        reason = self._refuse(root, params, trace)
+        reason = self._refused or self._refuse(root, params, trace)
         if reason is not None:
             trace.note(f"sharpness not measured: {reason}")
             return None
+        try:
+            return self._lanczos(root, params, optimizer, trace, allowance)
+        except RuntimeError as problem:  # an operation without a second derivative, a graph that may be walked only once
+            self._refused = f"PyTorch cannot differentiate this graph twice ({str(problem).splitlines()[0][:120]})"
+            trace.note(f"sharpness not measured: {self._refused}")
+            return None
+
+    def _lanczos(
+        self, root: Tensor, params: Sequence[Tensor], optimizer: torch.optim.Optimizer | None, trace: Trace, allowance: float
+    ) -> Sharpness | None:
         began = time.perf_counter()
         with torch.enable_grad():
             grads = torch.autograd.grad(root, params, retain_graph=True, create_graph=True, allow_unused=True)

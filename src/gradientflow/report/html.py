@@ -1,0 +1,108 @@
+"""The verdict as one self-contained HTML page: no network, no fonts, opens from file://, and reads without JavaScript.
+
+Everything is drawn on this side, as HTML, SVG and one small picture; the script in `page.js` only adds selection,
+sorting, read-outs and the theme. It reads one JSON island: the verdict itself, and what it needs beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+import tempfile
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from gradientflow.records import MARKS, Run, Verdict
+from gradientflow.report import parts, words
+from gradientflow.report.curve import loss_chart
+from gradientflow.report.heat import Heat
+from gradientflow.report.waterfall import island, panel, waterfall
+
+
+def write_html(verdict: Verdict, run: Run | None, path: pathlib.Path) -> None:
+    """Write the page; a half-written one is never left behind.
+
+    Args:
+        verdict: what the run means.
+        run: what was seen of it; None: only the verdict is at hand, and the page has no curves and no sources.
+        path: the file to write; its folder is made where it is missing.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    page = render_html(verdict, run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise
+
+
+def render_html(verdict: Verdict, run: Run | None) -> str:
+    """The page as a string; see `write_html`."""
+    heat = Heat(run) if run is not None else None
+    curve = loss_chart(run) if run is not None else ""
+    chart = heat.html() if heat is not None else ""
+    over = ""
+    if curve or chart:
+        over = (
+            f'<section class="card over" aria-labelledby="h-o"><h2 id="h-o">Over training</h2>{curve}{chart}</section>'
+        )
+    data = {
+        "verdict": msgspec.to_builtins(verdict),
+        "marks": {s: words.mark(s) for s in MARKS},
+        "kinds": {row.name: words.decades(row.decades) for row in verdict.budget.by_kind},
+        "heat": heat.data() if heat is not None and heat.codes else None,
+        **island(verdict, run),
+    }
+    fields = {
+        "title": parts.text(f"{words.mark(verdict.symptom)} {verdict.symptom} — {verdict.script}"),
+        "css": _asset("page.css"),
+        "js": _asset("page.js"),
+        "hero": parts.headline(verdict, run),
+        "waterfall": waterfall(verdict),
+        "aside": parts.budget(verdict.budget) + panel(verdict, run),
+        "findings": parts.findings(verdict, run),
+        "over": over,
+        "environment": parts.environment(verdict, run),
+        "data": as_island(data),
+    }
+    page = _asset("page.html")
+    pieces = page.split("{{")
+    out = [pieces[0]]
+    for piece in pieces[1:]:
+        name, _, rest = piece.partition("}}")
+        out += [fields[name], rest]
+    return "".join(out)
+
+
+def as_island(data: Any) -> str:
+    """JSON that is safe inside a `<script>` element: numbers that are not finite are null, and no `<` is left."""
+    text = msgspec.json.encode(_plain(data)).decode("utf-8")
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _plain(value: Any) -> Any:
+    """The value with only what JSON and a page can carry."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return words.clean(value)
+    if isinstance(value, dict):
+        return {words.clean(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, (bool, int)) else words.clean(value)
+
+
+def _asset(name: str) -> str:
+    """A file of this package."""
+    return resources.files("gradientflow.report").joinpath(name).read_text(encoding="utf-8")

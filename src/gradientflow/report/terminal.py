@@ -1,0 +1,287 @@
+"""The verdict on a terminal: headline, findings, waterfall, budget, loss, and what watching cost.
+
+In a colour terminal it uses the terminal's width (80 to 160 columns); anywhere else it writes 100 columns of plain
+text, the same bytes for the same verdict.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from gradientflow.records import Finding, Run, Share, Verdict
+from gradientflow.report import tell, words
+from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.rows import broken, folds, merged, scale, spans
+
+PLAIN_WIDTH = 100
+MAX_ROWS = 26  # lines of a waterfall
+CALM_ROWS = 16  # lines of one that nobody needs to search
+
+
+def print_verdict(verdict: Verdict, run: Run | None, console: Console, *, report: str | None = None) -> None:
+    """Print the verdict.
+
+    Args:
+        verdict: what the run means.
+        run: what was seen of it, for source lines and the loss curve; None: only the verdict is at hand.
+        console: where to print; when it is not a terminal, plain text of 100 columns is written.
+        report: path of the page to name at the end.
+    """
+    if console.is_terminal:
+        plain = console.no_color or console.color_system is None
+        page = Page(verdict, run, min(max(console.width, 60), 160), plain)
+        for line in page.lines(report):
+            console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
+        return
+    page = Page(verdict, run, PLAIN_WIDTH, True)
+    text = "\n".join(line.plain.rstrip() for line in page.lines(report))
+    console.out(_writable(text, console.encoding), highlight=False)
+
+
+def _writable(text: str, encoding: str) -> str:
+    """The text as far as the stream's encoding can carry it: a log in ASCII gets plain signs instead of an error."""
+    try:
+        text.encode(encoding)
+        return text
+    except (UnicodeEncodeError, LookupError):
+        plain = text.translate(str.maketrans("×−·…│├─█░▒▼▲✕○✓→•⊕", "x--.||-#:+vAXoo>*+"))
+        return plain.encode("ascii", "replace").decode("ascii")
+
+
+class Page:
+    """The lines of one verdict at one width.
+
+    Args:
+        verdict: what the run means.
+        run: what was seen; None: only the verdict is at hand.
+        width: columns.
+        plain: without colours.
+    """
+
+    def __init__(self, verdict: Verdict, run: Run | None, width: int, plain: bool) -> None:
+        self.verdict, self.run, self.width, self.plain = verdict, run, width, plain
+        self._console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+
+    def lines(self, report: str | None) -> Iterator[Text]:
+        """All lines, top to bottom."""
+        yield from self.headline()
+        for k, finding in enumerate(self.verdict.findings[:3]):
+            yield Text()
+            yield from self.finding(finding, k + 1) if k == 0 else self.short(finding, k + 1)
+        if len(self.verdict.findings) > 3:
+            yield Text(f"      and {words.count(len(self.verdict.findings) - 3, 'more finding')} in the report", "dim")
+        yield from self.waterfall()
+        yield from self.budget()
+        yield Text()
+        yield from self.footer(report)
+
+    def para(self, text: str, indent: int, style: str = "", first: Text | None = None) -> list[Text]:
+        """A paragraph wrapped to the width, indented; `first` stands in the indentation of its first line."""
+        wrapped = Text(text).wrap(self._console, max(self.width - indent, 20))
+        out = []
+        for k, line in enumerate(wrapped):
+            line.rstrip()
+            head = first if first is not None and k == 0 else Text(" " * indent)
+            line.stylize(style)
+            out.append(Text.assemble(head, " " * max(0, indent - cell_len(head.plain)), line))
+        return out
+
+    # ── the verdict ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def headline(self) -> Iterator[Text]:
+        """Mark and symptom, the sentence, and what was run."""
+        v = self.verdict
+        badge = f" {words.mark(v.symptom)} {words.one_line(v.symptom)} "
+        style = "bold" if self.plain else f"bold #ffffff on {ink(v.symptom)}"
+        yield Text(badge[1:] if self.plain else badge, style)
+        yield from self.para(tell.headline(v), 2, "bold")
+        parts = [words.one_line(v.script), words.count(v.steps, "step")]
+        if self.run is not None:
+            meta = self.run.meta
+            parts += [f"torch {words.one_line(meta.torch)}"] if meta.torch else []
+            parts += [words.seconds(meta.elapsed)] if meta.elapsed else []
+            parts += [words.one_line(meta.ended)] if meta.ended else ["killed, or still running"]
+        yield from self.para(" · ".join(parts), 2, "dim")
+        if v.symptom == "not-measured":
+            for kind, text in tell.notes(v, self.run):
+                yield from self.para(f"{kind}: {text}", 4, first=Text("  • "))
+            yield from self.para("mend: " + MEND, 2)
+
+    def finding(self, f: Finding, rank: int) -> Iterator[Text]:
+        """One finding in full."""
+        yield self._title(f, rank)
+        if f.place is not None:
+            parts = tell.place(f.place, self.run.meta if self.run else None)
+            yield from self.para("   ".join(parts), 4, "" if self.plain else "cyan")
+        if words.one_line(f.summary) != tell.headline(self.verdict):  # said already
+            yield from self.para(words.one_line(f.summary), 4)
+        if f.place is not None:
+            yield from self._source(f)
+        facts = tell.facts(f.evidence)
+        if facts:
+            yield Text()
+            yield Text("    evidence", "dim")
+        name = min(max((cell_len(x.name) for x in facts), default=0), self.width // 2)
+        value = min(max((cell_len(x.value) for x in facts), default=0), self.width // 4)
+        for fact in facts:
+            line = Text(f"      {words.pad(fact.name, name)}  ")
+            if fact.threshold:
+                line.append(words.pad(fact.value, value, right=True), "bold")
+                line.append(f"   threshold {fact.threshold}", "dim")
+            elif cell_len(fact.value) <= value:
+                line.append(words.pad(fact.value, value, right=True), "bold")
+            else:
+                line.append(words.elide(fact.value, self.width - name - 8))
+            yield line
+        if f.remedies:
+            yield Text()
+            open_all = all(r.replayed is None for r in f.remedies)
+            yield Text("    what would help" + (f" ({tell.NOT_REPLAYED})" if open_all else ""), "dim")
+        for remedy in f.remedies:
+            yield from self.para(words.one_line(remedy.text), 8, first=Text("      • "))
+            if remedy.replayed is None and not open_all:
+                yield Text(f"        {tell.NOT_REPLAYED}", "dim italic")
+            elif remedy.replayed is not None:
+                told = " · ".join(f"{x.name} {x.value}" for x in tell.facts(remedy.replayed))
+                yield from self.para(f"✓ replayed: {told}", 8, "" if self.plain else "green")
+
+    def short(self, f: Finding, rank: int) -> Iterator[Text]:
+        """One finding in two or three lines."""
+        yield self._title(f, rank)
+        where = "   ".join(tell.place(f.place, self.run.meta if self.run else None)) if f.place else ""
+        if where:
+            yield from self.para(where, 4, "" if self.plain else "cyan")
+        yield from self.para(words.one_line(f.summary), 4)
+
+    def _title(self, f: Finding, rank: int) -> Text:
+        left = Text.assemble(
+            f"{rank:>2}  ",
+            (f"{words.mark(f.symptom)} {words.one_line(f.symptom)}", "" if self.plain else f"bold {ink(f.symptom)}"),
+            (" because of ", "dim"),
+            (words.one_line(f.cause), "bold"),
+        )
+        sure = f"confidence {tell.confidence(f)}"
+        return Text.assemble(left, " " * max(3, self.width - cell_len(left.plain) - len(sure)), (sure, "dim"))
+
+    def _source(self, f: Finding) -> Iterator[Text]:
+        """The culprit's source lines, the line itself marked."""
+        if f.place is None:
+            return
+        lines = tell.excerpt(tell.source(self.run, f.place.file), f.place.line)
+        if not lines:
+            return
+        yield Text()
+        digits = len(str(lines[-1].no))
+        for no, text, marked in lines:
+            head = f"    {words.mark(f.symptom) if marked else ' '} {no:>{digits}} │ "
+            body = words.elide(text, self.width - len(head))
+            style = "dim" if not marked else "bold" if self.plain else f"bold {ink(f.symptom)}"
+            yield Text.assemble((head, style if marked else "dim"), (body, style))
+
+    # ── the waterfall ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def waterfall(self) -> Iterator[Text]:
+        """One row per op from the loss down; long ones folded."""
+        rows = self.verdict.budget.by_op
+        if not rows:
+            return
+        axis, span = scale(rows), spans(rows)
+        lines = folds(rows, CALM_ROWS if self.verdict.symptom == "healthy" else MAX_ROWS)
+        shown = [rows[f.start] for f in lines if not f.folded and rows[f.start].kind != "branch"] or list(rows[:1])
+        w_site = min(max((cell_len(tell.site(r.file, r.line)) for r in shown), default=0), 18)
+        w_name = min(max(cell_len(tell.label(r)[0]) for r in shown), 20)
+        w_module = min(max(cell_len(tell.label(r)[1]) for r in shown), 22 if self.width >= 100 else 14)
+        folded = max((cell_len(merged(rows, f).name) for f in lines if f.folded), default=0)
+        joins = max((cell_len(_joins(r)) for r in rows if r.kind == "branch"), default=0)
+        w_label = max(w_name + (2 + w_module if w_module else 0), 26 - w_site, min(folded - w_site - 2, 28), joins)
+        w_bar = max(self.width - 2 - w_site - 2 - w_label - 2 - 9 - 3, 12)
+        yield Text()
+        grow = any(s.before is not None and s.after is not None and s.after > s.before for s in span)
+        tones = ("", "", "") if self.plain else (INK["left"], INK["took"], INK["grew"])
+        key = Text.assemble(("  the gradient's way back", "bold"), ("   loss first, log scale   ", "dim"))
+        key.append_text(Text.assemble(("█", tones[0]), (" left  ", "dim"), ("░" if self.plain else "█", tones[1])))
+        key.append(" taken  ", "dim")
+        yield key.append_text(Text.assemble(("▒" if self.plain else "█", tones[2]), (" added", "dim"))) if grow else key
+        yield Text(" " * (w_site + w_label + 6) + ruler(axis, w_bar), "dim")
+        outside = not rows[0].body
+        for fold in lines:
+            row = merged(rows, fold)
+            if outside and row.body:
+                outside = False
+                yield Text("  " + " network's output ".center(w_site + 2 + w_label, "┄"), "dim")
+            before, after = span[fold.start].before, span[fold.stop - 1].after
+            where, label = self._label(row, w_site, w_name, w_label)
+            line = Text.assemble("  ", where, label, "  ")
+            line.append_text(bar(row, type(span[0])(before, after), axis, w_bar, plain=self.plain))
+            tone = f"bold {ink(row.mark)}" if row.mark and not self.plain else "" if row.body else "dim"
+            what = "nan/inf" if broken(row) and row.gain is None else words.gain(row.gain)
+            line.append(words.pad(what, 9, right=True), tone)
+            line.append(f" {words.mark(row.mark)}" if row.mark else "", tone)
+            yield line
+        if self.verdict.budget.branched and self.verdict.budget.note:
+            yield from self.para(words.one_line(self.verdict.budget.note), 2, "dim italic")
+
+    def _label(self, row: Share, w_site: int, w_name: int, w_label: int) -> tuple[Text, Text]:
+        """The two columns that name a row: `file:line`, then op and module."""
+        if row.kind == "fold":
+            return Text(), Text(words.pad(row.name, w_site + 2 + w_label), "dim")
+        where = Text(words.pad(tell.site(row.file, row.line), w_site) + "  ", "dim")
+        if row.kind == "branch":
+            return where, Text(words.pad(_joins(row), w_label), "" if self.plain else INK["merge"])
+        name, module = tell.label(row)
+        label = Text(words.pad(name, w_name), "bold" if row.mark else "" if row.body else "dim")
+        if w_label > w_name:
+            label.append("  " + words.pad(module, w_label - w_name - 2), "dim")
+        return where, label
+
+    def budget(self) -> Iterator[Text]:
+        """Where the decades went, by kind."""
+        b = self.verdict.budget
+        lines = strip(b.by_kind, self.width - 2, plain=self.plain)
+        if not lines:
+            return
+        yield Text()
+        off = "" if b.residual is None or abs(b.residual) < 0.05 else f"   (parts − total: {words.decades(b.residual)})"
+        yield Text.assemble((f"  {tell.took(b.total_decades)}", "bold"), (off, "dim"))
+        for line in lines:
+            yield Text.assemble("  ", line)
+
+    # ── loss, cost, report ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def footer(self, report: str | None) -> Iterator[Text]:
+        """Loss first to last, what was watched and at what cost, what else should be told, where the page is."""
+        v = self.verdict
+        if v.loss.first is not None or v.loss.last is not None:
+            curve = sparkline([s.loss for s in self.run.steps], 40) if self.run else ""
+            ends = f"{words.number(v.loss.first)} → {words.number(v.loss.last)}"
+            yield self._pair("loss", Text.assemble(ends, "   ", (curve, "" if self.plain else INK["healthy"])))
+        seen = words.count(v.steps, "step")
+        if v.watch.probed_steps:
+            seen += f", every op measured in {words.number(v.watch.probed_steps)} of them"
+        if v.steps or v.watch.overhead:
+            seen += f" · cost {words.percent(v.watch.overhead)} of the script's own time"
+        yield from self.para(seen, 16, first=Text("  watched", "dim"))
+        if v.symptom != "not-measured":
+            for kind, text in tell.notes(v, self.run)[:6]:
+                yield from self.para(text, 16, first=Text(f"  {words.one_line(kind)}", "dim"))
+        if report:
+            yield self._pair("report", Text(words.clean(report), "" if self.plain else "underline"))
+
+    def _pair(self, name: str, value: Text) -> Text:
+        return Text.assemble((f"  {name:<14}", "dim"), value)
+
+
+def _joins(row: Share) -> str:
+    """What a row is called where other routes of the gradient join."""
+    return "⊕ routes join" + ("" if row.share is None else f", {words.percent(row.share)} this way")
+
+
+MEND = (
+    "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
+    ".detach() or torch.no_grad() on its way), and let the script do at least one step."
+)
