@@ -93,11 +93,6 @@ def run(
     page = _write(outcome.verdict, outcome.run, outcome.folder, json, problems)
     if not quiet:
         report.print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
-    for note in outcome.run.notes:
-        if note.kind == "advice":
-            _say(err, note.text)
-    if outcome.verdict.symptom == "not-measured":
-        _say(err, f"nothing to judge: {outcome.verdict.summary}")
     for problem in problems:
         _say(err, problem)
     code = outcome.ending.code

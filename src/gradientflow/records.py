@@ -306,8 +306,8 @@ class Finding(msgspec.Struct):
 class Share(msgspec.Struct):
     """One row of the budget: what an op, module or kind did to the gradient on its way back.
 
-    `gain` is this row's factor; `decades` its log10 (negative: taken); `left` is log10 of the gradient norm that is
-    left after it, relative to the gradient at the network's output. `share` marks rows at a branch: the fraction of
+    `gain` is this row's factor; `decades` its log10 (negative: taken); `norm` is the gradient that arrives at the row's
+    tensor (the op's output, before the op acts), `left` its log10 relative to the gradient at the network's output. `share` marks rows at a branch: the fraction of
     the gradient that went this way. Rows of `by_module` and `by_kind` sum rows of `by_op`.
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from gradientflow.records import ParamNorms, Run
+from gradientflow.records import ABSENT, ParamNorms, Run
 from gradientflow.report import words
 from gradientflow.report.curve import column, domain
 from gradientflow.report.palette import BROKEN, DEAD, LOWEST, NOTHING, batlow, data_uri, level
@@ -47,10 +47,8 @@ class Heat:
         picked: list[list[ParamNorms]] = [[] for _ in range(columns)]
         for norms in run.norms:
             picked[column(norms.step, ends, columns)].append(norms)
-        bad = {s.step for s in run.steps if s.nonfinite}
         row_of = {p: k for k, p in enumerate(self.params)}
         cells: list[list[float | None]] = [[None] * columns for _ in self.params]
-        graded: set[int] = set()
         for c, group in enumerate(picked):
             chosen = _chosen(group)
             if not chosen:  # thinned out: the step before stands on
@@ -60,20 +58,16 @@ class Heat:
                     row[c] = row[c - 1] if c else None
                 continue
             self.steps.append(chosen[0].step)
-            here = [
-                (p, g, n.step in bad) for n in chosen for p, g in zip(n.params, n.grad, strict=False) if p in row_of
-            ]
-            told = {p for p, _, _ in here}
+            here = [(p, g) for n in chosen for p, g in zip(n.params, n.grad, strict=False) if p in row_of]
+            told = {p for p, _ in here}
             for k, p in enumerate(self.params):
                 if p not in told and c:  # another optimizer's step: what it last did stands on
                     cells[k][c] = cells[k][c - 1]
-            biggest = max((g for _, g, _ in here if math.isfinite(g)), default=0.0)
+            biggest = max((g for _, g in here if math.isfinite(g)), default=0.0)
             self.largest.append(biggest)
-            for p, g, wrong in here:
-                if math.isnan(g) and not (wrong and p in graded):
+            for p, g in here:
+                if g == ABSENT:
                     continue  # no gradient came
-                if math.isfinite(g):
-                    graded.add(p)
                 if not math.isfinite(g):
                     value = math.nan
                 elif g <= 0:

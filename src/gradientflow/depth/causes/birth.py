@@ -71,7 +71,7 @@ def _backward(case: Case, graph: Graph, step: int) -> Finding | None:
 
 def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Finding:
     place = places.of_op(op, case.meta)
-    evidence: dict[str, Any] = {"step": step, "pass": way, "operation": op.name, "threshold": "first that is not finite"}
+    evidence: dict[str, Any] = {"step": step, "pass": way, "operation": op.name, "rule": "first that is not finite"}
     operand = _operand(graph, op)
     reading = ""
     if operand is not None:
@@ -129,7 +129,7 @@ def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Fin
         "not-finite", "bad-batch", 0.97, place,
         f"The data of step {step} (from {place.file}:{place.line}) already holds {count} values that are not finite when it "
         f"enters {op.module or op.name}; no operation of the model made them.",
-        {"step": step, "pass": "data", "nonfinite_entries": count, "threshold": 0},
+        {"step": step, "pass": "data", "nonfinite_entries": count, "threshold_nonfinite_entries": 0},
         remedies("drop-bad-batch", at=place),
     )  # fmt: skip
 
@@ -172,7 +172,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
                 f"At step {step} the loss was suddenly not finite, with weights, gradients and losses in their usual range "
                 f"until then and no singular operation in the model: the batch itself must hold a value that is not finite. "
                 f"(That step was not traced; `--probe-every 1` would show it.)",
-                {"step": step, "grown_before": rounded(grown), "threshold": 1e3, "singular_operations": 0},
+                {"step": step, "grown_before": rounded(grown), "threshold_grown_before": 1e3, "singular_operations": 0},
                 remedies("drop-bad-batch", at=place),
             )
         ]  # fmt: skip
@@ -184,7 +184,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
             f"At step {step} {'the loss' if forward else 'a gradient'} was suddenly not finite, out of the usual range; that "
             f"step was not traced. The operation nearest its singular point before that is {op.name} at "
             f"{place.file}:{place.line}. `--probe-every 1` would show the birth itself.",
-            {"step": step, "grown_before": rounded(grown), "threshold": 1e3, "traced_step": graph.probe.step},
+            {"step": step, "grown_before": rounded(grown), "threshold_grown_before": 1e3, "traced_step": graph.probe.step},
             remedies("clamp-op", "drop-bad-batch", at=place),
         )
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def unscaled(case: Case) -> list[Finding]:
             symptom, "unscaled-input", 0.72 if symptom == "diverging" else 0.6, place,
             f"The data (from {place.file}:{place.line}) enters {op.module or op.name} with a typical size of {rms:.3g} (up to {top:.3g}); the "
             f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
-            {"input_rms": rounded(rms), "input_max": rounded(top), "threshold_rms": LARGE_INPUT, "rise_over_start": rounded(trend.spike)},
+            {"input_rms": rounded(rms), "input_max": rounded(top), "threshold_input_rms": LARGE_INPUT, "rise_over_start": rounded(trend.spike)},
             remedies("scale-input", "lower-step", at=place),
         )
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def bad_batch(case: Case) -> list[Finding]:
             "exploding", "bad-batch", 0.85, place,
             f"At step {first} one batch gives a gradient {times:.0f} times the usual and a loss of {loss:.3g}, out of nowhere: "
             f"the steps before it were ordinary, so it is the data of that batch.",
-            {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times), "threshold_times": 100},
+            {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times), "threshold_times_usual_gradient": 100},
             remedies("drop-bad-batch", "clip-gradient", "scale-input", at=place),
         )
     ]  # fmt: skip
@@ -92,7 +92,7 @@ def over_regularised(case: Case) -> list[Finding]:
         Finding(
             "crawling", "over-regularised", 0.85, place,
             f"The weights shrink to {shrunk:.1%} of their first size under {name}: the penalty outweighs the data.",
-            {"weights_left": rounded(shrunk), "threshold": 0.2, "weight_decay": decay, "penalty_operations": len(penalties)},
+            {"weights_left": rounded(shrunk), "threshold_weights_left": 0.2, "weight_decay": decay, "penalty_operations": len(penalties)},
             remedies("lower-regularisation", at=place),
         )
     ]  # fmt: skip
@@ -118,7 +118,7 @@ def output_activation(case: Case) -> list[Finding]:
                 "crawling", "output-activation", 0.7, place,
                 f"{share:.0%} of the network's outputs are {what} after {op.name} at {place.file}:{place.line}, where no "
                 f"gradient passes: the output layer cannot answer what the loss asks.",
-                {"step": graph.probe.step, "share": rounded(share), "threshold": 0.8 if bounded else 0.15, "progress": rounded(case.main.progress)},
+                {"step": graph.probe.step, "share": rounded(share), "threshold_share": 0.8 if bounded else 0.15, "progress": rounded(case.main.progress)},
                 remedies("fix-output", "scale-target", at=place),
             )
         ]  # fmt: skip
@@ -145,7 +145,7 @@ def unscaled_target(case: Case) -> list[Finding]:
                 "crawling", "unscaled-target", 0.8, place,
                 f"The targets (from {place.file}:{place.line}) have a typical size of {target.value.rms:.3g}, the network answers "
                 f"with {answer.rms:.3g}: the output layer must grow a thousandfold by small steps before anything is learnt.",
-                {"target_rms": rounded(target.value.rms), "output_rms": rounded(answer.rms), "threshold_ratio": 30, "last_difference_rms": rounded(last)},
+                {"target_rms": rounded(target.value.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(target.value.rms / max(answer.rms, 1e-12)), "threshold_target_over_output": 30, "last_difference_rms": rounded(last)},
                 remedies("scale-target", "raise-step", at=place),
             )
         ]  # fmt: skip
@@ -171,7 +171,7 @@ def attention(case: Case) -> list[Finding]:
                     "vanishing", "attention-saturation", 0.9, place,
                     f"{op.value.saturated:.0%} of the rows of softmax at {place.file}:{place.line} are one-hot at step "
                     f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large.",
-                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold": 0.7},
+                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold_one_hot_rows": 0.7},
                     remedies("rescale-init", "add-norm", "scale-input", at=place),
                 )
             ]  # fmt: skip
@@ -195,7 +195,7 @@ def noisy(case: Case) -> list[Finding]:
             "noisy", "small-batch-noise", 0.75, place,
             f"Each step sees {int(median(batches))} sample(s), and the loss jumps by its own size from step to step "
             f"({swing:.3g} around {level:.3g}) without falling any more: noise drowns the gradient.",
-            {"batch": int(median(batches)), "swing_over_level": rounded(swing / level), "threshold": 0.7, "progress": rounded(trend.progress)},
+            {"batch": int(median(batches)), "swing_over_level": rounded(swing / level), "threshold_swing_over_level": 0.7, "progress": rounded(trend.progress)},
             remedies("larger-batch", "lower-step", at=place),
         )
     ]  # fmt: skip

@@ -65,7 +65,7 @@ def _thrown(case: Case, since: int) -> Finding | None:
         "dead", "step-too-large", 0.85, place,
         f"Step {step.step} changes the weights by {size:.0%} of their own size with learning rate {step.lr:g}, and since "
         f"step {since} no gradient comes through: the update threw the units to where they give zero for all data.",
-        {"step": since, "relative_update": rounded(size), "threshold_update": 0.5, "learning_rate": step.lr},
+        {"step": since, "relative_update": rounded(size), "threshold_relative_update": 0.5, "learning_rate": step.lr},
         remedies("lower-step", "warmup", "clip-gradient", at=place),
     )  # fmt: skip
 

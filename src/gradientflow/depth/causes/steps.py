@@ -62,8 +62,8 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(start), "loss_top": rounded(top), "loss_end": rounded(trend.end),
-        "rise_over_start": rounded(spike), "threshold_rise": limit, "lost_again": rounded(trend.lost), "threshold_lost": 0.7, "largest_relative_update": rounded(update),
-        "threshold_update": UPDATE, "zigzag": rounded(trend.zigzag),
+        "rise_over_start": rounded(spike), "threshold_rise_over_start": limit, "lost_again": rounded(trend.lost), "threshold_lost_again": 0.7, "largest_relative_update": rounded(update),
+        "threshold_largest_relative_update": UPDATE, "zigzag": rounded(trend.zigzag),
     }  # fmt: skip
     hint = ""
     sharp_text = ""
@@ -156,7 +156,7 @@ def wrong_sign(case: Case) -> list[Finding]:
                 "diverging", "wrong-sign", 0.85, place,
                 f"The loss falls from {trend.start:.4g} to {lowest:.4g}, ever faster and without a floor: the objective has "
                 f"no minimum, as when its sign is wrong.",
-                {"loss_start": rounded(trend.start), "loss_lowest": rounded(lowest), "threshold_times_start": 50.0},
+                {"loss_start": rounded(trend.start), "loss_lowest": rounded(lowest), "times_start": rounded(-lowest / max(abs(trend.start), trend.spread)), "threshold_times_start": 50.0},
                 remedies("flip-sign", at=place),
             )
         )  # fmt: skip

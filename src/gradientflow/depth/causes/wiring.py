@@ -54,7 +54,7 @@ def disconnected(case: Case) -> list[Finding]:
                         "disconnected", "disconnected-parameters", 0.7, place,
                         f"{len(never)} of {len(live)} parameters never get a gradient in {optimizer.steps} steps "
                         f"({', '.join(p.name for p in never[:3])}{', …' if len(never) > 3 else ''}): the loss does not depend on them.",
-                        {"without_gradient": len(never), "of": len(live), "share_of_entries": rounded(weight), "threshold_share": 0.2},
+                        {"without_gradient": len(never), "of": len(live), "share_of_entries": rounded(weight), "threshold_share_of_entries": 0.2},
                         remedies("reconnect", at=place),
                     )
                 )  # fmt: skip
@@ -115,7 +115,7 @@ def missing_zero_grad(case: Case) -> list[Finding]:
                 "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
                 f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
                 f"they are never cleared, so every step follows the sum of all gradients so far.",
-                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold": 0},
+                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
                 remedies("zero-grad", at=place),
             )
         )  # fmt: skip
@@ -147,7 +147,7 @@ def symmetric(case: Case) -> list[Finding]:
             "crawling", "symmetric-init", 0.93, place,
             f"All {param.shape[0]} units of {param.name} (and {len(hidden) - 1} more layers) start with the same weights, get the "
             f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
-            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold": 1 - 1e-6, "step_last": last.probe.step},
+            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold_alike_first": 1 - 1e-6, "step_last": last.probe.step},
             remedies("break-symmetry", "rescale-init", at=place),
         )
     ]  # fmt: skip

@@ -44,8 +44,8 @@ class BackwardMeasure:
 
     # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def attach(self, roots: Iterable[Tensor]) -> int | None:
-        """Set hooks on all of the graph behind `roots` that was traced; return the index of the root's operation."""
+    def survey(self, roots: Iterable[Tensor]) -> int | None:
+        """Find what of the graph behind `roots` was traced; return the index of the root's operation, None if nothing was."""
         trace = self.trace
         starts = [r.grad_fn for r in roots if r.grad_fn is not None]
         stack = [trace.owner[n] for n in starts if n in trace.owner]
@@ -56,6 +56,11 @@ class BackwardMeasure:
                 continue
             self.reached.add(op)
             stack.extend(o.op for o in trace.ops[op].operands if o.op is not None)
+        return root
+
+    def attach(self) -> None:
+        """Set the hooks. Only now: any other pass over the graph before would be measured too."""
+        trace = self.trace
         consumers: dict[tuple[Node, int], set[int]] = defaultdict(set)
         for op in self.reached:
             for edge in trace.traced[op].edges:
@@ -83,7 +88,6 @@ class BackwardMeasure:
             self._handles.append(node.register_prehook(self._arrives(node, watched.get(node, []), leaves.get(node))))
         for node, edges in shared.items():
             self._handles.append(node.register_hook(self._leaves(edges)))
-        return root
 
     def _arrives(self, node: Node, outputs: list[tuple[int, int, int, int]], param: int | None) -> Callable[..., None]:
         def measure(grads: tuple[Tensor | None, ...]) -> None:

@@ -206,11 +206,10 @@ class Monitor:
         began = time.perf_counter()
         trace = self.tracer.trace
         measure = BackwardMeasure(trace, self.registry, self.shield)
-        root = measure.attach(roots)
+        root = measure.survey(roots)
         first_here = self._backwards_here == 0
         self._seen_backward(roots[0])
         if root is None:  # nothing of this graph was traced: wait for the next backward call
-            measure.detach()
             return None
         self._measured = True
         self.tracer.recording = False
@@ -224,6 +223,7 @@ class Monitor:
             batch=_batch(trace.ops, measure.reached), notes=trace.notes,
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
+        measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure
 
