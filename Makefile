@@ -76,7 +76,7 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing torch at its pin, then the rest of requirements.lock (a few hundred MB on a first set-up)"
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
 	@$(BIN)/python -m pip install --quiet --constraint requirements.lock uv || echo "no uv: going on with pip"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.lock \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --requirement requirements.lock \
 		|| { echo "uv did not manage: going on with pip"; $(BIN)/python -m pip install --quiet --requirement requirements.lock; }
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

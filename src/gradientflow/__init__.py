@@ -1,6 +1,6 @@
 """gradientflow: the gradient flow of a neural network, solved and seen.
 
-    gradientflow run train.py      watches an unmodified training script and says where its gradient goes wrong
+gradientflow run train.py      watches an unmodified training script and says where its gradient goes wrong
 """
 
 from __future__ import annotations

@@ -107,7 +107,9 @@ def run(
 @app.command(name="report", no_args_is_help=True)
 def report_command(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
@@ -169,7 +171,9 @@ def _write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, pro
         try:
             file.write_bytes(text + b"\n")
         except OSError as problem:
-            problems.append(f"the verdict could not be written to {file}: {problem.strerror}. Free some space or name another place.")
+            problems.append(
+                f"the verdict could not be written to {file}: {problem.strerror}. Free some space or name another place."
+            )
     page = folder / "report.html"
     try:
         report.write_html(verdict, run_seen, page)

@@ -264,7 +264,9 @@ class Meta(msgspec.Struct):
     overhead: float = 0.0  # seconds spent by the watcher
     steps: int = 0
     backwards: int = 0
-    ended: str | None = None  # finished, exception, exit, interrupted, max-steps, max-time; None: killed or still running
+    ended: str | None = (
+        None  # finished, exception, exit, interrupted, max-steps, max-time; None: killed or still running
+    )
     exit_code: int | None = None
     error: str | None = None
     unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer

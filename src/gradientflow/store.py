@@ -184,9 +184,7 @@ def read(folder: Path) -> Run:
             f"{folder} holds no run: expected a file {FILE} in it. Pass the folder that `gradientflow run` printed, "
             f"for example runs/train-20260101-120000."
         )
-    types: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {
-        t.__name__: t for t in (ParamNorms, Probe, Note)
-    }
+    types: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}
     try:
         with contextlib.closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)) as db:
             found = db.execute("SELECT data FROM meta WHERE key='meta'").fetchone()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gradientflow.records import Meta, Param, ParamNorms, Run, Step, Verdict
+from gradientflow.records import ABSENT, Meta, Param, ParamNorms, Run, Step, Verdict
 from gradientflow.report import palette, write_html
 from gradientflow.report.heat import Heat
 from gradientflow.report.html import render_html
@@ -168,23 +168,16 @@ def tiny(grads: list[list[float]], nonfinite: int = 0) -> Run:
 
 
 def test_cells_tell_broken_dead_missing_and_level_apart() -> None:
-    heat = Heat(tiny([[1.0, 0.0, math.inf, math.nan, 1e-3]]))
+    heat = Heat(tiny([[1.0, 0.0, math.inf, ABSENT, 1e-3]]))
     column = [row[0] for row in reversed(heat.codes)]  # loss side first, so the last parameter is on top
     assert column == [255, palette.DEAD, palette.BROKEN, palette.NOTHING, palette.LOWEST]
     assert heat.names == ["p4", "p3", "p2", "p1", "p0"]
 
 
-def test_nan_is_broken_only_where_the_step_says_so_and_a_gradient_was_there_before() -> None:
-    grads = [[1.0, math.nan], [math.nan, math.nan]]
-    calm, bad = Heat(tiny(grads)), Heat(tiny(grads, nonfinite=1))
-    assert calm.codes[1][1] == palette.NOTHING
-    assert bad.codes[1][1] == palette.BROKEN
-    assert bad.codes[0][1] == palette.NOTHING
-
-
-def test_a_gradient_that_was_exactly_zero_before_is_broken_too() -> None:
-    heat = Heat(tiny([[1.0, 0.0], [math.nan, math.nan]], nonfinite=1))
-    assert [row[1] for row in heat.codes] == [palette.BROKEN, palette.BROKEN]
+def test_a_gradient_that_is_not_finite_is_broken_and_one_that_never_came_is_not() -> None:
+    heat = Heat(tiny([[1.0, ABSENT], [math.nan, ABSENT], [math.inf, 0.0]]))
+    assert list(heat.codes[1]) == [255, palette.BROKEN, palette.BROKEN]
+    assert list(heat.codes[0]) == [palette.NOTHING, palette.NOTHING, palette.DEAD]
 
 
 def test_thinned_steps_stand_on_until_the_next() -> None:

@@ -11,12 +11,29 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.records import Finding, Op, Operand
 
-_PLACED = frozenset({"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"})
+_PLACED = frozenset(
+    {"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"}
+)
 _OVERFLOWING = frozenset(
     {"exp", "expm1", "mul", "matmul", "bmm", "mm", "linear", "addmm", "square", "sum", "cosh", "sinh", "prod", "cumprod",
      "add", "sub", "einsum", "conv1d", "conv2d", "conv3d", "softplus", "baddbmm", "mse_loss", "mean", "var", "elu"}
 )  # fmt: skip
-_PRONE = ("sqrt", "rsqrt", "log", "div", "reciprocal", "pow", "norm", "acos", "asin", "atanh", "logit", "normalize", "log2", "log10")
+_PRONE = (
+    "sqrt",
+    "rsqrt",
+    "log",
+    "div",
+    "reciprocal",
+    "pow",
+    "norm",
+    "acos",
+    "asin",
+    "atanh",
+    "logit",
+    "normalize",
+    "log2",
+    "log10",
+)
 _LIMITS = {"float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.4e38, "float64": 1.8e308}
 
 
@@ -37,7 +54,9 @@ def _forward(case: Case, graph: Graph, step: int) -> Finding | None:
     ops = graph.probe.ops
     for index in graph.reached:
         op = ops[index]
-        data = next((o for o in op.operands if o.op is None and o.param is None and o.value and o.value.nonfinite), None)
+        data = next(
+            (o for o in op.operands if o.op is None and o.param is None and o.value and o.value.nonfinite), None
+        )
         if data is not None and data.value is not None and op.name not in _PLACED and op.kind != "attention":
             if data.value.nan:
                 return _bad_data(case, graph, op, data, step)
@@ -90,7 +109,9 @@ def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Fi
     where = f"{op.name} at {place.file}:{place.line}"
     summary = f"The first value that is not finite is born at {where} on step {step}, in the {way} pass: {how}{reading}{point}."
     evidence["grown_before"] = rounded(grown)
-    confidence = 0.97 if grown < 1e3 else 0.55  # a run that diverges ends in an overflow somewhere: then that is no cause
+    confidence = (
+        0.97 if grown < 1e3 else 0.55
+    )  # a run that diverges ends in an overflow somewhere: then that is no cause
     return Finding(
         "not-finite", cause, confidence, place, summary, evidence, remedies("clamp-op", "clip-gradient", at=place)
     )
@@ -110,7 +131,9 @@ def _singularity(op: Op, operand: Any) -> str:
     if operand is None:
         return ""
     exponent = op.scalars[0] if op.scalars else None
-    if op.name in ("sqrt", "rsqrt", "log", "log2", "log10", "log1p") or (op.name == "pow" and exponent is not None and exponent < 1):
+    if op.name in ("sqrt", "rsqrt", "log", "log2", "log10", "log1p") or (
+        op.name == "pow" and exponent is not None and exponent < 1
+    ):
         if operand.min < 0:
             return f"; {op.name} of a negative number is NaN, and through torch.where its gradient is NaN even where unused"
         if operand.absmin == 0 or operand.zeros:
@@ -136,7 +159,8 @@ def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Fin
 
 def _growth(case: Case, step: int) -> float:
     """Return how many times loss or gradient had grown before the step (1: not at all; 1000 at least where the weights
-    were thrown away by an update as large as themselves)."""
+    were thrown away by an update as large as themselves).
+    """
     trend = case.main
     before = [s for s in trend.steps if s.step < step]
     losses = [abs(s.loss) for s in before if s.loss is not None and math.isfinite(s.loss)]

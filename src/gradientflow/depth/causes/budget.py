@@ -77,7 +77,9 @@ def build(graph: Graph) -> Budget:
     )  # fmt: skip
 
 
-def _row(op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool) -> Share:
+def _row(
+    op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool
+) -> Share:
     mark = None
     if op.grad is not None and op.grad.nonfinite:
         mark = "not-finite"

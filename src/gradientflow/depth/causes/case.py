@@ -61,7 +61,12 @@ class Case:
         for index in graph.layers:
             op = graph.probe.ops[index]
             for operand in op.operands:
-                if operand.op is None and operand.param is None and operand.value is not None and operand.value.numel > 1:
+                if (
+                    operand.op is None
+                    and operand.param is None
+                    and operand.value is not None
+                    and operand.value.numel > 1
+                ):
                     found.append((op, operand, operand.value))
         return found
 

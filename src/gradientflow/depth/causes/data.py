@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding
+from gradientflow.records import Finding, Op, Operand, ValueStat
 
+# Output ranges of bounded activations.
+RANGES = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "hardtanh": (-1.0, 1.0),
+    "hardsigmoid": (0.0, 1.0),
+    "softsign": (-1.0, 1.0),
+}
+SATURATED = 0.8  # share of outputs at the end of their range
+CUT = 0.15  # share of output units that a ReLU holds at zero for the whole batch
 LARGE_INPUT = 20.0  # rms of what enters the first layer
 
 
@@ -83,7 +95,11 @@ def over_regularised(case: Case) -> list[Finding]:
     graph = case.finite[0] if case.finite else None
     penalties = []
     if graph is not None:
-        penalties = [graph.probe.ops[i] for i in graph.reached if i in graph.weights_only and graph.probe.ops[i].kind in ("singular", "reduce", "elementwise", "other")]
+        penalties = [
+            graph.probe.ops[i]
+            for i in graph.reached
+            if i in graph.weights_only and graph.probe.ops[i].kind in ("singular", "reduce", "elementwise", "other")
+        ]
     if shrunk > 0.2 or not (decay > 0 or penalties):
         return []
     place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
@@ -104,25 +120,37 @@ def output_activation(case: Case) -> list[Finding]:
     if not graphs or not case.main.measured or case.main.progress > 0.3:
         return []
     graph = graphs[-1]
+    target = _target(graph)
     for index in graph.head:
         op = graph.probe.ops[index]
-        bounded = op.value.saturated is not None and op.name != "softmax" and op.value.saturated > 0.8
-        cut = op.name == "relu" and op.value.dead is not None and 0.15 < op.value.dead < 1.0
-        if not bounded and not cut:
+        evidence: dict[str, float | int | None] = {"step": graph.probe.step, "progress": rounded(case.main.progress)}
+        if op.name in RANGES and target is not None and _out_of_reach(op.name, target[2].mean):
+            low, high = RANGES[op.name]
+            text = f"The targets lie around {target[2].mean:.3g}, but {{}} can only answer between {low:g} and {high:g}"
+            evidence |= {"target_mean": rounded(target[2].mean), "range_low": low, "range_high": high}
+        elif op.name in RANGES and (op.value.saturated or 0.0) > SATURATED:
+            text = f"{op.value.saturated:.0%} of the network's outputs are at the end of the range of {{}}, where no gradient passes"
+            evidence |= {"saturated": rounded(op.value.saturated), "threshold_saturated": SATURATED}
+        elif op.name == "relu" and CUT < (op.value.dead or 0.0) < 1.0:
+            text = f"{op.value.dead:.0%} of the network's outputs are cut off to zero for the whole batch by {{}}, where no gradient passes"
+            evidence |= {"cut_off": rounded(op.value.dead), "threshold_cut_off": CUT}
+        else:
             continue
         place = places.of_op(op, case.meta)
-        share = op.value.saturated if bounded else op.value.dead
-        what = "at the end of its range" if bounded else "cut off to zero"
         return [
             Finding(
-                "crawling", "output-activation", 0.7, place,
-                f"{share:.0%} of the network's outputs are {what} after {op.name} at {place.file}:{place.line}, where no "
-                f"gradient passes: the output layer cannot answer what the loss asks.",
-                {"step": graph.probe.step, "share": rounded(share), "threshold_share": 0.8 if bounded else 0.15, "progress": rounded(case.main.progress)},
-                remedies("fix-output", "scale-target", at=place),
+                "crawling", "output-activation", 0.75, place,
+                f"{text.format(f'{op.name} at {place.file}:{place.line}')}: the output layer cannot give what the loss asks for.",
+                evidence, remedies("fix-output", "scale-target", at=place),
             )
         ]  # fmt: skip
     return []
+
+
+def _out_of_reach(name: str, mean: float) -> bool:
+    """Whether most targets lie more than a whole range away from what an activation can put out."""
+    low, high = RANGES[name]
+    return not low - (high - low) <= mean <= high + (high - low)
 
 
 def unscaled_target(case: Case) -> list[Finding]:
@@ -130,26 +158,37 @@ def unscaled_target(case: Case) -> list[Finding]:
     if not case.finite or not case.stuck:
         return []
     graph = case.finite[0]
+    found = _target(graph)
+    if found is None or any(graph.probe.ops[i].name in RANGES for i in graph.head):
+        return []  # an output of limited range cannot grow: that is told as such
+    op, target, wanted, answer = found
+    ratio = wanted.rms / max(answer.rms, 1e-12)
+    if ratio < 30:
+        return []
+    place = places.of_data(op, target, case.meta)
+    return [
+        Finding(
+            "crawling", "unscaled-target", 0.8, place,
+            f"The targets (from {place.file}:{place.line}) have a typical size of {wanted.rms:.3g}, the network answers "
+            f"with {answer.rms:.3g}: the output layer must grow {ratio:.3g} times by small steps before anything is learnt.",
+            {"target_rms": rounded(wanted.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(ratio),
+             "threshold_target_over_output": 30},
+            remedies("scale-target", "raise-step", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
+    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data."""
     for index in graph.head:
         op = graph.probe.ops[index]
         if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
             continue
-        target = next((o for o in op.operands if o.op is None and o.param is None and o.value and o.value.numel > 1), None)
         answer = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
-        if target is None or target.value is None or answer is None or target.value.rms < 30 * max(answer.rms, 1e-12):
-            continue
-        last = case.finite[-1].probe.ops[index].value.rms if len(case.finite[-1].probe.ops) > index else answer.rms
-        place = places.of_data(op, target, case.meta)
-        return [
-            Finding(
-                "crawling", "unscaled-target", 0.8, place,
-                f"The targets (from {place.file}:{place.line}) have a typical size of {target.value.rms:.3g}, the network answers "
-                f"with {answer.rms:.3g}: the output layer must grow a thousandfold by small steps before anything is learnt.",
-                {"target_rms": rounded(target.value.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(target.value.rms / max(answer.rms, 1e-12)), "threshold_target_over_output": 30, "last_difference_rms": rounded(last)},
-                remedies("scale-target", "raise-step", at=place),
-            )
-        ]  # fmt: skip
-    return []
+        for operand in op.operands:
+            if operand.op is None and operand.param is None and operand.value and operand.value.numel > 1 and answer:
+                return op, operand, operand.value, answer
+    return None
 
 
 def attention(case: Case) -> list[Finding]:
@@ -186,7 +225,7 @@ def noisy(case: Case) -> list[Finding]:
         return []
     half = trend.losses[len(trend.losses) // 2 :]
     level = median(abs(x) for x in half)
-    swing = median(abs(b - a) for a, b in zip(half, half[1:], strict=False))
+    swing = median(abs(b - a) for a, b in itertools.pairwise(half))
     if level <= 0 or swing < 0.7 * level:
         return []
     place = places.of_optimizer(trend.optimizer, case.meta)

@@ -46,7 +46,9 @@ def dead(case: Case) -> list[Finding]:
             confidence = 0.55  # the blow-up before it is the cause; the step rule says so
     head = op.index in last.head or (last.last_layer is not None and op.index > last.last_layer)
     cause = "output-activation" if head else ("dead-units" if op.value.saturated is None else "saturating-activation")
-    summary = f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
+    summary = (
+        f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
+    )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
 
@@ -85,7 +87,11 @@ def _end(graph: Graph) -> tuple[Op, str] | None:
     for index, following in zip(graph.path, graph.path[1:], strict=False):
         op, target = ops[index], ops[following]
         if op.grad is not None and op.grad.norm > 0 and target.grad is not None and target.grad.norm == 0:
-            if op.kind in ("reduce", "pool", "shape", "linear", "conv") and target.value.dead is not None and target.value.dead >= DEAD_UNITS:
+            if (
+                op.kind in ("reduce", "pool", "shape", "linear", "conv")
+                and target.value.dead is not None
+                and target.value.dead >= DEAD_UNITS
+            ):
                 op = target
             if op.value.dead is not None:
                 return op, f"{op.value.dead:.0%} of its units give zero for the whole batch"

@@ -8,6 +8,7 @@ eq. 14), so √2 keeps the gradient; a sigmoid passes at most 1/4 (Schoenholz et
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ def account(graph: Graph) -> Account:
     halving, saturating = sum(n in HALVING for n in names), sum(n in SATURATING for n in names)
     found.critical = math.sqrt(2.0) if halving > saturating else 1.0
     layers = set(graph.layers)
-    for index, following in zip(body, body[1:], strict=False):
+    for index, following in itertools.pairwise(body):
         op = ops[index]
         gain = graph.gain(index, following)
         if gain is None or gain <= 0:
@@ -69,7 +70,7 @@ def account(graph: Graph) -> Account:
             found.activations += decades
             found.activation_ops.append((decades, op))
         elif op.name in HALVING:
-            found.init += decades + math.log10(found.critical)  # what √2 in the weights is there to make up for
+            found.rest += decades + math.log10(found.critical)  # √2 in the weights makes up for the half it passes
         elif op.kind == "norm":
             found.norm += decades
             found.norm_ops.append(op)
@@ -132,13 +133,17 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
             f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
             f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2f} each{ceiling}."
         )
-        evidence |= {"activation": op.name, "activation_gain": rounded(typical), "saturated_share": rounded(op.value.saturated)}
+        evidence |= {
+            "activation": op.name,
+            "activation_gain": rounded(typical),
+            "saturated_share": rounded(op.value.saturated),
+        }
         return Finding(
             "vanishing", cause, confidence, place, summary, evidence,
             remedies("swap-activation", "add-skip", "add-norm", "rescale-init", at=place),
         )  # fmt: skip
     if cause == "init-too-small" or not a.gains:
-        place = _init_place(case, graph, a)
+        place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
         mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
         summary = (
             f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
@@ -180,7 +185,7 @@ def _exploding(case: Case, graph: Graph, decades: float) -> Finding | None:
             "exploding", "batchnorm-depth", confidence, place, summary, evidence,
             remedies("add-skip", "remove-norm", at=place),
         )  # fmt: skip
-    place = _init_place(case, graph, a)
+    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
     summary = (
         f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "

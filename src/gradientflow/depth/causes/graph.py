@@ -46,6 +46,15 @@ class Graph:
         return sorted(seen)
 
     @cached_property
+    def weights(self) -> set[int]:
+        """Parameters that are weights. A plain tensor that requires grad is one where an optimizer holds it, or where the
+        script has no other kind; beside real parameters it is data that is differentiated (a PINN's inputs, say).
+        """
+        used = {o.param for i in self.reached for o in self.probe.ops[i].operands if o.param is not None}
+        sure = {i for i in used if self.params[i].is_parameter or self.params[i].optimizer is not None}
+        return sure or used
+
+    @cached_property
     def weights_only(self) -> set[int]:
         """Operations computed from parameters alone: penalties, normalised or masked weights."""
         found: set[int] = set()
@@ -54,7 +63,7 @@ class Graph:
             if op.kind == "embedding" or op.kind == "random":
                 continue
             inputs = op.operands
-            if inputs and all(o.param is not None or (o.op is not None and o.op in found) for o in inputs):
+            if inputs and all(o.param in self.weights or (o.op is not None and o.op in found) for o in inputs):
                 found.add(index)
         return found
 
@@ -62,7 +71,7 @@ class Graph:
         """Parameters with two or more dimensions that an operation consumes, directly or through operations on them."""
         found: list[int] = []
         for operand in op.operands:
-            if operand.param is not None:
+            if operand.param is not None and operand.param in self.weights:
                 if len(self.params[operand.param].shape) >= 2:
                     found.append(operand.param)
             elif operand.op is not None and operand.op in self.weights_only:
@@ -77,7 +86,9 @@ class Graph:
             op = self.probe.ops[index]
             if index in self.weights_only or op.grad is None or op.kind not in _LAYER_KINDS or not op.value.shape:
                 continue
-            data = any(o.param is None and (o.op is None or o.op not in self.weights_only) for o in op.operands)
+            data = any(
+                o.param not in self.weights and (o.op is None or o.op not in self.weights_only) for o in op.operands
+            )
             if (data or op.kind == "embedding") and self.weights_of(op):
                 layers.append(index)
         return layers

@@ -43,7 +43,9 @@ def _judge(case: Case, graph: Graph, calls: list[int]) -> Finding | None:
     last = next((i for i in range(steps - 1, -1, -1) if series[i] is not None), None)
     if last is None or last == 0:
         return None
-    reach = next((i for i in range(last + 1) if series[i] is not None), last)  # below it the gradient underflows to zero
+    reach = next(
+        (i for i in range(last + 1) if series[i] is not None), last
+    )  # below it the gradient underflows to zero
     newest, oldest = series[last], series[reach]
     if newest is None or oldest is None:
         return None

@@ -6,13 +6,14 @@ App. B). Networks hover near that edge without harm, so sharpness alone is no fi
 
 from __future__ import annotations
 
+import itertools
 import math
 from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import Trend
+from gradientflow.depth.causes.trend import Trend, smoothed
 from gradientflow.records import Finding
 
 SPIKE = 2.0  # rise over the start, in units of the start
@@ -34,24 +35,32 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if len(trend.losses) < 2 or trend.optimizer is None:
         return None
     ratio, sharp_step, sharp = _edge(case, trend)
-    update = max((s.update / s.weight for s in trend.steps[:20] if s.update and s.weight and math.isfinite(s.update)), default=0.0)
-    start = trend.start if trend.measured else trend.losses[0]
-    scale = max(abs(start), trend.spread, 1e-300)
-    top = max(trend.losses)
+    update = max(
+        (s.update / s.weight for s in trend.steps[:20] if s.update and s.weight and math.isfinite(s.update)),
+        default=0.0,
+    )
     tiny = [g.probe.batch for g in case.finite if g.probe.batch is not None][:1]
     noisy = bool(tiny) and tiny[0] <= 4  # a loss over a few samples jumps by itself: only what lasts counts
-    spike = ((trend.crest if noisy and trend.measured else top) - start) / scale
+    series = smoothed(trend.losses, 25 if noisy else 1)
+    start = trend.start if trend.measured and not noisy else series[0]
+    scale = max(abs(start), trend.spread, 1e-300)
+    top = max(series)
+    spike = (top - start) / scale
     ended = trend.first_bad is not None
     worse = trend.measured and trend.end - start > 1.0 * scale
     limit = SPIKE * (20.0 if several else 1.0)
     beyond = ratio is not None and ratio > 1.0
-    relapsed = trend.measured and trend.lost > 0.7 and trend.relapse - trend.best > 1.5 * max(abs(trend.best), trend.spread)
+    relapsed = (
+        trend.measured and trend.lost > 0.7 and trend.relapse - trend.best > 1.5 * max(abs(trend.best), trend.spread)
+    )
     symptom = None
-    if (ended and spike > 10.0) or (worse and spike > limit) or spike > 100.0 * (10.0 if several else 1.0):
-        symptom = "diverging"
-    elif spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE):
-        symptom = "diverging"
-    elif not several and not noisy and trend.stuck and (relapsed or (trend.crest - start) / scale > 1.0):
+    if (
+        (ended and spike > 10.0)
+        or (worse and spike > limit)
+        or spike > 100.0 * (10.0 if several else 1.0)
+        or (spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE))
+        or (not several and not noisy and trend.stuck and (relapsed or (trend.crest - start) / scale > 1.0))
+    ):
         symptom = "diverging"
     elif beyond and trend.stuck and trend.zigzag > 0.75 and len(trend.losses) >= 10:
         symptom = "oscillating"
@@ -79,8 +88,16 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         hint = f", to {lr / 30:.2g} to begin with"
     confidence = 0.6 + (0.2 if beyond else 0.0) + (0.1 if spike > 10 else 0.0) + (0.1 if update > UPDATE else 0.0)
     if symptom == "diverging":
-        text = f"The loss rises from {start:.4g} to {top:.4g} with learning rate {lr:.3g}" if lr else f"The loss rises from {start:.4g} to {top:.4g}"
-        text += " and is not finite in the end." if ended else ("." if worse else f" and gets no further than {trend.end:.4g}.")
+        text = (
+            f"The loss rises from {start:.4g} to {top:.4g} with learning rate {lr:.3g}"
+            if lr
+            else f"The loss rises from {start:.4g} to {top:.4g}"
+        )
+        text += (
+            " and is not finite in the end."
+            if ended
+            else ("." if worse else f" and gets no further than {trend.end:.4g}.")
+        )
     else:
         text = f"The loss goes up and down with learning rate {lr:.3g} and makes no headway ({start:.4g} to {trend.end:.4g})."
     return Finding(
@@ -98,7 +115,12 @@ def _edge(case: Case, trend: Trend) -> tuple[float | None, int | None, float | N
     for graph in case.finite:
         probe = graph.probe
         lr = lrs.get(probe.step)
-        if probe.sharpness is None or lr is None or probe.optimizer != trend.optimizer.index or probe.sharpness.value <= 0:
+        if (
+            probe.sharpness is None
+            or lr is None
+            or probe.optimizer != trend.optimizer.index
+            or probe.sharpness.value <= 0
+        ):
             continue
         ratio = lr * probe.sharpness.value / trend.momentum_factor()
         if best[0] is None or ratio > best[0]:
@@ -145,8 +167,10 @@ def wrong_sign(case: Case) -> list[Finding]:
         lowest = min(trend.losses)
         quarter = max(1, len(trend.losses) // 4)
         fall = [trend.losses[0], trend.losses[quarter], trend.losses[2 * quarter], lowest]
-        runaway = all(b < a for a, b in zip(fall, fall[1:], strict=False)) and lowest < 0
-        if not (runaway and -lowest > 50.0 * max(abs(trend.start), trend.spread) and fall[2] - fall[3] > fall[1] - fall[2]):
+        runaway = all(b < a for a, b in itertools.pairwise(fall)) and lowest < 0
+        if not (
+            runaway and -lowest > 50.0 * max(abs(trend.start), trend.spread) and fall[2] - fall[3] > fall[1] - fall[2]
+        ):
             continue
         graph = case.finite[0] if case.finite else None
         op = graph.probe.ops[graph.probe.root] if graph and graph.probe.root is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -75,7 +76,11 @@ class Trend:
     @property
     def adaptive(self) -> bool:
         """Whether the optimizer rescales each coordinate, so that plain sharpness says nothing of its stability."""
-        return bool(self.optimizer) and self.optimizer is not None and not self.optimizer.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
+        return (
+            bool(self.optimizer)
+            and self.optimizer is not None
+            and not self.optimizer.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
+        )
 
 
 def trends(run: Run) -> list[Trend]:
@@ -102,16 +107,21 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     levels = [median(losses[i : i + stretch]) for i in range(0, len(losses), stretch)]
     trend.best = min(levels)
     trend.best_step = losses.index(min(losses[levels.index(trend.best) * stretch :][:stretch]))
-    smooth = [median(losses[max(0, i - 1) : i + 2]) for i in range(len(losses))]
-    trend.crest = max(smooth)
+    trend.crest = max(smoothed(losses, 3))
     trend.relapse = max(losses[trend.best_step :])
-    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
+    changes = [b - a for a, b in itertools.pairwise(losses)]
     trend.spread = median(abs(c) for c in changes[: max(10, stretch)])
     trend.top = max(losses)
     trend.top_step = next(s.step for s in steps if s.loss == trend.top)
     scale = abs(trend.start) + abs(trend.end)
     trend.progress = (trend.start - trend.end) / scale if scale > 0 else 0.0
     moving = [c for c in changes if c != 0.0]
-    turns = sum(a * b < 0 for a, b in zip(moving, moving[1:], strict=False))
+    turns = sum(a * b < 0 for a, b in itertools.pairwise(moving))
     trend.zigzag = turns / max(len(moving) - 1, 1)
     return trend
+
+
+def smoothed(losses: list[float], window: int) -> list[float]:
+    """Return the median of each stretch of `window` losses (fewer where there are fewer)."""
+    window = min(window, len(losses))
+    return [median(losses[i : i + window]) for i in range(len(losses) - window + 1)]

@@ -114,7 +114,9 @@ def _calm(case: Case, verdict: Verdict) -> str:
     parts = []
     decades = verdict.budget.body_decades
     if decades is not None:
-        parts.append(f"the gradient changes by {decades:+.1f} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})")
+        parts.append(
+            f"the gradient changes by {decades:+.1f} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})"
+        )
     if verdict.loss.first is not None and verdict.loss.last is not None:
         parts.append(f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}")
     sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]

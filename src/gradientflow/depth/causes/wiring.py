@@ -133,11 +133,21 @@ def symmetric(case: Case) -> list[Finding]:
         for weight in first.weights_of(first.probe.ops[index]):
             state, later = first.states.get(weight), last.states.get(weight)
             shape = first.params[weight].shape
-            same = state is not None and state.alike is not None and state.alike > 1 - 1e-6 and shape[0] >= 3 and len(shape) == 2
+            same = (
+                state is not None
+                and state.alike is not None
+                and state.alike > 1 - 1e-6
+                and shape[0] >= 3
+                and len(shape) == 2
+            )
             still = later is None or later.alike is None or later.alike > 0.999
             if same and still and weight not in equal:
                 equal.append(weight)
-    hidden = [w for w in equal if w not in first.weights_of(first.probe.ops[first.last_layer])] if first.last_layer is not None else equal
+    hidden = (
+        [w for w in equal if w not in first.weights_of(first.probe.ops[first.last_layer])]
+        if first.last_layer is not None
+        else equal
+    )
     if not hidden:
         return []
     param = first.params[hidden[0]]

@@ -1,0 +1,1 @@
+"""The probe: what one forward and one backward pass did, operation by operation."""

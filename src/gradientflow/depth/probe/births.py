@@ -56,9 +56,7 @@ class Births:
             where = locate(2, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
-    def see(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any
-    ) -> None:
+    def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Look at one torch call made while the model is built."""
         if func == _IS_LEAF:
             self._optimizer()

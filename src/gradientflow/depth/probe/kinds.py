@@ -40,7 +40,9 @@ _kind(
     "arccos arcsin atanh acosh cosine_similarity pairwise_distance cdist dist erfinv logit xlogy lgamma digamma "
     "cholesky inverse svd eigh slogdet logdet std_mean atan2 hypot cosh sinh tan",
 )
-_kind("elementwise", "add sub mul neg exp expm1 abs square sign sin cos lerp addcmul addcdiv where masked_fill fmod clone")
+_kind(
+    "elementwise", "add sub mul neg exp expm1 abs square sign sin cos lerp addcmul addcdiv where masked_fill fmod clone"
+)
 _kind("random", "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout")
 _kind(
     "shape",

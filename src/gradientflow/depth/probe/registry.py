@@ -106,7 +106,8 @@ class Registry:
 
     def name_modules(self, roots: Iterable[tuple[torch.nn.Module, Where]]) -> None:
         """Name the parameters of every root module that was called: path from the root, with the root's own name
-        in front where several roots were seen."""
+        in front where several roots were seen.
+        """
         for root, where in roots:
             if id(root) not in self._roots:
                 label = _variable_name(root, where) or type(root).__name__

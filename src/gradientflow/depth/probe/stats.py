@@ -78,8 +78,10 @@ def value_stat(t: Tensor, op: str | None = None, channel: int = -1) -> ValueStat
 
 
 def _dead(x: Tensor, others: list[int]) -> Tensor:
-    return (x == 0).all(dim=others[0], keepdim=True).flatten(0).to(x.dtype).mean() if not others else (
-        (x.abs().amax(dim=others) == 0).to(x.dtype).mean()
+    return (
+        (x == 0).all(dim=others[0], keepdim=True).flatten(0).to(x.dtype).mean()
+        if not others
+        else ((x.abs().amax(dim=others) == 0).to(x.dtype).mean())
     )
 
 

@@ -165,7 +165,12 @@ class Tracer(TorchFunctionMode):
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
 
     def _record(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], outputs: list[Tensor], inplace: bool
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        outputs: list[Tensor],
+        inplace: bool,
     ) -> None:
         trace = self.trace
         index = len(trace.ops)

@@ -1,0 +1,1 @@
+"""The watch: runs an unmodified script and follows its training, without touching what it computes."""

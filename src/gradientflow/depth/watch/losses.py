@@ -34,7 +34,7 @@ class LossFinder:
     def hook(self, params: Sequence[Tensor]) -> None:
         """Hook parameters; gradients that reach any of them lead to the loss."""
         for p in params:
-            self._handles.append(p.register_post_accumulate_grad_hook(self._accumulated))
+            self._handles.append(p.register_post_accumulate_grad_hook(self._accumulated))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Remove every hook."""

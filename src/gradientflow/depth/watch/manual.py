@@ -1,5 +1,6 @@
 """Scripts that update their parameters by hand: no optimizer ever steps, so a step is a backward call after which the
-parameters have moved. (Gradient accumulation also calls backward again and again, but with the parameters at rest.)"""
+parameters have moved. (Gradient accumulation also calls backward again and again, but with the parameters at rest.)
+"""
 
 from __future__ import annotations
 

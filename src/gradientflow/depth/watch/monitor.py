@@ -145,7 +145,7 @@ class Monitor:
 
     def _enter(self) -> None:
         if not self._mode_on:
-            self.tracer.__enter__()
+            self.tracer.__enter__()  # type: ignore[no-untyped-call]
             self._mode_on = True
 
     def _quiet(self) -> None:

@@ -64,7 +64,11 @@ class Recorder:
             self.recent.probes.append(record)
             if len(self.recent.probes) > _PROBES_KEPT:
                 del self.recent.probes[_PROBES_KEPT // 2]
-            for file in {op.file for op in record.ops} | {op.made_file for op in record.ops} | {p.init_file for p in self.meta.params}:
+            for file in (
+                {op.file for op in record.ops}
+                | {op.made_file for op in record.ops}
+                | {p.init_file for p in self.meta.params}
+            ):
                 self.source(file)
 
     def note(self, kind: str, text: str) -> None:

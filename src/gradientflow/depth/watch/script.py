@@ -65,7 +65,7 @@ def _load_file(name: str, args: list[str]) -> Program:
     if os.path.isdir(path):
         path = os.path.join(path, "__main__.py")
     if not os.path.exists(path):
-        near = [f for f in _scripts_near(name)]
+        near = list(_scripts_near(name))
         raise ScriptError(
             f"no such script: {name} (looked in {os.getcwd()}). "
             + (f"Scripts here: {', '.join(near)}. " if near else "")
@@ -75,7 +75,9 @@ def _load_file(name: str, args: list[str]) -> Program:
         with open(path, "rb") as file:
             source = file.read()
     except OSError as problem:
-        raise ScriptError(f"cannot read {name}: {problem.strerror}. Expected a Python script that you may read.") from problem
+        raise ScriptError(
+            f"cannot read {name}: {problem.strerror}. Expected a Python script that you may read."
+        ) from problem
     code = _compile(source, os.path.abspath(path), name)
     folder = os.path.abspath(name) if os.path.isdir(name) else os.path.dirname(os.path.abspath(path))
     return Program(name, os.path.abspath(path), code, [name, *args], os.path.realpath(folder))

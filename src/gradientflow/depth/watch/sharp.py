@@ -29,7 +29,12 @@ class SharpnessMeter:
         self._refused: str | None = None  # once and for all: the model does not change its nature
 
     def measure(
-        self, root: Tensor, params: Sequence[Tensor], optimizer: torch.optim.Optimizer | None, trace: Trace, allowance: float
+        self,
+        root: Tensor,
+        params: Sequence[Tensor],
+        optimizer: torch.optim.Optimizer | None,
+        trace: Trace,
+        allowance: float,
     ) -> Sharpness | None:
         """Return the sharpness, or None with the reason in the trace's notes.
 
@@ -46,13 +51,20 @@ class SharpnessMeter:
             return None
         try:
             return self._lanczos(root, params, optimizer, trace, allowance)
-        except RuntimeError as problem:  # an operation without a second derivative, a graph that may be walked only once
+        except (
+            RuntimeError
+        ) as problem:  # an operation without a second derivative, a graph that may be walked only once
             self._refused = f"PyTorch cannot differentiate this graph twice ({str(problem).splitlines()[0][:120]})"
             trace.note(f"sharpness not measured: {self._refused}")
             return None
 
     def _lanczos(
-        self, root: Tensor, params: Sequence[Tensor], optimizer: torch.optim.Optimizer | None, trace: Trace, allowance: float
+        self,
+        root: Tensor,
+        params: Sequence[Tensor],
+        optimizer: torch.optim.Optimizer | None,
+        trace: Trace,
+        allowance: float,
     ) -> Sharpness | None:
         began = time.perf_counter()
         with torch.enable_grad():
