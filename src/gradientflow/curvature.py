@@ -7,6 +7,7 @@ value with last eigenvector component s_k (Parlett 1980, §13.2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -95,12 +96,12 @@ def top_eigenpair(
     basis = [start.detach() / norm]
     alphas: list[float] = []
     betas: list[float] = []
-    best: TopEigenpair | None = None
-    for k in range(min(max_products, start.numel())):
+    value, residual, s = 0.0, float("inf"), torch.ones(1)
+    for _ in range(min(max_products, start.numel())):
         w = apply(basis[-1])
         alpha = float(torch.dot(w, basis[-1]))
-        if alpha != alpha or alpha in (float("inf"), float("-inf")):
-            return best
+        if not math.isfinite(alpha):
+            return None
         alphas.append(alpha)
         for _ in range(2):  # twice is enough (Kahan, in Parlett 1980, §6.9)
             for q in basis:
@@ -109,12 +110,11 @@ def top_eigenpair(
         values, vectors = torch.linalg.eigh(_tridiagonal(alphas, betas))
         value, s = float(values[-1]), vectors[:, -1]
         residual = beta * abs(float(s[-1])) / max(abs(value), 1e-30)
-        best = TopEigenpair(value, _combine(basis, s), residual, k + 1, alphas[0])
         if residual <= tolerance or beta <= 1e-7 * max(abs(value), 1e-30):
             break
         betas.append(beta)
         basis.append(w / beta)
-    return best
+    return TopEigenpair(value, _combine(basis[: len(alphas)], s), residual, len(alphas), alphas[0])
 
 
 def _tridiagonal(alphas: list[float], betas: list[float]) -> Tensor:

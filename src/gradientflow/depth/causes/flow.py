@@ -12,6 +12,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
@@ -144,7 +145,7 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
         )  # fmt: skip
     if cause == "init-too-small" or not a.gains:
         place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
-        mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
+        mean = median(a.gains) if a.gains else per_layer
         summary = (
             f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
             f"pass on ×{mean:.2g} where ×{a.critical:.2g} would keep its size: they start too small."
@@ -186,7 +187,7 @@ def _exploding(case: Case, graph: Graph, decades: float) -> Finding | None:
             remedies("add-skip", "remove-norm", at=place),
         )  # fmt: skip
     place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
-    mean = 10 ** (sum(math.log10(g) for g in a.gains) / len(a.gains)) if a.gains else per_layer
+    mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "
         f"×{mean:.3g} where ×{a.critical:.2g} would keep its size: they start too large."

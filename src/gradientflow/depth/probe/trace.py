@@ -201,7 +201,7 @@ class Tracer(TorchFunctionMode):
             root = where.modules[-1]
             module = self.registry.path_of(where.modules[0], root)
             label = self.registry.root_label(root)
-            module = ".".join(part for part in (label, module) if part) or None
+            module = ".".join(part for part in (label, module) if part) or type(root).__name__
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         value = value_stat(outputs[0], name, channel)

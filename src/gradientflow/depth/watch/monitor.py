@@ -31,6 +31,7 @@ from gradientflow.depth.watch.shield import Shield
 from gradientflow.records import ABSENT, Op, Optimizer, ParamNorms, Probe, Step
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
+_SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
@@ -84,6 +85,7 @@ class Monitor:
         self.began = time.perf_counter()
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
+        self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._mode_on = False
         self._muted: Any = None  # a guard that keeps the mode from being seen while a fused fast path may run
@@ -228,15 +230,23 @@ class Monitor:
         return measure
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
+        """Measure the sharpness where it can decide something: for plain descent at the first steps and in trouble, for an
+        adaptive optimizer, whose stability it hardly tells, in trouble only; all of it within a small part of the run."""
+        began = time.perf_counter()
+        allowance = max(_SHARPNESS_FLOOR, 0.02 * self.elapsed) - self._on_sharpness
         live = [(i, t) for i in reached if (t := self.registry.tensor(i)) is not None and t.requires_grad]
         owner = next((w for w in self.optimizers if {i for i, _ in live} & set(w.record.params)), None)
         if owner is not None:
             live = [(i, t) for i, t in live if i in set(owner.record.params)]
+            adaptive = not owner.record.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
+            if adaptive and not (self._reason or "").startswith("trouble"):
+                return
         if self._probe is not None:
             self._probe.sharpness = self._meter.measure(
                 root, [t for _, t in live], owner.ref() if owner else None, self.tracer.trace,
-                allowance=max(0.5, 0.03 * self.elapsed),
+                allowance=allowance,
             )  # fmt: skip
+            self._on_sharpness += time.perf_counter() - began
 
     def _after_backward(self, measure: BackwardMeasure) -> None:
         began = time.perf_counter()

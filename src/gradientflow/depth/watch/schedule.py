@@ -10,7 +10,7 @@ from gradientflow.records import Step
 
 _EARLY = (1, 2, 3, 5, 8)  # then every half as many steps again
 _FACTOR = 1.5
-_FLOOR = 2.0  # seconds of probing that are always allowed
+_FLOOR = 1.0  # seconds of probing that are always allowed
 _RECENT = 25
 
 
@@ -19,7 +19,7 @@ class Schedule:
 
     Args:
         every: probe exactly every so many steps (and the first), instead of the schedule.
-        cap: share of the run's time that probing may cost, beyond a floor of two seconds.
+        cap: share of the run's time that probing may cost, beyond a floor of one second.
     """
 
     def __init__(self, every: int | None = None, cap: float = 0.05) -> None:
