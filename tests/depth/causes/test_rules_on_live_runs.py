@@ -6,6 +6,7 @@ A line that a test expects to be named carries the comment `HERE`.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +83,7 @@ class Stack(nn.Module):
     def __init__(self, depth: int, activation: Callable[[Tensor], Tensor], width: int = 32) -> None:
         super().__init__()
         sizes = [16] + [width] * depth
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.head = nn.Linear(width, 4)
         self.activation = activation
 

@@ -9,7 +9,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Op, Operand
+from gradientflow.records import ABSENT, Finding, Op, Operand
 
 _PLACED = frozenset(
     {"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"}
@@ -184,6 +184,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
     forward = record is not None and record.loss is not None and not math.isfinite(record.loss)
     graph = case.finite[-1]
     suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in _PRONE]
+    suspects = _bracketed(case, graph, suspects, step)
     suspects.sort(key=_nearness)
     inputs = case.inputs(graph)
     if not suspects:
@@ -212,6 +213,34 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
             remedies("clamp-op", "drop-bad-batch", at=place),
         )
     ]  # fmt: skip
+
+
+def _bracketed(case: Case, graph: Graph, suspects: list[Op], step: int) -> list[Op]:
+    """Keep the suspects that explain which parameters went bad: a birth spoils what lies behind it and nothing else."""
+    norms = next((n for n in case.run.norms if n.step == step), None)
+    if norms is None:
+        return suspects
+    spoilt = {p for p, g in zip(norms.params, norms.grad, strict=False) if g != ABSENT and not math.isfinite(g)}
+    sound = {p for p, g in zip(norms.params, norms.grad, strict=False) if g != ABSENT and math.isfinite(g)}
+    if not spoilt or not sound:
+        return suspects
+    behind = _parameters_behind(graph)
+    kept = [op for op in suspects if spoilt <= behind[op.index] and not sound & behind[op.index]]
+    return kept or [op for op in suspects if spoilt <= behind[op.index]] or suspects
+
+
+def _parameters_behind(graph: Graph) -> dict[int, set[int]]:
+    """Return, for each operation, the parameters its output depends on."""
+    behind: dict[int, set[int]] = {}
+    for index in graph.reached:
+        found: set[int] = set()
+        for operand in graph.probe.ops[index].operands:
+            if operand.param is not None:
+                found.add(operand.param)
+            elif operand.op is not None:
+                found |= behind.get(operand.op, set())
+        behind[index] = found
+    return behind
 
 
 def _nearness(op: Op) -> tuple[int, float]:

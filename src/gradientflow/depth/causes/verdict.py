@@ -53,7 +53,7 @@ def judge(run: Run) -> Verdict:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
     findings = [f for _, f in sorted(ranked, key=lambda pair: -pair[0])]
     losses = [s.loss for s in run.steps if s.loss is not None]
-    measured = bool(case.graphs or any(s.grad is not None for s in run.steps))
+    measured = bool(case.graphs and run.steps)
     symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
     chosen = _budget(case, findings)
     script_time = max(run.meta.elapsed - run.meta.overhead, 1e-9)
@@ -106,6 +106,11 @@ def _calm(case: Case, verdict: Verdict) -> str:
             return (
                 "The script never called backward, so no gradient could be watched. Train in the script itself: "
                 "loss.backward() and optimizer.step(), or torch.autograd.grad."
+            )
+        if any(s.grad is not None for s in run.steps):
+            return (
+                f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way (a "
+                f"compiled model, or an error of the watcher): nothing can be said about depth. Try it without torch.compile."
             )
         return (
             "The script called backward but never took an optimizer step, and its parameters never moved: there is no "

@@ -231,7 +231,8 @@ class Monitor:
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
         """Measure the sharpness where it can decide something: for plain descent at the first steps and in trouble, for an
-        adaptive optimizer, whose stability it hardly tells, in trouble only; all of it within a small part of the run."""
+        adaptive optimizer, whose stability it hardly tells, in trouble only; all of it within a small part of the run.
+        """
         began = time.perf_counter()
         allowance = max(_SHARPNESS_FLOOR, 0.02 * self.elapsed) - self._on_sharpness
         live = [(i, t) for i in reached if (t := self.registry.tensor(i)) is not None and t.requires_grad]

@@ -101,6 +101,12 @@ class Recorder:
                 self.meta.params[index].requires_grad = bool(t.requires_grad)
         self.store.meta(self.meta)
 
+    def glance(self) -> Run:
+        """Return enough of the run for a quick look at how it is going: the first probes and the last."""
+        probes = self.recent.probes
+        few = probes if len(probes) <= 4 else [*probes[:2], *probes[-2:]]
+        return Run(self.meta, self.recent.steps, [], few, self.recent.notes)
+
     def finish(self) -> Run:
         """Write the description for the last time and return the whole run."""
         self.describe()

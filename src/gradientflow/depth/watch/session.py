@@ -87,7 +87,7 @@ def run_script(
     state = _State()
 
     def look() -> None:
-        state.symptom = judge(recorder.recent).symptom
+        state.symptom = judge(recorder.glance()).symptom
 
     def beat() -> None:
         recorder.describe()
