@@ -456,3 +456,23 @@ def test_a_loop_without_an_optimizer_is_judged_by_its_backward_calls() -> None:
     assert verdict.loss.last is not None
     assert verdict.loss.last < verdict.loss.first
     healthy(verdict)
+
+
+def test_steps_without_a_trace_are_not_called_healthy() -> None:
+    with watched() as run:
+        fit(Stack(2, torch.relu), steps=4)
+    run.probes.clear()
+    verdict = judge(run)
+    assert verdict.symptom == "not-measured"
+    assert "no operation could be traced" in verdict.summary
+
+
+def test_a_backward_without_any_step_names_the_mend() -> None:
+    x, y = data()
+
+    def train() -> None:
+        F.cross_entropy(Stack(2, torch.relu)(x), y).backward()
+
+    verdict = verdict_of(train)
+    assert verdict.symptom == "not-measured"
+    assert "optimizer.step()" in verdict.summary

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+from gradientflow.depth.causes import places
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.records import Budget, Op, Share
 
@@ -45,22 +46,23 @@ def build(graph: Graph) -> Budget:
         in_body = in_body or index == graph.last_layer
         here = _norm(op)
         if position == len(path) - 1:
-            rows.append(_row(op, None, None, here, reference, in_body))
+            rows.append(_row(graph, op, None, None, here, reference, in_body))
             break
         following = path[position + 1]
         share = graph.share(index, following)
         arrived = _norm(ops[following])
         gain = _ratio(share, here)
-        rows.append(_row(op, gain, _log(gain), here, reference, in_body))
+        rows.append(_row(graph, op, gain, _log(gain), here, reference, in_body))
         merge = _ratio(arrived, share)
         sent = graph.shares_into(following)
         if merge is not None and len(sent) > 1 and abs(_log(merge) or 0.0) > _MERGED:
             branched = True
             whole = sum(sent.values())
+            join = places.of_op(ops[following], graph.meta)
             rows.append(
                 Share(
                     name="other routes", kind="branch", decades=_log(merge), gain=merge, left=_log(_ratio(arrived, reference)),
-                    norm=arrived, file=ops[following].file, line=ops[following].line, module=ops[following].module,
+                    norm=arrived, file=join.file, line=join.line, module=join.module,
                     op=following, share=share / whole if share is not None and whole else None, body=in_body,
                 )
             )  # fmt: skip
@@ -78,14 +80,15 @@ def build(graph: Graph) -> Budget:
 
 
 def _row(
-    op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool
+    graph: Graph, op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool
 ) -> Share:
     mark = None
     if op.grad is not None and op.grad.nonfinite:
         mark = "not-finite"
+    place = places.of_op(op, graph.meta)
     return Share(
-        name=op.name, kind=op.kind, decades=decades, gain=gain, left=_log(_ratio(norm, reference)), norm=norm, file=op.file,
-        line=op.line, module=op.module, op=op.index, mark=mark, body=body,
+        name=op.name, kind=op.kind, decades=decades, gain=gain, left=_log(_ratio(norm, reference)), norm=norm,
+        file=place.file, line=place.line, module=op.module, op=op.index, mark=mark, body=body,
     )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Graph:
 
     def __init__(self, probe: Probe, meta: Meta) -> None:
         self.probe = probe
+        self.meta = meta
         self.params: list[Param] = meta.params
         self.states: dict[int, ParamState] = {s.param: s for s in probe.params}
 

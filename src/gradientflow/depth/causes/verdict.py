@@ -107,7 +107,7 @@ def _calm(case: Case, verdict: Verdict) -> str:
                 "The script never called backward, so no gradient could be watched. Train in the script itself: "
                 "loss.backward() and optimizer.step(), or torch.autograd.grad."
             )
-        if any(s.grad is not None for s in run.steps):
+        if any(s.grad is not None for s in case.run.steps):
             return (
                 f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way (a "
                 f"compiled model, or an error of the watcher): nothing can be said about depth. Try it without torch.compile."
@@ -120,7 +120,7 @@ def _calm(case: Case, verdict: Verdict) -> str:
     decades = verdict.budget.body_decades
     if decades is not None:
         parts.append(
-            f"the gradient changes by {decades:+.1f} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})"
+            f"the gradient changes by {_signed(decades)} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})"
         )
     if verdict.loss.first is not None and verdict.loss.last is not None:
         parts.append(f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}")
@@ -129,6 +129,10 @@ def _calm(case: Case, verdict: Verdict) -> str:
         parts.append(f"sharpness up to {max(sharp):.3g}")
     text = ", ".join(parts) or "every gradient seen was finite and alive"
     return f"Nothing wrong was found in {verdict.steps} steps: {text}; all values are finite."
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _clean(finding: Finding) -> Finding:
