@@ -80,7 +80,13 @@ def build(graph: Graph) -> Budget:
 
 
 def _row(
-    graph: Graph, op: Op, gain: float | None, decades: float | None, norm: float | None, reference: float | None, body: bool
+    graph: Graph,
+    op: Op,
+    gain: float | None,
+    decades: float | None,
+    norm: float | None,
+    reference: float | None,
+    body: bool,
 ) -> Share:
     mark = None
     if op.grad is not None and op.grad.nonfinite:

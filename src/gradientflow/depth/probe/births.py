@@ -32,9 +32,11 @@ class Births:
         self.optimizers: dict[int, tuple[str | None, int | None]] = {}
         self.modules: dict[int, tuple[str | None, int | None, str]] = {}
         self._handles: list[Any] = []
+        self._awake: Callable[[], None] | None = None
 
-    def open(self) -> None:
-        """Begin to listen for what modules register."""
+    def open(self, awake: Callable[[], None] | None = None) -> None:
+        """Begin to listen for what modules register; `awake` is called each time one does."""
+        self._awake = awake
         hooks = torch.nn.modules.module
         self._handles = [
             hooks.register_module_parameter_registration_hook(self._registered),
@@ -48,10 +50,14 @@ class Births:
         self._handles.clear()
 
     def _registered(self, module: torch.nn.Module, name: str, param: Any) -> None:
+        if self._awake is not None:
+            self._awake()
         if isinstance(param, Tensor):
             self.registry.made(param, locate(2, modules=False, limit=1), type(module).__name__)
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
+        if self._awake is not None:
+            self._awake()
         if child is not None and id(child) not in self.modules:
             where = locate(2, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)

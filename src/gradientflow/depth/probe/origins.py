@@ -11,6 +11,7 @@ from gradientflow.depth.probe.frames import locate
 
 Origin = tuple[str | None, int | None]
 _NOWHERE: Origin = (None, None)
+_MOST = 20_000  # tensors followed in one window: a script that makes them one by one is not slowed down by us
 
 
 class Origins:
@@ -18,6 +19,7 @@ class Origins:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Tensor], Origin]] = {}
+        self._left = _MOST
 
     def of(self, t: Tensor) -> Origin:
         """Return (file, line) of a tensor's origin; (None, None) where it is not known."""
@@ -26,7 +28,7 @@ class Origins:
 
     def see(self, args: tuple[Any, ...], out: Any, name: str) -> None:
         """Look at one torch call: what it returns comes from where its first known argument came from, or from here."""
-        if name == "__get__" or not isinstance(out, Tensor) or out.requires_grad or not out.dim():
+        if self._left <= 0 or name == "__get__" or not isinstance(out, Tensor) or out.requires_grad or not out.dim():
             return
         origin = _NOWHERE
         made_here = True
@@ -41,7 +43,9 @@ class Origins:
             origin = (where.file, where.line)
         if origin[0] is not None:
             self._known[id(out)] = (weakref.ref(out), origin)
+            self._left -= 1
 
     def prune(self) -> None:
-        """Forget tensors that are gone."""
+        """Forget tensors that are gone, and begin to follow anew."""
+        self._left = _MOST
         self._known = {key: entry for key, entry in self._known.items() if entry[0]() is not None}

@@ -96,6 +96,7 @@ class Tracer(TorchFunctionMode):
         self.recording = False
         self.listening = True  # act on backward calls
         self.on_module_without_grad: Callable[[torch.nn.Module], None] | None = None
+        self.awake: Callable[[], None] = nothing  # called on every torch call that is seen
         self.trace = Trace()
         self.origins = Origins()
 
@@ -107,6 +108,7 @@ class Tracer(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        self.awake()
         if not (self.recording or self.listening or self.births):
             return func(*args, **kwargs)
         if self.listening and func in BACKWARD_CALLS:
@@ -279,6 +281,10 @@ class Tracer(TorchFunctionMode):
             if operand is not None:
                 operand.value = operand.value or value_stat(t)
                 operand.value.absmin = float(t.detach().abs().min())
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 def _grad_fn(t: Tensor) -> Node | None:

@@ -21,8 +21,9 @@ from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.trace import Tracer
+from gradientflow.depth.probe.trace import Tracer, nothing
 from gradientflow.depth.watch.cheap import CheapTier, Norms, total
+from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
 from gradientflow.depth.watch.schedule import Schedule
@@ -75,6 +76,8 @@ class Monitor:
         self.births = Births(self.registry)
         self.tracer = Tracer(self.registry, self.births, self._around_backward, shield)
         self.losses = LossFinder(self._seen_backward, lambda: self.tracer.listening and self._mode_on, shield)
+        self.compile_watch = CompileWatch(self._step_aside)
+        self.compiled = False
         self.manual = ManualSteps(self._manual_step)
         self.optimizers: list[Watched] = []
         self.steps = 0
@@ -105,7 +108,8 @@ class Monitor:
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
-        self.births.open()
+        self.births.open(self.compile_watch.notice)
+        self.tracer.awake = self.compile_watch.notice
         self.tracer.on_module_without_grad = self._leave_evaluation
         self.shield(self._open_window, 1)
 
@@ -116,6 +120,7 @@ class Monitor:
             if not self.manual.confirmed:  # backward was called, but nothing was ever updated: keep what was measured
                 self.shield(self._send_probe, 1, None)
         self.births.close()
+        self.compile_watch.close()
         for handle in self._handles:
             handle.remove()
         self.losses.close()
@@ -138,6 +143,8 @@ class Monitor:
         self._probe = None
         self._backwards_here = 0
         self._reason = self.schedule.due(coming, self.elapsed, self.shield.spent, max(1, len(self.optimizers)))
+        if self.compiled:
+            self._reason = None
         if self._reason is not None:
             self.tracer.fresh()
             self.tracer.recording = self.tracer.listening = True
@@ -160,6 +167,14 @@ class Monitor:
         if self._mode_on and depth and torch._C._get_function_stack_at(depth - 1) is self.tracer:
             self.tracer.__exit__(None, None, None)
             self._mode_on = False
+
+    def _step_aside(self) -> None:
+        """PyTorch begins to compile: no mode may be on the stack, now or in later steps, or it would be compiled too."""
+        self.compiled = True
+        self._reason = None
+        self.tracer.births = None
+        self.tracer.awake = nothing
+        self._quiet()
 
     def _leave_evaluation(self, module: nn.Module) -> None:
         """A module runs without gradients in a probed window: the user evaluates.
@@ -278,6 +293,7 @@ class Monitor:
         self.shield(self._before, optimizer)
 
     def _before(self, optimizer: TorchOptimizer) -> None:
+        self.compile_watch.notice()
         watched = self._watch(optimizer)
         self.tracer.births = None
         if self._backwards_here or self._reason is None:  # else the forward of a closure is still to come in the step
