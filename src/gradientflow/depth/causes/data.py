@@ -117,9 +117,24 @@ def over_regularised(case: Case) -> list[Finding]:
 def output_activation(case: Case) -> list[Finding]:
     """The loss side passes almost nothing: an activation on the output that is saturated, or cuts scores off."""
     graphs = case.finite
-    if not graphs or not case.main.measured or case.main.progress > 0.3:
+    if not graphs or not case.main.measured or case.main.progress > 0.6:
         return []
     graph = graphs[-1]
+    twice = _softmax_twice(graph)
+    if twice is not None:
+        place = places.of_op(twice, case.meta)
+        floor = math.log(1 + (twice.value.shape[-1] - 1) / math.e)
+        return [
+            Finding(
+                "crawling", "output-activation", 0.85, place,
+                f"softmax at {place.file}:{place.line} goes into a loss that applies softmax again: over {twice.value.shape[-1]} "
+                f"classes that loss cannot fall below {floor:.3g}, and its gradient is a fraction of what it should be.",
+                {"classes": twice.value.shape[-1], "loss_floor": rounded(floor), "loss_end": rounded(case.main.end)},
+                remedies("fix-output", at=place),
+            )
+        ]  # fmt: skip
+    if case.main.progress > 0.3:
+        return []
     target = _target(graph)
     for index in graph.head:
         op = graph.probe.ops[index]
@@ -145,6 +160,17 @@ def output_activation(case: Case) -> list[Finding]:
             )
         ]  # fmt: skip
     return []
+
+
+def _softmax_twice(graph: Graph) -> Op | None:
+    """Return a softmax on the output whose result goes straight into a loss, or a log, that applies softmax itself."""
+    for index in graph.head:
+        op = graph.probe.ops[index]
+        if op.name in ("cross_entropy", "log_softmax"):
+            made = [graph.probe.ops[o.op] for o in op.operands if o.op is not None]
+            if made and made[0].name == "softmax" and made[0].value.shape[-1] > 1:
+                return made[0]
+    return None
 
 
 def _out_of_reach(name: str, mean: float) -> bool:
@@ -194,23 +220,24 @@ def _target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
 def attention(case: Case) -> list[Finding]:
     """A softmax inside the network that is one-hot from the start: queries and keys get no gradient."""
     graphs = case.finite
-    if not graphs or (case.main.measured and case.main.progress > 0.4):
+    if not graphs:
         return []
     graph = graphs[0]
+    limit = 0.7 if not case.main.measured or case.main.progress < 0.4 else 0.9  # a run that learns must show more
     inner = [
         op for i in graph.reached
         if (op := graph.probe.ops[i]).name == "softmax" and graph.last_layer is not None and i < graph.last_layer
         and op.value.shape and op.value.shape[-1] > 1
     ]  # fmt: skip
     for op in inner:
-        if op.value.saturated is not None and op.value.saturated > 0.7:
+        if op.value.saturated is not None and op.value.saturated > limit:
             place = places.of_op(op, case.meta)
             return [
                 Finding(
-                    "vanishing", "attention-saturation", 0.9, place,
+                    "vanishing", "attention-saturation", 0.9 if limit < 0.9 else 0.7, place,
                     f"{op.value.saturated:.0%} of the rows of softmax at {place.file}:{place.line} are one-hot at step "
                     f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large.",
-                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold_one_hot_rows": 0.7},
+                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold_one_hot_rows": limit},
                     remedies("rescale-init", "add-norm", "scale-input", at=place),
                 )
             ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
@@ -19,7 +21,7 @@ def dead(case: Case) -> list[Finding]:
     first, last = graphs[0], graphs[-1]
     ended = _end(last)
     if ended is None:
-        return []
+        return _knocked_out(case, graphs)
     born_dead = _end(first) is not None
     op, why = ended
     place = places.of_op(op, case.meta)
@@ -51,6 +53,40 @@ def dead(case: Case) -> list[Finding]:
     )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _knocked_out(case: Case, graphs: list[Graph]) -> list[Finding]:
+    """Most units of a layer lived at the first step and give zero for whole batches since a step that was too large."""
+    first, last = graphs[0], graphs[-1]
+    trend = case.main
+    lived = {(op.line, op.module, n): op.value.dead for n, op in enumerate(_mortal(first))}
+    fallen = [
+        (op, before) for n, op in enumerate(_mortal(last))
+        if (before := lived.get((op.line, op.module, n))) is not None and before < 0.5 and (op.value.dead or 0.0) > 0.8
+    ]  # fmt: skip
+    batch = first.probe.batch
+    if not fallen or trend.optimizer is None or (batch is not None and batch < 8):
+        return []
+    op, before = max(fallen, key=lambda pair: pair[0].value.dead or 0.0)
+    moves = [(s.update / s.weight, s) for s in trend.steps[:50] if s.update and s.weight and math.isfinite(s.update)]
+    size, step = max(moves, key=lambda pair: pair[0], default=(0.0, None))
+    if step is None or size < 0.3:
+        return []
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return [
+        Finding(
+            "dead", "step-too-large", 0.8, place,
+            f"Step {step.step} changes the weights by {size:.0%} of their own size, and {op.value.dead:.0%} of the units of "
+            f"{op.name} at {op.file}:{op.line} give zero for whole batches at step {last.probe.step} ({before:.0%} at the start).",
+            {"step": last.probe.step, "dead_units": rounded(op.value.dead), "threshold_dead_units": 0.8, "dead_units_first": rounded(before),
+             "relative_update": rounded(size), "threshold_relative_update": 0.3, "learning_rate": step.lr},
+            remedies("lower-step", "warmup", "clip-gradient", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _mortal(graph: Graph) -> list[Op]:
+    return [op for i in graph.reached if (op := graph.probe.ops[i]).value.dead is not None and op.kind == "activation"]
 
 
 def _thrown(case: Case, since: int) -> Finding | None:

@@ -20,6 +20,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.records import Finding, Op, Place
 
+DEEP = 15  # layers from which chance products over depth are a reason of their own
 THRESHOLD = 2.0  # decades between the first and the last layer
 SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
 HALVING = frozenset(
@@ -155,6 +156,8 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
             "vanishing", "init-too-small", confidence, place, summary, evidence,
             remedies("rescale-init", "add-skip", "add-norm", at=place),
         )  # fmt: skip
+    if layers < DEEP:
+        return None  # a few layers that happen to take much: not one of the reasons told here
     op = a.layers[len(a.layers) // 2] if a.layers else graph.probe.ops[graph.body[-1]]
     place = places.of_op(op, case.meta)
     summary = (
@@ -215,6 +218,9 @@ def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
 def _confidence(case: Case, decades: float) -> float:
     """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
     base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
+    last = case.finite[-1].body_decades
+    if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and case.main.progress > 0.2:
+        base -= 0.35  # the network trains itself out of it
     if case.main.measured:
         base += 0.08 if case.stuck else (-0.25 if case.main.progress > 0.8 else 0.0)
     return round(min(base, 0.99), 2)

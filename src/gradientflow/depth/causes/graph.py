@@ -204,6 +204,17 @@ class Graph:
                 found.append(calls)
         return found
 
+    def repeats(self, at_least: int = 8) -> list[list[int]]:
+        """Return operations of one line that run again and again on their own result, in a script without layers."""
+        if self.layers:
+            return []
+        sites: dict[tuple[str | None, int | None, str], list[int]] = defaultdict(list)
+        for index in self.reached:
+            op = self.probe.ops[index]
+            if op.grad is not None:
+                sites[op.file, op.line, op.name].append(index)
+        return [calls for calls in sites.values() if len(calls) >= at_least and self._chained(calls)]
+
     def _chained(self, calls: list[int]) -> bool:
         """Whether each call depends on the one before (allowing a tenth of exceptions)."""
         members = set(calls)

@@ -31,7 +31,7 @@ def over_time(graph: Graph, calls: list[int]) -> list[float | None]:
 def recurrence(case: Case) -> list[Finding]:
     """Judge every recurrence at the first probes that show one."""
     for graph in case.finite[:3]:
-        found = [f for calls in graph.recurrences() if (f := _judge(case, graph, calls)) is not None]
+        found = [f for calls in graph.recurrences() or graph.repeats() if (f := _judge(case, graph, calls)) is not None]
         if found:
             return sorted(found, key=lambda f: -f.confidence)
     return []

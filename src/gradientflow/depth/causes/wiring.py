@@ -7,8 +7,9 @@ from collections import Counter
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Optimizer, Param, Place
+from gradientflow.records import Finding, Op, Optimizer, Param, Place
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -46,18 +47,7 @@ def disconnected(case: Case) -> list[Finding]:
                 )
             )  # fmt: skip
         elif never and optimizer.steps >= 10:
-            weight = sum(_entries(p) for p in never) / max(sum(_entries(p) for p in live), 1)
-            if weight > 0.2:
-                place = _made(never)
-                found.append(
-                    Finding(
-                        "disconnected", "disconnected-parameters", 0.7, place,
-                        f"{len(never)} of {len(live)} parameters never get a gradient in {optimizer.steps} steps "
-                        f"({', '.join(p.name for p in never[:3])}{', …' if len(never) > 3 else ''}): the loss does not depend on them.",
-                        {"without_gradient": len(never), "of": len(live), "share_of_entries": rounded(weight), "threshold_share_of_entries": 0.2},
-                        remedies("reconnect", at=place),
-                    )
-                )  # fmt: skip
+            found += _cut_off(case, optimizer, never, live)
     orphans = _orphans(case)
     if orphans:
         place = _made(orphans)
@@ -71,6 +61,52 @@ def disconnected(case: Case) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Param]) -> list[Finding]:
+    """Some parameters never get a gradient: used in the forward pass but cut off from the loss, or not used at all."""
+    wanted = {p.index for p in never}
+    last = next((op for g in case.graphs if (op := _end_of_the_loose(g, wanted)) is not None), None)
+    share = sum(_entries(p) for p in never) / max(sum(_entries(p) for p in live), 1)
+    named = ", ".join(p.name for p in never[:3]) + (", …" if len(never) > 3 else "")
+    evidence = {
+        "without_gradient": len(never), "of": len(live), "steps": optimizer.steps, "share_of_entries": rounded(share),
+        "names": [p.name for p in never[:8]],
+    }  # fmt: skip
+    if last is not None:
+        place = places.of_op(last, case.meta)
+        return [
+            Finding(
+                "disconnected", "disconnected-parameters", 0.85, place,
+                f"{len(never)} of {len(live)} parameters ({named}) are used but never get a gradient: what is computed from them "
+                f"ends at {last.name} at {place.file}:{place.line}, and after it the way to the loss is cut (detach, numpy, "
+                f"argmax, or not used).",
+                evidence, remedies("reconnect", at=place),
+            )
+        ]  # fmt: skip
+    if share <= 0.2:
+        return []  # a small part that this run does not use: a spare head
+    place = _made(never)
+    return [
+        Finding(
+            "disconnected", "disconnected-parameters", 0.7, place,
+            f"{len(never)} of {len(live)} parameters never get a gradient in {optimizer.steps} steps ({named}): no traced step "
+            f"uses them.",
+            evidence | {"threshold_share_of_entries": 0.2}, remedies("reconnect", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _end_of_the_loose(graph: Graph, wanted: set[int]) -> Op | None:
+    """Return the last operation of what is computed from `wanted` parameters without reaching the loss."""
+    reached = set(graph.reached)
+    loose: set[int] = set()
+    for op in graph.probe.ops:
+        if op.index not in reached and any(
+            o.param in wanted or (o.op is not None and o.op in loose) for o in op.operands
+        ):
+            loose.add(op.index)
+    return graph.probe.ops[max(loose)] if loose else None
 
 
 def _stepped_loss(case: Case, optimizer: Optimizer) -> Place | None:
