@@ -476,3 +476,79 @@ def test_a_backward_without_any_step_names_the_mend() -> None:
     verdict = verdict_of(train)
     assert verdict.symptom == "not-measured"
     assert "optimizer.step()" in verdict.summary
+
+
+# ── data and output ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _twice(net: nn.Module, x: Tensor) -> Tensor:
+    return torch.softmax(net(x), dim=1)  # HERE
+
+
+def _once(net: nn.Module, x: Tensor) -> Tensor:
+    return net(x)  # type: ignore[no-any-return]
+
+
+def classify(output: Callable[[nn.Module, Tensor], Tensor], steps: int = 15) -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Stack(2, torch.relu, 64).scaled(math.sqrt(2)), data()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(output(net, x), y).backward()
+        optimizer.step()
+
+
+def test_a_softmax_before_a_loss_that_applies_it_again() -> None:
+    found = top(verdict_of(lambda: classify(_twice)), "crawling", "output-activation", here(_twice))
+    assert found.evidence["loss_floor"] == pytest.approx(math.log(1 + 3 / math.e), rel=1e-3)
+    healthy(verdict_of(lambda: classify(_once)))
+
+
+def test_what_is_computed_but_cut_off_is_named_where_it_ends() -> None:
+    torch.manual_seed(0)
+    body, head, (x, y) = nn.Linear(16, 32), nn.Linear(32, 4), data()
+
+    def train() -> None:
+        optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+        for _ in range(12):
+            features = torch.relu(body(x))  # HERE
+            optimizer.zero_grad()
+            F.cross_entropy(head(features.detach()), y).backward()
+            optimizer.step()
+
+    lines = here(test_what_is_computed_but_cut_off_is_named_where_it_ends)
+    found = top(verdict_of(train), "disconnected", "disconnected-parameters", lines)
+    assert found.evidence["without_gradient"] == 2
+
+
+def test_a_spare_head_that_is_not_used_is_no_fault() -> None:
+    class Spare(Stack):
+        def __init__(self) -> None:
+            super().__init__(2, torch.relu, 64)
+            self.scaled(math.sqrt(2))
+            self.spare = nn.Linear(64, 2)
+
+    torch.manual_seed(0)
+    healthy(verdict_of(lambda: fit(Spare(), steps=15)))
+
+
+def test_data_out_of_scale_is_named_at_the_line_that_made_it() -> None:
+    torch.manual_seed(0)
+    x, y = data()
+    net = Stack(2, torch.relu, 64).scaled(math.sqrt(2))
+
+    def train() -> None:
+        pixels = x * 4000.0  # HERE
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for step in range(12):
+            batch = pixels[step::12]
+            optimizer.zero_grad()
+            F.cross_entropy(net(batch), y[step::12]).backward()
+            optimizer.step()
+
+    verdict = verdict_of(train)
+    data_finding = next(f for f in verdict.findings if f.cause == "unscaled-input")
+    assert data_finding.place is not None
+    assert data_finding.place.line in here(test_data_out_of_scale_is_named_at_the_line_that_made_it)
+    assert data_finding.evidence["input_rms"] == pytest.approx(4000, rel=0.1)
