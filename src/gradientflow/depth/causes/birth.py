@@ -52,25 +52,36 @@ def not_finite(case: Case) -> list[Finding]:
 
 def _forward(case: Case, graph: Graph, step: int) -> Finding | None:
     ops = graph.probe.ops
+    masked: set[int] = set()  # operations that only pass on an Inf that was placed on purpose (a mask)
     for index in graph.reached:
         op = ops[index]
+        if op.value.inf and (op.name in _PLACED or any(o.op in masked for o in op.operands) or _placed_data(op)):
+            masked.add(index)
         data = next(
             (o for o in op.operands if o.op is None and o.param is None and o.value and o.value.nonfinite), None
         )
         if data is not None and data.value is not None and op.name not in _PLACED and op.kind != "attention":
-            if data.value.nan:
+            if data.value.nan or op.kind in ("linear", "conv", "loss", "norm", "embedding"):
                 return _bad_data(case, graph, op, data, step)
         value = op.value
-        inherited = any(o.op is not None and _spoils(ops[o.op]) for o in op.operands)
-        if _spoils(op) and not inherited:
+        inherited = any(o.op is not None and _spoils(ops[o.op], masked) for o in op.operands)
+        if _spoils(op, masked) and not inherited:
             kind = "NaN" if value.nan else "Inf"
             return _born(case, graph, op, step, f"its output has {value.nan or value.inf} {kind}", "forward")
     return None
 
 
-def _spoils(op: Op) -> bool:
+def _spoils(op: Op, masked: set[int]) -> bool:
     """Whether an operation's output carries something not finite that arithmetic made (not a mask that was placed)."""
-    return bool(op.value.nan or (op.value.inf and op.name not in _PLACED))
+    return bool(op.value.nan or (op.value.inf and op.index not in masked))
+
+
+def _placed_data(op: Op) -> bool:
+    """Whether an elementwise operation takes its Inf from data: a mask that is added to scores."""
+    return op.kind in ("elementwise", "attention") and any(
+        o.op is None and o.param is None and o.value is not None and o.value.inf and not o.value.nan
+        for o in op.operands
+    )
 
 
 def _backward(case: Case, graph: Graph, step: int) -> Finding | None:

@@ -10,6 +10,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import Trend
 from gradientflow.records import Finding, Op, Operand, ValueStat
 
 # Output ranges of bounded activations.
@@ -22,6 +23,8 @@ RANGES = {
 }
 SATURATED = 0.8  # share of outputs at the end of their range
 CUT = 0.15  # share of output units that a ReLU holds at zero for the whole batch
+SHRUNK = 0.4  # weights left at the end
+PULL = 0.3  # of the penalty, relative to the data
 LARGE_INPUT = 20.0  # rms of what enters the first layer
 
 
@@ -65,8 +68,13 @@ def bad_batch(case: Case) -> list[Finding]:
         if len(losses) < 5 or len(grads) < 5 or step.loss is None or step.grad is None or not math.isfinite(step.grad):
             continue
         loss, grad = median(losses), median(grads)
+        losses_so_far = [s.loss for s in steps[:i] if s.loss is not None and math.isfinite(s.loss)]
+        grads_so_far = [s.grad for s in steps[:i] if s.grad is not None and math.isfinite(s.grad)]
         calm = max(grads) < 10 * grad and (not moves or moves[-1] < 10 * median(moves))
-        if calm and grad > 0 and step.grad > 100 * grad and step.loss - loss > 20 * max(abs(loss), 1e-300):
+        beyond = step.loss > max(losses_so_far) and step.grad > 3.0 * max(
+            grads_so_far
+        )  # not only beside a converged run
+        if calm and beyond and grad > 0 and step.grad > 100 * grad and step.loss - loss > 20 * max(abs(loss), 1e-300):
             hits.append((step.step, step.grad / grad, step.loss))
     if not hits:
         return []
@@ -85,33 +93,75 @@ def bad_batch(case: Case) -> list[Finding]:
 
 
 def over_regularised(case: Case) -> list[Finding]:
-    """The weights shrink to a small part of their size under a penalty while the fit goes nowhere."""
+    """The weights shrink under a penalty that pulls about as hard as the data."""
     trend = case.main
     weights = [s.weight for s in trend.steps if s.weight is not None and math.isfinite(s.weight)]
-    if len(weights) < 20 or trend.optimizer is None:
+    if len(weights) < 20 or trend.optimizer is None or not case.finite:
         return []
     shrunk = weights[-1] / weights[0] if weights[0] > 0 else 1.0
+    graph = case.finite[0]  # early: where a run has converged, any penalty balances the data
+    penalties, pull = _penalty(graph)
     decay = float(trend.optimizer.options.get("weight_decay") or 0.0)
-    graph = case.finite[0] if case.finite else None
-    penalties = []
-    if graph is not None:
-        penalties = [
-            graph.probe.ops[i]
-            for i in graph.reached
-            if i in graph.weights_only and graph.probe.ops[i].kind in ("singular", "reduce", "elementwise", "other")
-        ]
-    if shrunk > 0.2 or not (decay > 0 or penalties):
+    if decay > 0 and not penalties:
+        pull = _decay(trend, decay)
+    if shrunk > SHRUNK or pull < PULL:
         return []
     place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
     name = "an explicit penalty" if penalties else f"weight decay {decay:g}"
     return [
         Finding(
             "crawling", "over-regularised", 0.85, place,
-            f"The weights shrink to {shrunk:.1%} of their first size under {name}: the penalty outweighs the data.",
-            {"weights_left": rounded(shrunk), "threshold_weights_left": 0.2, "weight_decay": decay, "penalty_operations": len(penalties)},
+            f"The weights shrink to {shrunk:.1%} of their first size under {name}, which pulls at them {pull:.2g} times as hard "
+            f"as the data at step {graph.probe.step}: the penalty decides, not the data.",
+            {"weights_left": rounded(shrunk), "threshold_weights_left": SHRUNK, "penalty_over_data": rounded(pull),
+             "threshold_penalty_over_data": PULL, "weight_decay": decay, "penalty_operations": len(penalties)},
             remedies("lower-regularisation", at=place),
         )
     ]  # fmt: skip
+
+
+def _penalty(graph: Graph) -> tuple[list[Op], float]:
+    """Return the operations of an explicit penalty, and its pull on the weights over that of the data."""
+    penalties: list[Op] = []
+    mine: list[float] = []
+    datas: list[float] = []
+    direct = _consumed_by_layers(graph)
+    for index in graph.reached:
+        op = graph.probe.ops[index]
+        for operand in op.operands:
+            if operand.param not in graph.weights or operand.grad is None:
+                continue
+            if index in graph.weights_only and index not in direct:
+                penalties.append(op)
+                mine.append(operand.grad.norm)
+            else:
+                datas.append(operand.grad.norm)
+    pull = math.hypot(*mine) / max(math.hypot(*datas), 1e-300) if mine and datas else 0.0
+    return penalties, pull
+
+
+def _consumed_by_layers(graph: Graph) -> set[int]:
+    """Operations on weights alone whose result a layer uses (normalised or masked weights): no penalty."""
+    found: set[int] = set()
+    todo = [o.op for i in graph.reached if i not in graph.weights_only and graph.probe.ops[i].value.shape
+            for o in graph.probe.ops[i].operands if o.op in graph.weights_only]  # fmt: skip
+    while todo:
+        index = todo.pop()
+        if index is not None and index not in found:
+            found.add(index)
+            todo += [o.op for o in graph.probe.ops[index].operands if o.op is not None]
+    return found
+
+
+def _decay(trend: Trend, decay: float) -> float:
+    """Return the pull of weight decay over that of the data, early in the run: both per step where it is decoupled."""
+    early = [s for s in trend.steps if s.weight and s.grad and s.update and math.isfinite(s.grad)]
+    early = early[: max(5, len(early) // 4)]
+    if not early or trend.optimizer is None:
+        return 0.0
+    if trend.optimizer.options.get("decoupled_weight_decay") or trend.optimizer.name == "AdamW":
+        return median((s.lr or 0.0) * decay * (s.weight or 0.0) / max(s.update or 0.0, 1e-300) for s in early)
+    return median(decay * (s.weight or 0.0) / max(s.grad or 0.0, 1e-300) for s in early)
 
 
 def output_activation(case: Case) -> list[Finding]:

@@ -110,12 +110,24 @@ def depth(case: Case) -> list[Finding]:
         decades = graph.body_decades
         if decades is None or not math.isfinite(decades) or abs(decades) < THRESHOLD:
             continue
+        if _in_one_place(graph, decades):
+            continue
         if any(len(set(calls) & set(graph.body)) > len(graph.body) // 8 for calls in graph.recurrences()):
             continue  # a recurrence: judged over time
         finding = _vanishing(case, graph, decades) if decades < 0 else _exploding(case, graph, decades)
         if finding is not None:
             findings.append(finding)
     return findings[:1]
+
+
+def _in_one_place(graph: Graph, decades: float) -> bool:
+    """Whether one operation takes (or adds) nearly all of it: a layer that starts at zero, say, and not depth."""
+    steps = []
+    for index, following in itertools.pairwise(graph.body):
+        before, after = graph.probe.ops[index].grad, graph.probe.ops[following].grad
+        if before is not None and after is not None and before.norm > 0 and after.norm > 0:
+            steps.append(math.log10(after.norm / before.norm))
+    return bool(steps) and max(steps, key=lambda s: s / decades) / decades > 0.75
 
 
 def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
@@ -133,7 +145,7 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
         ceiling = " (its slope is at most 0.25)" if op.name == "sigmoid" else ""
         summary = (
             f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
-            f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2f} each{ceiling}."
+            f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2g} each{ceiling}."
         )
         evidence |= {
             "activation": op.name,
@@ -219,8 +231,10 @@ def _confidence(case: Case, decades: float) -> float:
     """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
     base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
     last = case.finite[-1].body_decades
-    if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and case.main.progress > 0.2:
+    if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and len(case.finite[0].layers) < DEEP:
         base -= 0.35  # the network trains itself out of it
+    if decades < 0 and case.main.measured:
+        base -= 0.6 * max(0.0, case.main.progress - 0.5)  # a run that learns well is not held up by it
     if case.main.measured:
         base += 0.08 if case.stuck else (-0.25 if case.main.progress > 0.8 else 0.0)
     return round(min(base, 0.99), 2)

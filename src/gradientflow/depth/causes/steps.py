@@ -59,9 +59,12 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         or (worse and spike > limit)
         or spike > 100.0 * (10.0 if several else 1.0)
         or (spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE))
-        or (not several and not noisy and trend.stuck and (relapsed or (trend.crest - start) / scale > 1.0))
+        or (not several and not noisy and trend.stuck and relapsed)
     ):
-        symptom = "diverging"
+        # single samples: a loss that has risen to a level and stays there rattles about, it does not run away
+        level = series[len(series) // 2]
+        settled = noisy and not ended and series[-1] < 2.0 * level
+        symptom = "oscillating" if settled else "diverging"
     elif beyond and trend.stuck and trend.zigzag > 0.75 and len(trend.losses) >= 10:
         symptom = "oscillating"
     if symptom is None or (several and not worse and not ended):
@@ -99,7 +102,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
             else ("." if worse else f" and gets no further than {trend.end:.4g}.")
         )
     else:
-        text = f"The loss goes up and down with learning rate {lr:.3g} and makes no headway ({start:.4g} to {trend.end:.4g})."
+        text = f"The loss goes up and down with learning rate {lr or 0.0:.3g} and makes no headway ({start:.4g} to {trend.end:.4g})."
     return Finding(
         symptom, "step-too-large", round(min(confidence, 0.97), 2), place, text + sharp_text, evidence,
         remedies("lower-step", "warmup", "clip-gradient", at=place, hint=hint),

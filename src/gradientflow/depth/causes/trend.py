@@ -19,7 +19,7 @@ class Trend:
         start, end: typical loss of the first and the last stretch.
         best: lowest typical loss of any stretch; `best_step` its place in `losses`; `relapse` the largest loss after it.
         crest: the largest loss that lasts more than one step (running median of three).
-        spread: typical size of a change between neighbouring losses in the first stretch.
+        spread: size of a small (lower quartile) change between neighbouring losses in the first stretch.
         top: the largest loss; `top_step` its step.
         progress: (start − end) / (|start| + |end|): 1 all of it, 0 none, negative is worse than the start.
         first_bad: first step whose loss or gradient is not finite; None if there is none.
@@ -110,7 +110,7 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     trend.crest = max(smoothed(losses, 3))
     trend.relapse = max(losses[trend.best_step :])
     changes = [b - a for a, b in itertools.pairwise(losses)]
-    trend.spread = median(abs(c) for c in changes[: max(10, stretch)])
+    trend.spread = sorted(abs(c) for c in changes[: max(10, stretch)])[min(max(10, stretch), len(changes)) // 4]
     trend.top = max(losses)
     trend.top_step = next(s.step for s in steps if s.loss == trend.top)
     scale = abs(trend.start) + abs(trend.end)

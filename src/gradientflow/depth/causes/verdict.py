@@ -119,11 +119,16 @@ def _calm(case: Case, verdict: Verdict) -> str:
     parts = []
     decades = verdict.budget.body_decades
     if decades is not None:
+        limit = "limit" if abs(decades) <= flow.THRESHOLD else "in a run that learns; else the limit is"
         parts.append(
-            f"the gradient changes by {_signed(decades)} decades between the last and the first layer (limit ±{flow.THRESHOLD:g})"
+            f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.THRESHOLD:g})"
         )
     if verdict.loss.first is not None and verdict.loss.last is not None:
-        parts.append(f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}")
+        rises = case.main.measured and case.main.end > case.main.start
+        parts.append(
+            f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}"
+            + (" (that it rises was not judged)" if rises else "")
+        )
     sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]
     if sharp:
         parts.append(f"sharpness up to {max(sharp):.3g}")

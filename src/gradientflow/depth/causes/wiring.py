@@ -74,14 +74,14 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
         "names": [p.name for p in never[:8]],
     }  # fmt: skip
     if last is not None:
-        place = places.of_op(last, case.meta)
+        at = places.of_op(last, case.meta)
         return [
             Finding(
-                "disconnected", "disconnected-parameters", 0.85, place,
+                "disconnected", "disconnected-parameters", 0.85, at,
                 f"{len(never)} of {len(live)} parameters ({named}) are used but never get a gradient: what is computed from them "
-                f"ends at {last.name} at {place.file}:{place.line}, and after it the way to the loss is cut (detach, numpy, "
+                f"ends at {last.name} at {at.file}:{at.line}, and after it the way to the loss is cut (detach, numpy, "
                 f"argmax, or not used).",
-                evidence, remedies("reconnect", at=place),
+                evidence, remedies("reconnect", at=at),
             )
         ]  # fmt: skip
     if share <= 0.2:
@@ -187,11 +187,12 @@ def symmetric(case: Case) -> list[Finding]:
     if not hidden:
         return []
     param = first.params[hidden[0]]
+    more = f"(and of {len(hidden) - 1} more) " if len(hidden) > 1 else ""
     place = places.of_init(param)
     return [
         Finding(
             "crawling", "symmetric-init", 0.93, place,
-            f"All {param.shape[0]} units of {param.name} (and {len(hidden) - 1} more layers) start with the same weights, get the "
+            f"All {param.shape[0]} units of {param.name} {more}start with the same weights, get the "
             f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
             {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold_alike_first": 1 - 1e-6, "step_last": last.probe.step},
             remedies("break-symmetry", "rescale-init", at=place),
