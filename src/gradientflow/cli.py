@@ -182,13 +182,19 @@ def _write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, pro
             f"the report could not be written to {page}: {problem.strerror}. Free some space, then: gradientflow report {folder}"
         )
         return None
+    except Exception as problem:  # a fault of ours must not cost the script its exit code, nor the user the verdict
+        problems.append(
+            f"the report could not be made: {type(problem).__name__}: {problem}. The verdict is in {folder / 'verdict.json'}."
+        )
+        return None
     return Path(os.path.relpath(page)) if page.is_relative_to(Path.cwd()) else page
 
 
 def _console() -> Console:
     """Return the console of the verdict: standard error, so that the script's own output stays what it is."""
     terminal = sys.stderr.isatty()
-    return Console(stderr=True, soft_wrap=False, width=None if terminal else 100, no_color=None if terminal else True)
+    file = sys.stderr  # as it is now: the script may put something else in its place
+    return Console(file=file, soft_wrap=False, width=None if terminal else 100, no_color=None if terminal else True)
 
 
 def _say(console: Console, text: str) -> None:

@@ -50,18 +50,20 @@ class Store:
         self._pid = os.getpid()
         self._pending: list[tuple[str, tuple[Any, ...]]] = []
         self._lost: list[Step | ParamNorms | Probe | Note] = []
+        self._sources: dict[str, str] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(folder / FILE, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-            if self._db.execute("SELECT count(*) FROM meta").fetchone()[0]:
+            begun = self._db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
+            if begun and self._db.execute("SELECT count(*) FROM meta").fetchone()[0]:
                 self._db.close()
                 raise OutputError(
                     f"{folder} already holds a run. Expected a new or empty folder for --out; "
                     f"choose another, or remove it, or leave --out away for a fresh folder under runs/."
                 )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as problem:
             raise OutputError(
                 f"cannot write a run into {folder}: {problem}. Expected a folder that can be written; "
@@ -89,6 +91,7 @@ class Store:
 
     def source(self, file: str, text: str) -> None:
         """Keep the text of a source file that the trace names, for reports on other machines."""
+        self._sources[file] = text
         self._add("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"source:{file}", text.encode()), None)
 
     def _add(self, sql: str, values: tuple[Any, ...], record: Step | ParamNorms | Probe | Note | None) -> None:
@@ -127,6 +130,9 @@ class Store:
         self.flush()
         if os.getpid() == self._pid:
             with contextlib.suppress(sqlite3.Error):
+                if self.error is None:  # one file, which also opens where nothing can be written beside it
+                    self._db.execute("PRAGMA journal_mode=DELETE")
+            with contextlib.suppress(sqlite3.Error):
                 self._db.close()
 
     def run(self, meta: Meta) -> Run:
@@ -137,7 +143,7 @@ class Store:
         except RecordError:
             run = Run(meta)
         sources = run.meta.sources
-        run.meta = msgspec.structs.replace(meta, sources={**sources, **meta.sources})
+        run.meta = msgspec.structs.replace(meta, sources={**sources, **self._sources, **meta.sources})
         for record in self._lost:
             _file(run, record)
         return run
@@ -186,7 +192,7 @@ def read(folder: Path) -> Run:
         )
     types: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)) as db:
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             found = db.execute("SELECT data FROM meta WHERE key='meta'").fetchone()
             if found is None:
                 raise RecordError(f"{path} was begun but nothing was recorded in it yet")
@@ -197,7 +203,7 @@ def read(folder: Path) -> Run:
                 run.steps.append(Step(*(_number(v) for v in row)))
             for kind, data in db.execute("SELECT kind, data FROM rows ORDER BY id"):
                 _file(run, msgspec.msgpack.decode(data, type=types[kind]))
-    except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError) as problem:
+    except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as problem:
         raise RecordError(f"{path} cannot be read as a run of gradientflow: {problem}") from problem
     if run.meta.ended is None:  # killed: the description lags behind the rows
         run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)

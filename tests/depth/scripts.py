@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sklearn.datasets
+import sklearn.model_selection
+import sklearn.preprocessing  # noqa: F401
 import torch
+import torch._dynamo  # (imported here, because some imports draw random numbers, and only the first run would see that)
 from torch import nn
 
 from gradientflow.depth.watch.monitor import Monitor
@@ -45,11 +49,11 @@ def sandbox() -> Iterator[None]:
     main, argv, path = sys.modules["__main__"], list(sys.argv), list(sys.path)
     kept = torch.get_rng_state(), np.random.get_state(), random.getstate()
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
-    modes = _MODES()
+    modes, hook = _MODES(), sys.excepthook
     try:
         yield
     finally:
-        sys.modules["__main__"] = main
+        sys.modules["__main__"], sys.excepthook = main, hook
         sys.argv[:], sys.path[:] = argv, path
         torch.set_rng_state(kept[0])
         np.random.set_state(kept[1])

@@ -29,15 +29,22 @@ def _net(layers: str, optimizer: str) -> str:
 _MLP = "nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)"
 
 SCRIPTS: dict[str, str] = {
-    "dropout": _net("nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.4), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"),
-    "batchnorm": _net("nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"),
-    "inplace relu": _net("nn.Linear(6, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"),
+    "dropout": _net(
+        "nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.4), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"
+    ),
+    "batchnorm": _net(
+        "nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"
+    ),
+    "inplace relu": _net(
+        "nn.Linear(6, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)", "SGD(model.parameters(), lr=0.1)"
+    ),
     "momentum": _net(_MLP, "SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)"),
     "adam": _net(_MLP, "Adam(model.parameters(), lr=0.01)"),
     "adamw fused": _net(_MLP, "AdamW(model.parameters(), lr=0.01, fused=True)"),
     "rmsprop": _net(_MLP, "RMSprop(model.parameters(), lr=0.01)"),
     "no seed": _net(_MLP, "SGD(model.parameters(), lr=0.1)").replace("torch.manual_seed(7)", ""),
-    "lbfgs": _HEAD + """
+    "lbfgs": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=5, line_search_fn="strong_wolfe")
 def closure():
@@ -49,7 +56,8 @@ def closure():
 for step in range(4):
     optimizer.step(closure)
 """,
-    "sgd closure": _HEAD + """
+    "sgd closure": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 def closure():
@@ -60,7 +68,8 @@ def closure():
 for step in range(4):
     record.append(optimizer.step(closure).detach().clone())
 """,
-    "lstm": _HEAD + """
+    "lstm": _HEAD
+    + """
 lstm, head = nn.LSTM(6, 8, num_layers=2, dropout=0.2, batch_first=True), nn.Linear(8, 3)
 optimizer = torch.optim.SGD([*lstm.parameters(), *head.parameters()], lr=0.1)
 series = torch.randn(40, 5, 6)
@@ -73,7 +82,8 @@ for step in range(5):
     optimizer.step()
     record += [loss.detach().clone(), h.detach().clone()]
 """,
-    "transformer": _HEAD + """
+    "transformer": _HEAD
+    + """
 import warnings
 warnings.simplefilter("ignore")
 layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
@@ -93,7 +103,8 @@ for step in range(6):
     with torch.no_grad():
         record += [loss.detach().clone(), model(embed(series), src_key_padding_mask=mask), model(embed(series))]
 """,
-    "transformer evaluated first": _HEAD + """
+    "transformer evaluated first": _HEAD
+    + """
 layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
 attention = nn.MultiheadAttention(8, 2, batch_first=True)
 embed, head = nn.Linear(6, 8), nn.Linear(8, 3)
@@ -112,7 +123,8 @@ for step in range(5):
     optimizer.step()
     record.append(loss.detach().clone())
 """,
-    "frozen transformer": _HEAD + """
+    "frozen transformer": _HEAD
+    + """
 layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().requires_grad_(False)
 head = nn.Linear(8, 3)
 optimizer = torch.optim.SGD(head.parameters(), lr=0.05)
@@ -125,7 +137,8 @@ for step in range(5):
     optimizer.step()
     record += [features.clone(), loss.detach().clone()]
 """,
-    "accumulation": _HEAD + f"""
+    "accumulation": _HEAD
+    + f"""
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(4):
@@ -136,7 +149,8 @@ for step in range(4):
     optimizer.step()
     optimizer.zero_grad(set_to_none=step % 2 == 0)
 """,
-    "gan": _HEAD + """
+    "gan": _HEAD
+    + """
 make = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 6))
 judge = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2, inplace=True), nn.Linear(8, 1))
 for_judge = torch.optim.SGD(judge.parameters(), lr=0.05)
@@ -154,7 +168,8 @@ for step in range(5):
     for_make.step()
     record += [d.detach().clone(), g.detach().clone()]
 """,
-    "by hand with grad": _HEAD + """
+    "by hand with grad": _HEAD
+    + """
 w1 = (torch.randn(6, 16) * 0.3).requires_grad_()
 w2 = (torch.randn(16, 3) * 0.3).requires_grad_()
 for step in range(6):
@@ -165,7 +180,8 @@ for step in range(6):
         w2 -= 0.5 * g2
     record += [loss.detach().clone(), g1.norm(), g2.norm()]
 """,
-    "by hand with backward": _HEAD + """
+    "by hand with backward": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 for step in range(6):
     model.zero_grad()
@@ -176,7 +192,8 @@ for step in range(6):
             p.add_(p.grad, alpha=-0.5)
     record.append(loss.detach().clone())
 """,
-    "gradient penalty": _HEAD + """
+    "gradient penalty": _HEAD
+    + """
 judge = nn.Sequential(nn.Linear(6, 16), nn.Softplus(), nn.Linear(16, 1))
 optimizer = torch.optim.SGD(judge.parameters(), lr=0.05)
 for step in range(5):
@@ -189,7 +206,8 @@ for step in range(5):
     optimizer.step()
     record += [loss.detach().clone(), g.detach().clone()]
 """,
-    "second order": _HEAD + """
+    "second order": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 import warnings
@@ -206,7 +224,8 @@ for step in range(4):
     optimizer.step()
     record += [loss.detach().clone(), extra.detach().clone()]
 """,
-    "checkpointing": _HEAD + """
+    "checkpointing": _HEAD
+    + """
 from torch.utils.checkpoint import checkpoint
 class Net(nn.Module):
     def __init__(self):
@@ -226,16 +245,22 @@ class Net(nn.Module):
         return self.head(x)
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP + "record.append(model.runs)\n",
-    "checkpointing, the plain kind": _HEAD + """
+"""
+    + _LOOP
+    + "record.append(model.runs)\n",
+    "checkpointing, the plain kind": _HEAD
+    + """
 from torch.utils.checkpoint import checkpoint
 block = nn.Sequential(nn.Linear(16, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3))
 first, head = nn.Linear(6, 16), nn.Linear(16, 3)
 optimizer = torch.optim.SGD([*first.parameters(), *block.parameters(), *head.parameters()], lr=0.1)
 def model(x):
     return head(checkpoint(block, first(x), use_reentrant=False))
-""" + _LOOP + "record.append(block)\n",
-    "hooks": _HEAD + """
+"""
+    + _LOOP
+    + "record.append(block)\n",
+    "hooks": _HEAD
+    + """
 from collections import Counter
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
 calls = Counter()
@@ -260,7 +285,8 @@ for step in range(6):
     record.append(loss.detach().clone())
 record.append(dict(calls))
 """,
-    "retained gradient": _HEAD + """
+    "retained gradient": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(5):
@@ -272,7 +298,8 @@ for step in range(5):
     optimizer.step()
     record += [loss.detach().clone(), h.grad.clone()]
 """,
-    "hook on a node": _HEAD + """
+    "hook on a node": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 calls = [0, 0, 0]
@@ -292,15 +319,21 @@ for step in range(5):
     record.append(loss.detach().clone())
 record.append(calls)
 """,
-    "global backward hook": _HEAD + """
+    "global backward hook": _HEAD
+    + """
 calls = [0]
 def count(module, inputs, outputs):
     calls[0] += 1
-handle = torch.nn.modules.module.register_module_full_backward_hook(count)
+import warnings
+warnings.simplefilter("ignore")
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+handle = torch.nn.modules.module.register_module_full_backward_hook(count)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP + "handle.remove()\nrecord.append(calls[0])\n",
-    "saved tensor hooks": _HEAD + """
+"""
+    + _LOOP
+    + "handle.remove()\nrecord.append(calls[0])\n",
+    "saved tensor hooks": _HEAD
+    + """
 model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 calls = [0, 0]
@@ -319,7 +352,8 @@ for step in range(5):
     record.append(loss.detach().clone())
 record.append(calls)
 """,
-    "custom function": _HEAD + """
+    "custom function": _HEAD
+    + """
 calls = [0, 0]
 class Noisy(torch.autograd.Function):
     @staticmethod
@@ -335,8 +369,11 @@ class Noisy(torch.autograd.Function):
 first, last = nn.Linear(6, 16), nn.Linear(16, 3)
 model = lambda x: last(Noisy.apply(first(x)))
 optimizer = torch.optim.SGD([*first.parameters(), *last.parameters()], lr=0.1)
-""" + _LOOP + "record.append(calls)\n",
-    "functional call": _HEAD + f"""
+"""
+    + _LOOP
+    + "record.append(calls)\n",
+    "functional call": _HEAD
+    + f"""
 from torch.func import functional_call, grad, vmap
 model = nn.Sequential({_MLP})
 params = {{k: p.detach().clone().requires_grad_() for k, p in model.named_parameters()}}
@@ -348,7 +385,8 @@ for step in range(4):
     optimizer.step()
     record.append(loss.detach().clone())
 """,
-    "func transforms": _HEAD + f"""
+    "func transforms": _HEAD
+    + f"""
 from torch.func import functional_call, grad, vmap, jacrev
 model = nn.Sequential({_MLP})
 params = {{k: p.detach().clone() for k, p in model.named_parameters()}}
@@ -361,7 +399,8 @@ for step in range(4):
     record.append(grads["0.weight"])
 record.append(jacrev(one)(params, x_all[0], y_all[0])["2.bias"])
 """,
-    "per-sample gradients in a loop": _HEAD + f"""
+    "per-sample gradients in a loop": _HEAD
+    + f"""
 from torch.func import functional_call, grad, vmap
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -375,7 +414,8 @@ for step in range(4):
     optimizer.step()
     record.append(grads["0.weight"].norm())
 """,
-    "autocast": _HEAD + f"""
+    "autocast": _HEAD
+    + f"""
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(6):
@@ -389,7 +429,8 @@ for step in range(6):
     optimizer.step()
     record.append(loss.detach().clone())
 """,
-    "sparse embedding": _HEAD + """
+    "sparse embedding": _HEAD
+    + """
 table, head = nn.Embedding(20, 6, sparse=True), nn.Linear(6, 3)
 optimizer = torch.optim.SGD([*table.parameters(), *head.parameters()], lr=0.5)
 words = torch.randint(20, (40, 4))
@@ -400,15 +441,18 @@ for step in range(5):
     record += [loss.detach().clone(), table.weight.grad.clone()]
     optimizer.step()
 """,
-    "shared parameter": _HEAD + """
+    "shared parameter": _HEAD
+    + """
 a, b = nn.Linear(6, 6), nn.Linear(6, 6)
 b.weight = a.weight
 head = nn.Linear(6, 3)
 head.weight.data = a.weight.data[:3]
 model = nn.Sequential(a, nn.Tanh(), b, nn.Tanh(), a, head)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP,
-    "scheduler and scaler": _HEAD + f"""
+"""
+    + _LOOP,
+    "scheduler and scaler": _HEAD
+    + f"""
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=20)
@@ -424,7 +468,8 @@ for step in range(6):
     average.update_parameters(model)
     record += [loss.detach().clone(), schedule.get_last_lr()[0]]
 """,
-    "device context": _HEAD + f"""
+    "device context": _HEAD
+    + f"""
 for turn in range(2):
     with torch.device("cpu"):
         model = nn.Sequential({_MLP})
@@ -435,10 +480,11 @@ for turn in range(2):
             loss.backward()
             optimizer.step()
             record.append(loss.detach().clone())
-    record.append(torch._C._len_torch_function_stack() - started if turn else 0)
-    started = torch._C._len_torch_function_stack()
+    stack = torch.overrides._get_current_function_mode_stack()
+    record.append([type(m).__name__ for m in stack if "gradientflow" not in type(m).__module__])
 """,
-    "default device": _HEAD + f"""
+    "default device": _HEAD
+    + f"""
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 def some(n):
@@ -458,7 +504,8 @@ with torch.device("cpu"):
     some(3)
 torch.set_default_device(None)
 """,
-    "user's own function mode": _HEAD + f"""
+    "user's own function mode": _HEAD
+    + f"""
 from torch.overrides import TorchFunctionMode
 class Doubling(TorchFunctionMode):
     calls = 0
@@ -483,7 +530,8 @@ for n in (1, 2, 3, 4, 5):  # ends inside windows that are probed, and inside oth
     some(n)
     record.append(Doubling.calls)
 """,
-    "modes within modes": _HEAD + f"""
+    "modes within modes": _HEAD
+    + f"""
 from torch.overrides import TorchFunctionMode
 class Plus(TorchFunctionMode):
     def __init__(self, n):
@@ -510,7 +558,8 @@ with torch.device("cpu"), Plus(2):
 record.append(F.relu(torch.ones(1)))
 some(3)
 """,
-    "dispatch mode": _HEAD + f"""
+    "dispatch mode": _HEAD
+    + f"""
 from torch.utils._python_dispatch import TorchDispatchMode
 from collections import Counter
 class Counting(TorchDispatchMode):
@@ -534,7 +583,8 @@ for n in (1, 2, 3):
         some(n)
     record.append(sorted(counting.calls.items()))
 """,
-    "tensor subclass": _HEAD + """
+    "tensor subclass": _HEAD
+    + """
 class Tagged(torch.Tensor):
     calls = []
     @classmethod
@@ -551,10 +601,11 @@ for step in range(5):
     record.append(type(loss).__name__)
     loss.backward()
     optimizer.step()
-    record.append(float(loss))
+    record.append(loss.item())
 record.append(Tagged.calls)
 """,
-    "parameter subclass": _HEAD + """
+    "parameter subclass": _HEAD
+    + """
 class Weight(nn.Parameter):
     calls = []
     @classmethod
@@ -569,8 +620,11 @@ class Layer(nn.Module):
         return x @ self.weight.t()
 model = Layer()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP + "record.append(Weight.calls)\n",
-    "copies of the model": _HEAD + f"""
+"""
+    + _LOOP
+    + "record.append(Weight.calls)\n",
+    "copies of the model": _HEAD
+    + f"""
 import copy, io, pickle
 class Net(nn.Module):
     def __init__(self):
@@ -587,9 +641,9 @@ for step in range(6):
         twin = copy.deepcopy(model)
         file = io.BytesIO()
         torch.save(model, file)
-        bag = [file.getvalue(), pickle.dumps(model), pickle.dumps(optimizer.state_dict())]
-        record += [b"gradientflow" in b for b in bag]
-        record.append([len(b) for b in bag])
+        saved = file.getvalue(), pickle.dumps(model), pickle.dumps(optimizer.state_dict())
+        record.append([(len(b), b"gradientflow" in b) for b in saved])
+        del saved  # (storages are named after their addresses)
         file.seek(0)
         record.append(torch.load(file, weights_only=False))
         file = io.BytesIO()
@@ -602,26 +656,35 @@ for step in range(6):
     optimizer.step()
     record.append(loss.detach().clone())
 """,
-    "lazy layers": _HEAD + """
+    "lazy layers": _HEAD
+    + """
 model = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(3))
 model(x_all[:1])
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP,
-    "parametrized layers": _HEAD + """
+"""
+    + _LOOP,
+    "parametrized layers": _HEAD
+    + """
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm, orthogonal
 model = nn.Sequential(spectral_norm(nn.Linear(6, 16)), nn.Tanh(), weight_norm(nn.Linear(16, 16)), orthogonal(nn.Linear(16, 3)))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP,
-    "scripted": _HEAD + f"""
+"""
+    + _LOOP,
+    "scripted": _HEAD
+    + f"""
 import warnings
 warnings.simplefilter("ignore")
 model = torch.jit.script(nn.Sequential({_MLP}))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP + f"""
+"""
+    + _LOOP
+    + f"""
 model = torch.jit.trace(nn.Sequential({_MLP}), x_all[:2])
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-""" + _LOOP,
-    "training in a thread": _HEAD + f"""
+"""
+    + _LOOP,
+    "training in a thread": _HEAD
+    + f"""
 import threading
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -638,7 +701,8 @@ for turn in range(2):
     thread.join()
     train()
 """,
-    "backward on a generator": _HEAD + f"""
+    "backward on a generator": _HEAD
+    + f"""
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 for step in range(4):
@@ -652,7 +716,8 @@ for step in range(4):
     torch.autograd.backward([a, b], inputs=list(model.parameters()))
     optimizer.step()
 """,
-    "things die when they should": _HEAD + f"""
+    "things die when they should": _HEAD
+    + f"""
 import gc, weakref
 class Big:
     pass
@@ -697,7 +762,8 @@ def inline():
 inline()
 record.append(dead)
 """,
-    "swapped parameters": _HEAD + f"""
+    "swapped parameters": _HEAD
+    + f"""
 torch.__future__.set_swap_module_params_on_conversion(True)
 try:
     model = nn.Sequential({_MLP})
@@ -714,7 +780,8 @@ try:
 finally:
     torch.__future__.set_swap_module_params_on_conversion(False)
 """,
-    "many warnings": _HEAD + f"""
+    "many warnings": _HEAD
+    + f"""
 import warnings
 model = nn.Sequential({_MLP})
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -62,8 +62,8 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         or (not several and not noisy and trend.stuck and relapsed)
     ):
         # single samples: a loss that has risen to a level and stays there rattles about, it does not run away
-        level = series[len(series) // 2]
-        settled = noisy and not ended and series[-1] < 2.0 * level
+        level = max(series[: max(1, len(series) // 2)])
+        settled = noisy and not ended and series[-1] < 1.5 * level
         symptom = "oscillating" if settled else "diverging"
     elif beyond and trend.stuck and trend.zigzag > 0.75 and len(trend.losses) >= 10:
         symptom = "oscillating"

@@ -27,20 +27,25 @@ _OPTIMIZER_FILE = os.path.join("optim", "optimizer.py")
 class Births:
     """Records the lines where parameters are made and initialised and where optimizers are made."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, shield: Callable[..., Any]) -> None:
         self.registry = registry
+        self.shield = shield
         self.optimizers: dict[int, tuple[str | None, int | None]] = {}
         self.modules: dict[int, tuple[str | None, int | None, str]] = {}
         self._handles: list[Any] = []
         self._awake: Callable[[], None] | None = None
+        self._compiled: Callable[[], None] | None = None
 
-    def open(self, awake: Callable[[], None] | None = None) -> None:
-        """Begin to listen for what modules register; `awake` is called each time one does."""
+    def open(self, awake: Callable[[], None] | None = None, compiled: Callable[[], None] | None = None) -> None:
+        """Begin to listen for what modules register; `awake` is called each time one does, `compiled` when it is a
+        module that `torch.compile` made.
+        """
         self._awake = awake
+        self._compiled = compiled
         hooks = torch.nn.modules.module
         self._handles = [
-            hooks.register_module_parameter_registration_hook(self._registered),
-            hooks.register_module_module_registration_hook(self._contained),
+            hooks.register_module_parameter_registration_hook(lambda *seen: self.shield(self._registered, *seen)),
+            hooks.register_module_module_registration_hook(lambda *seen: self.shield(self._contained, *seen)),
         ]
 
     def close(self) -> None:
@@ -53,13 +58,15 @@ class Births:
         if self._awake is not None:
             self._awake()
         if isinstance(param, Tensor):
-            self.registry.made(param, locate(2, modules=False, limit=1), type(module).__name__)
+            self.registry.made(param, locate(4, modules=False, limit=1), (module, name))
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
             self._awake()
+        if self._compiled is not None and name == "_orig_mod" and type(module).__name__ == "OptimizedModule":
+            self._compiled()
         if child is not None and id(child) not in self.modules:
-            where = locate(2, modules=False, limit=1)
+            where = locate(4, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
     def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

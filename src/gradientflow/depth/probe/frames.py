@@ -7,9 +7,11 @@ the way: every `torch.nn.Module.__call__` leaves a frame whose `self` is the mod
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
+import threading
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
@@ -132,11 +134,29 @@ def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | N
 
 def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
     """Like `running_frame`, but over all threads: a GPU's backward runs its hooks on a thread of its own."""
-    for top in sys._current_frames().values():
-        frame: FrameType | None = top
+    frame = running_frame(name, filename_end, 2)
+    if frame is not None:
+        return frame
+    tops = {ident: top for ident, top in sys._current_frames().items() if ident != threading.get_ident()}
+    for start in tops.values():  # (never our own frame: it would hold itself alive, and with it the script's variables)
+        frame = start
         while frame is not None:
             code = frame.f_code
             if code.co_name == name and code.co_filename.endswith(filename_end):
                 return frame
             frame = frame.f_back
     return None
+
+
+def variables_of(frame: FrameType) -> dict[str, Any]:
+    """Return a copy of a frame's local variables that does not stay behind.
+
+    Up to Python 3.12 a function's frame keeps the dict that `f_locals` returns, and what is in it alive until the
+    function ends. It is emptied, unless somebody else (a call of `locals()`) holds it too.
+    """
+    found = frame.f_locals
+    copy = dict(found)
+    optimised = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    if optimised and type(found) is dict and found is not frame.f_globals and sys.getrefcount(found) <= 3:
+        found.clear()
+    return copy

@@ -9,8 +9,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.frames import Where
+from gradientflow.depth.probe.frames import Where, variables_of
 from gradientflow.records import Param
+
+
+class _Ref:
+    """Leads to a parameter without holding it alive.
+
+    Through the modules it is registered in, where they are known: PyTorch refuses to convert a parameter in place
+    (`torch.utils.swap_tensors`) while somebody holds a weak reference to it. Through such a reference otherwise.
+    """
+
+    __slots__ = ("_id", "_owners", "_weak")
+
+    def __init__(self, t: Tensor) -> None:
+        self._id = id(t)
+        self._weak: weakref.ref[Tensor] | None = weakref.ref(t)
+        self._owners: list[tuple[weakref.ref[torch.nn.Module], str]] = []
+
+    def owned(self, module: torch.nn.Module, name: str) -> None:
+        self._owners.append((weakref.ref(module), name))
+        self._weak = None
+
+    def __call__(self) -> Tensor | None:
+        if self._weak is not None:
+            return self._weak()
+        for ref, name in self._owners:
+            module = ref()
+            found = module._parameters.get(name) if module is not None else None
+            if found is not None and id(found) == self._id:
+                return found
+        return None
 
 
 class Registry:
@@ -19,7 +48,7 @@ class Registry:
     def __init__(self) -> None:
         self.params: list[Param] = []
         self._index: dict[int, int] = {}
-        self._refs: list[weakref.ref[Tensor]] = []
+        self._refs: list[_Ref] = []
         self._roots: dict[int, tuple[weakref.ref[torch.nn.Module], str]] = {}
         self._paths: dict[int, dict[int, str]] = {}
         self._storage: dict[int, int] = {}
@@ -42,13 +71,13 @@ class Registry:
             Param(
                 index=index,
                 name=f"parameter {index}",
-                shape=list(t.shape),
+                shape=[] if torch.nn.parameter.is_lazy(t) else list(t.shape),
                 dtype=str(t.dtype).removeprefix("torch."),
                 requires_grad=bool(t.requires_grad),
                 is_parameter=isinstance(t, torch.nn.Parameter),
             )
         )
-        self._refs.append(weakref.ref(t))
+        self._refs.append(_Ref(t))
         self._index[id(t)] = index
         return index
 
@@ -65,9 +94,12 @@ class Registry:
 
     # ── where it was made, where it was initialised ──────────────────────────────────────────────────────────────
 
-    def made(self, t: Tensor, where: Where, module_class: str | None = None) -> None:
-        """Remember the user's line that made a parameter (the first one counts)."""
+    def made(self, t: Tensor, where: Where, owner: tuple[torch.nn.Module, str] | None = None) -> None:
+        """Remember the user's line that made a parameter (the first one counts), and the module it was made for."""
         param = self.params[self.index_of(t)]
+        module_class = type(owner[0]).__name__ if owner is not None else None
+        if owner is not None:
+            self._refs[param.index].owned(*owner)
         if param.file is None:
             param.file, param.line = where.file, where.line
         if module_class and param.module_class is None:
@@ -150,7 +182,7 @@ def _variable_name(thing: Any, where: Where) -> str | None:
         return None
     scopes = [frame.f_globals]
     if frame.f_code.co_name != "<module>":
-        scopes.append(frame.f_locals)
+        scopes.append(variables_of(frame))
     for scope in scopes:
         for name, value in list(scope.items()):
             if value is thing and not name.startswith("_"):

@@ -26,6 +26,8 @@ from gradientflow.records import Op, Operand
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
+_HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
+_GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
 
 
@@ -63,6 +65,10 @@ class Trace:
     full: bool = False
     last_where: Where | None = None
 
+    def release(self) -> None:
+        """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
+        self.traced, self.owner, self.roots, self.last_where = [], {}, {}, None
+
     def note(self, text: str) -> None:
         """Remember, once, what could not be measured."""
         if text not in self.notes:
@@ -95,7 +101,6 @@ class Tracer(TorchFunctionMode):
         self.shield = shield
         self.recording = False
         self.listening = True  # act on backward calls
-        self.on_module_without_grad: Callable[[torch.nn.Module], None] | None = None
         self.awake: Callable[[], None] = nothing  # called on every torch call that is seen
         self.trace = Trace()
         self.origins = Origins()
@@ -109,7 +114,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.awake()
-        if not (self.recording or self.listening or self.births):
+        if not (self.recording or self.listening or self.births) or _transformed():
             return func(*args, **kwargs)
         if self.listening and func in BACKWARD_CALLS:
             return self._backward(func, args, kwargs)
@@ -129,7 +134,8 @@ class Tracer(TorchFunctionMode):
     def _backward(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = func.__name__
         first = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
-        roots = [first] if isinstance(first, Tensor) else [t for t in first or () if isinstance(t, Tensor)]
+        given = first if isinstance(first, (list, tuple)) else [first]
+        roots = [t for t in given if isinstance(t, Tensor)]
         create_graph = kwargs.get("create_graph", False) or (
             func is not torch.autograd.grad and len(args) > 3 and bool(args[3])
         )
@@ -146,7 +152,9 @@ class Tracer(TorchFunctionMode):
         self.origins.see(args, out, raw)
         if not self.recording:
             return
-        if raw in ("register_hook", "register_post_accumulate_grad_hook"):
+        if raw in _HOOKING or (
+            raw == "__get__" and func == _GRAD_FN and out is not None
+        ):  # whoever reads grad_fn may hook the node
             self.trace.hooked = True
             return
         inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
@@ -154,10 +162,6 @@ class Tracer(TorchFunctionMode):
         if not outputs and inplace and args and isinstance(args[0], Tensor) and _grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
-            if not torch.is_grad_enabled() and self.on_module_without_grad is not None and raw != "__get__":
-                where = locate(3, limit=1)
-                if where.modules:
-                    self.on_module_without_grad(where.modules[-1])
             return
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
@@ -179,6 +183,7 @@ class Tracer(TorchFunctionMode):
         where = locate(4)
         trace.last_where = where
         trace.checkpointed |= where.checkpointed
+        trace.hooked |= _saving_is_hooked()
         if where.modules:
             trace.roots.setdefault(id(where.modules[-1]), (where.modules[-1], where))
         name = op_name(func)
@@ -285,6 +290,17 @@ class Tracer(TorchFunctionMode):
 
 def nothing() -> None:
     """Do nothing."""
+
+
+def _transformed() -> bool:
+    """Return whether this call is being transformed or recorded (torch.func, torch.jit.trace): its tensors hold no numbers,
+    and calls of ours would be recorded too.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None
+
+
+def _saving_is_hooked() -> bool:
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _grad_fn(t: Tensor) -> Node | None:

@@ -31,6 +31,10 @@ class ManualSteps:
         if self._cheap is None and params:
             self._cheap, self._indices = CheapTier(params), indices
 
+    def forget(self) -> None:
+        """An optimizer was found: hold the parameters no longer."""
+        self._cheap, self._indices, self._root = None, [], None
+
     def before_backward(self) -> None:
         """Close the step that the last backward call began, if the parameters have moved since."""
         if self._cheap is None or self._root is None:

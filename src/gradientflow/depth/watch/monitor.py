@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -21,11 +21,12 @@ from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.trace import Tracer, nothing
+from gradientflow.depth.probe.trace import Trace, Tracer, nothing
 from gradientflow.depth.watch.cheap import CheapTier, Norms, total
 from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
+from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Shield
@@ -33,7 +34,6 @@ from gradientflow.records import ABSENT, Op, Optimizer, ParamNorms, Probe, Step
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 _SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
-_FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
 class Sink(Protocol):
@@ -47,12 +47,16 @@ class Watched:
     """One optimizer under watch."""
 
     def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor]) -> None:
-        self.ref = weakref.ref(optimizer)
+        self.ref = weakref.ref(optimizer, self._gone)
         self.record = record
         self.params = params
         self.cheap = CheapTier(params)
         self.hooked = False
         self.carried: float | None = None
+
+    def _gone(self, ref: Any) -> None:
+        """The script dropped the optimizer: hold its model alive no longer."""
+        self.params, self.cheap = [], CheapTier([])
 
 
 class Monitor:
@@ -73,10 +77,10 @@ class Monitor:
         self.shield = shield
         self.stop_after = stop_after
         self.registry = Registry()
-        self.births = Births(self.registry)
+        self.births = Births(self.registry, shield)
         self.tracer = Tracer(self.registry, self.births, self._around_backward, shield)
-        self.losses = LossFinder(self._seen_backward, lambda: self.tracer.listening and self._mode_on, shield)
-        self.compile_watch = CompileWatch(self._step_aside)
+        self.losses = LossFinder(self._seen_backward, lambda: self._in_backward, shield)
+        self.compile_watch = CompileWatch(lambda: shield(self._step_aside))
         self.compiled = False
         self.manual = ManualSteps(self._manual_step)
         self.optimizers: list[Watched] = []
@@ -90,8 +94,8 @@ class Monitor:
         self._meter = SharpnessMeter()
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
-        self._mode_on = False
-        self._muted: Any = None  # a guard that keeps the mode from being seen while a fused fast path may run
+        self._post = Post(self.tracer, shield)
+        self._in_backward = False  # a backward call that the mode saw is running
         self._reason: str | None = None  # why this window is probed
         self._measured = False
         self._probe: Probe | None = None
@@ -108,9 +112,8 @@ class Monitor:
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
         ]
-        self.births.open(self.compile_watch.notice)
+        self.births.open(self.compile_watch.notice, self._step_aside)
         self.tracer.awake = self.compile_watch.notice
-        self.tracer.on_module_without_grad = self._leave_evaluation
         self.shield(self._open_window, 1)
 
     def stop(self) -> None:
@@ -126,6 +129,7 @@ class Monitor:
         self.losses.close()
         self._quiet()
         self.tracer.births = None
+        self.tracer.trace = Trace()
 
     @property
     def elapsed(self) -> float:
@@ -148,25 +152,16 @@ class Monitor:
         if self._reason is not None:
             self.tracer.fresh()
             self.tracer.recording = self.tracer.listening = True
-            self._enter()
+            self._post.enter()
         else:
             self._quiet()
-
-    def _enter(self) -> None:
-        if not self._mode_on:
-            self.tracer.__enter__()  # type: ignore[no-untyped-call]
-            self._mode_on = True
+            if self.tracer.trace.ops:
+                self.tracer.fresh()  # a window that was traced but not measured holds its graph no longer
 
     def _quiet(self) -> None:
-        """Stop tracing; the mode leaves the stack if it lies on top of it (else it stays and only passes calls on)."""
+        """Stop tracing and take the mode off the stack."""
         self.tracer.recording = self.tracer.listening = False
-        if self._muted is not None:
-            self._muted.__exit__(None, None, None)
-            self._muted = None
-        depth = torch._C._len_torch_function_stack()
-        if self._mode_on and depth and torch._C._get_function_stack_at(depth - 1) is self.tracer:
-            self.tracer.__exit__(None, None, None)
-            self._mode_on = False
+        self._post.leave()
 
     def _step_aside(self) -> None:
         """PyTorch begins to compile: no mode may be on the stack, now or in later steps, or it would be compiled too."""
@@ -175,21 +170,6 @@ class Monitor:
         self.tracer.births = None
         self.tracer.awake = nothing
         self._quiet()
-
-    def _leave_evaluation(self, module: nn.Module) -> None:
-        """A module runs without gradients in a probed window: the user evaluates.
-
-        PyTorch's transformer layers take a fused fast path then, but not while a function mode is seen; so that the
-        result stays the same to the bit, modes are muted until the next optimizer step. Nothing else minds the mode.
-        """
-        if torch._C._len_torch_function_stack() or self._muted is not None:  # ours is off the stack in here
-            return
-        if any(isinstance(m, _FAST_PATHS) for m in module.modules()):
-            self.tracer.recording = self.tracer.listening = False
-            self._reason = None
-            self.schedule.again()
-            self._muted = torch._C.DisableTorchFunction()
-            self._muted.__enter__()
 
     # ── backward ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,14 +183,16 @@ class Monitor:
             measure = self.shield(self._before_backward, roots)
         else:
             self.shield(self._seen_backward, roots[0])
+        self._in_backward = True
         try:
             result = run()
         finally:
+            self._in_backward = False
             if measure is not None:
                 self.shield(self._after_backward, measure)
         if by_hand:
             self.shield(self._after_manual, call, result)
-            if self.manual.confirmed and self.stop_after is not None:
+            if self.manual.confirmed and self.stop_after is not None and self.shield.at_home:
                 self.stop_after(self.steps)
         return result
 
@@ -276,7 +258,7 @@ class Monitor:
         probe.ops = self.tracer.trace.ops
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
-        self.tracer.trace.traced, self.tracer.trace.owner = [], {}
+        self.tracer.trace.release()
 
     def _hook_losses(self, order: Sequence[int]) -> None:
         """Hook the parameter of each optimizer whose gradient comes first."""
@@ -302,6 +284,9 @@ class Monitor:
         self._before_this_step = self._backwards_here
 
     def _after_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
+        if not self.shield.at_home:
+            return
+        self.steps += 1
         self.shield(self._after, optimizer)
         if self.stop_after is not None:
             self.stop_after(self.steps)
@@ -312,7 +297,6 @@ class Monitor:
         record = watched.record
         norms = watched.cheap.after(self._root, self._backwards_here > self._before_this_step)
         self._root = None
-        self.steps += 1
         record.steps += 1
         graded = [i for i, g in zip(record.params, norms.grad, strict=True) if g != ABSENT]
         for index in graded:
@@ -320,19 +304,19 @@ class Monitor:
         if not watched.hooked:
             self._hook_losses(graded[::-1])
         group = optimizer.param_groups[0]
-        self._emit(
-            record.params, norms, record.index, self._backwards_here, _number(group.get("lr")),
+        self.shield(
+            self._emit, record.params, norms, record.index, self._backwards_here, _number(group.get("lr")),
             _number(group.get("momentum")),
         )  # fmt: skip
-        self._send_probe(self.steps, watched)
-        self._open_window(self.steps + 1)
+        self.shield(self._send_probe, self.steps, watched)
+        self.shield(self._open_window, self.steps + 1)
 
     def _watch(self, optimizer: TorchOptimizer) -> Watched:
         """Return what is known of an optimizer, getting to know it at its first step."""
         params = [p for group in optimizer.param_groups for p in group["params"]]
         found = self._by_id.get(id(optimizer))
         if found is not None and found.ref() is optimizer:
-            if len(found.params) != len(params):  # a parameter group was added
+            if list(map(id, found.params)) != list(map(id, params)):  # a parameter group was added, a layer replaced
                 found.params, found.cheap = params, CheapTier(params)
                 found.record.params = [self.registry.index_of(p) for p in params]
             return found
@@ -350,6 +334,7 @@ class Monitor:
                 self.registry.params[index].optimizer = record.index
         watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params)
         self.optimizers.append(watched)
+        self.manual.forget()
         return watched
 
     def _emit(
@@ -377,7 +362,7 @@ class Monitor:
         self.probed += 1
         self.sink.add(probe)
         if self.on_probe is not None:
-            self.on_probe()
+            self.shield(self.on_probe)
 
     # ── scripts without an optimizer ─────────────────────────────────────────────────────────────────────────────
 
@@ -389,8 +374,9 @@ class Monitor:
         if self.manual.confirmed:
             self._send_probe(self.steps + 1, None)
             self._open_window(self.steps + 2)
-        self.tracer.listening = True  # without an optimizer's hooks only the mode sees the backward calls
-        self._enter()
+        if not self.compiled:
+            self.tracer.listening = True  # without an optimizer's hooks only the mode sees the backward calls
+            self._post.enter()
 
     def _manual_step(self, indices: list[int], norms: Norms) -> None:
         if self.steps == 0:

@@ -18,6 +18,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
+_push: Callable[[Any], None] = torch.overrides._push_mode
+_pop: Callable[[], Any] = torch.overrides._pop_mode
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
@@ -84,24 +86,24 @@ class Post:
 
     def _put(self) -> None:
         above = list(_unload())
-        if above and isinstance(above[-1], DeviceContext):  # it insists on being the lowest
-            torch.overrides._push_mode(above.pop())
-        torch.overrides._push_mode(self._mode)
+        if above and isinstance(above[-1], DeviceContext) and hasattr(above[-1], "old_device"):
+            _push(above.pop())  # that of set_default_device insists on being the lowest
+        _push(self._mode)
         for mode in reversed(above):
-            torch.overrides._push_mode(mode)
+            _push(mode)
 
     def _take(self) -> bool:
         modes = list(_unload())
         for mode in reversed(modes):
             if mode is not self._mode:
-                torch.overrides._push_mode(mode)
+                _push(mode)
         return self._mode in modes
 
 
 def _unload() -> Iterator[Any]:
     """Take every mode off this thread's stack, the uppermost first."""
     for _ in range(torch._C._len_torch_function_stack()):
-        yield torch.overrides._pop_mode()
+        yield _pop()
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:

@@ -97,8 +97,9 @@ class Recorder:
             self.meta.backwards = monitor.backwards
             self.meta.optimizers = [w.record for w in monitor.optimizers]
             self.meta.unit = monitor.unit
-            for index, t in monitor.registry.live():
-                self.meta.params[index].requires_grad = bool(t.requires_grad)
+            with torch._C.DisableTorchFunction():  # a tensor subclass of the script's must not see us look
+                for index, t in monitor.registry.live():
+                    self.meta.params[index].requires_grad = bool(t.requires_grad)
         self.store.meta(self.meta)
 
     def glance(self) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -13,6 +14,20 @@ from types import CodeType, TracebackType
 
 from gradientflow.depth.probe.frames import OURS, classify
 from gradientflow.errors import ScriptError
+
+_BEFORE_ANY_SCRIPT = (
+    "abc",
+    "codecs",
+    "encodings",
+    "genericpath",
+    "io",
+    "ntpath",
+    "os",
+    "posixpath",
+    "site",
+    "stat",
+    "zipimport",
+)
 
 
 class StopRun(BaseException):
@@ -78,22 +93,24 @@ def _load_file(name: str, args: list[str]) -> Program:
         raise ScriptError(
             f"cannot read {name}: {problem.strerror}. Expected a Python script that you may read."
         ) from problem
-    code = _compile(source, os.path.abspath(path), name)
-    folder = os.path.abspath(name) if os.path.isdir(name) else os.path.dirname(os.path.abspath(path))
-    return Program(name, os.path.abspath(path), code, [name, *args], os.path.realpath(folder))
+    absolute = os.path.join(os.getcwd(), path)  # and otherwise as it was given: so does Python
+    code = _compile(source, absolute, name)
+    folder = os.path.abspath(name) if os.path.isdir(name) else os.path.dirname(os.path.realpath(path))
+    return Program(name, absolute, code, [name, *args], folder)
 
 
 def _load_module(name: str, args: list[str]) -> Program:
-    sys.path.insert(0, os.getcwd())
+    sys.path[0] = os.getcwd()
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
             name = f"{name}.__main__"
             spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError) as problem:
-        raise ScriptError(f"no module named {name}: {problem}") from problem
-    finally:
-        sys.path.pop(0)
+    except Exception as problem:  # the packages around a module run their own code when it is looked for
+        raise ScriptError(
+            f"cannot find module {name}: {type(problem).__name__}: {problem}. Expected a module that can be imported from "
+            f"{os.getcwd()}; `python -m {name}` says more."
+        ) from problem
     if spec is None or spec.loader is None or spec.origin is None:
         raise ScriptError(
             f"no module named {name} that can be run. Expected a module or a package with a __main__.py, importable "
@@ -104,7 +121,7 @@ def _load_module(name: str, args: list[str]) -> Program:
             code = _compile(file.read(), spec.origin, name)
     except OSError as problem:
         raise ScriptError(f"cannot read module {name}: {problem}") from problem
-    return Program(name, spec.origin, code, [spec.origin, *args], os.getcwd(), spec, spec.parent)
+    return Program(name, spec.origin, code, [spec.origin, *args], sys.path[0], spec, spec.parent)
 
 
 def _compile(source: bytes, file: str, name: str) -> CodeType:
@@ -140,6 +157,7 @@ def execute(program: Program) -> Ending:
     sys.modules["__main__"] = main
     sys.argv[:] = program.argv
     sys.path[0] = program.first_path
+    ours = _make_room(program.first_path)
     try:
         exec(program.code, main.__dict__)
     except StopRun as stop:
@@ -149,16 +167,51 @@ def execute(program: Program) -> Ending:
     except KeyboardInterrupt:
         return Ending("interrupted", 130)
     except BaseException as problem:
-        problem.__traceback__ = _without_ours(problem.__traceback__)
-        text = "".join(traceback.format_exception_only(problem)).strip()
-        sys.stdout.flush()
-        sys.excepthook(type(problem), problem, problem.__traceback__)
-        return Ending("exception", 1, text, _advice(problem))
+        return _failed(problem)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
+        _flush()
+        sys.modules.update(ours)
     return Ending("finished", 0)
+
+
+def _make_room(folder: str) -> dict[str, types.ModuleType]:
+    """Forget modules that we have loaded, and that Python would find in the script's own folder; return them.
+
+    A script beside a `statistics.py` or a `queue.py` of its own means that one. (What Python itself loads before any
+    script cannot be shadowed there either.)
+    """
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return {}
+    files = {e.name[:-3] for e in entries if e.name.endswith(".py")}
+    files |= {e.name for e in entries if e.is_dir() and os.path.exists(os.path.join(e.path, "__init__.py"))}
+    files -= {"gradientflow", "torch", "numpy", "__main__", *_BEFORE_ANY_SCRIPT, *sys.builtin_module_names}
+    inside = os.path.join(folder, "")
+    foreign = {n for n in files if not (getattr(sys.modules.get(n), "__file__", None) or inside).startswith(inside)}
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in foreign}
+
+
+def _failed(problem: BaseException) -> Ending:
+    """Print an exception as Python would at the end of a script, and return the ending that it is."""
+    _clean_traceback(problem)
+    text = "".join(traceback.format_exception_only(problem)).strip()
+    _flush()
+    try:
+        sys.excepthook(type(problem), problem, problem.__traceback__)
+    except SystemExit as stop:
+        return Ending("exception", _exit_code(stop), text, _advice(problem))
+    except BaseException:  # the script's own hook failed, or its standard error is gone
+        with contextlib.suppress(Exception):
+            sys.__excepthook__(type(problem), problem, problem.__traceback__)
+    return Ending("exception", 1, text, _advice(problem))
+
+
+def _flush() -> None:
+    """Flush what the script printed; a stream that is closed or broken by now is not our matter."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _exit_code(stop: SystemExit) -> int:
@@ -168,6 +221,18 @@ def _exit_code(stop: SystemExit) -> int:
         return stop.code & 0xFF
     print(stop.code, file=sys.stderr)  # as Python does with a message
     return 1
+
+
+def _clean_traceback(problem: BaseException) -> None:
+    """Take our frames out of an exception, and out of those that led to it."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [problem]
+    while todo:
+        entry = todo.pop()
+        if entry is not None and id(entry) not in seen:
+            seen.add(id(entry))
+            entry.__traceback__ = _without_ours(entry.__traceback__)
+            todo += [entry.__cause__, entry.__context__]
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:

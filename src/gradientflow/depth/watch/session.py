@@ -21,7 +21,7 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.script import Ending, StopRun, execute, load
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
-from gradientflow.records import Run, Verdict
+from gradientflow.records import Budget, Loss, Run, Verdict, Watch
 from gradientflow.store import Store
 
 
@@ -90,7 +90,10 @@ def run_script(
         state.symptom = judge(recorder.glance()).symptom
 
     def beat() -> None:
-        recorder.describe()
+        try:
+            recorder.describe()
+        except Exception as problem:
+            shield.failed("describe", problem)
         store.flush()
         overhead = shield.spent / max(monitor.elapsed - shield.spent, 1e-9)
         if live is not None:
@@ -108,6 +111,10 @@ def run_script(
     try:
         monitor.start()
         ending = execute(program)
+        if (
+            not shield.at_home
+        ):  # a child that the script forked and that ran to its end here: the verdict is its parent's
+            raise SystemExit(ending.code)
     finally:
         limit.close()
         monitor.stop()
@@ -122,10 +129,23 @@ def run_script(
     for error in shield.errors:
         recorder.note("watcher", error)
     run = recorder.finish()
-    verdict = judge(run)
+    verdict = _judged(run)
     store.close()
     problems = [f"the record is incomplete: {store.error}"] if store.error else []
     return Outcome(verdict, run, folder, ending, problems)
+
+
+def _judged(run: Run) -> Verdict:
+    """Judge a run; where judging itself fails, say so in a verdict that claims nothing."""
+    try:
+        return judge(run)
+    except Exception as problem:
+        told = f"the verdict could not be made: {type(problem).__name__}: {problem}"
+        errors = [*(n.text for n in run.notes if n.kind == "watcher"), told]
+        return Verdict(
+            script=run.meta.script, steps=run.meta.steps, loss=Loss(), symptom="not-measured", findings=[],
+            budget=Budget(note=told), watch=Watch(len(run.probes), 0.0, errors), summary=f"No verdict: {told}.",
+        )  # fmt: skip
 
 
 class _State:
@@ -157,7 +177,13 @@ class _Limit:
 
     def _interrupt(self) -> None:
         self.reached = True
-        signal.raise_signal(signal.SIGINT)
+        main = threading.main_thread().ident
+        if (
+            hasattr(signal, "pthread_kill") and main is not None
+        ):  # to the main thread, to wake it where it sleeps or waits
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
+            signal.raise_signal(signal.SIGINT)
 
     def close(self) -> None:
         if self._timer is not None:

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from gradientflow.curvature import flat, hessian_operator, top_eigenpair
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.records import Sharpness
 
 MAX_ENTRIES = 20_000_000
+_IN_PYTHON: Any = torch._C._FunctionBase  # what the nodes of every torch.autograd.Function are
 _ADAPTIVE = ("exp_avg_sq", "square_avg", "sum")
 
 
@@ -103,6 +105,8 @@ class SharpnessMeter:
     def _refuse(root: Tensor, params: Sequence[Tensor], trace: Trace) -> str | None:
         if root.numel() != 1 or root.grad_fn is None:
             return "backward was not called on a scalar"
+        if _has_code_of_the_users(root.grad_fn):
+            return "there is an autograd function in Python in the graph, and a second backward would call it again"
         if not bool(torch.isfinite(root.detach())):
             return "the loss is not finite"
         if not params:
@@ -113,12 +117,30 @@ class SharpnessMeter:
             return f"more than {MAX_ENTRIES:,} parameters"
         if trace.checkpointed:
             return "the script uses activation checkpointing, and a second backward would run the forward again"
-        if trace.hooked or any(p._backward_hooks for p in params):
+        if trace.hooked or any(p._backward_hooks for p in params) or _any_global_backward_hook():
             return "the script has hooks of its own in the graph, and a second backward would call them again"
         modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
         if any(m._backward_hooks or m._backward_pre_hooks for m in modules):
             return "the script has backward hooks on its modules, and a second backward would call them again"
         return None
+
+
+def _has_code_of_the_users(root: Node) -> bool:
+    """Return whether the backward pass runs Python: an autograd.Function may count, draw random numbers, print."""
+    seen, todo = {root}, [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, _IN_PYTHON):
+            return True
+        fresh = {target for target, _ in node.next_functions if target is not None} - seen
+        seen |= fresh
+        todo.extend(fresh)
+    return False
+
+
+def _any_global_backward_hook() -> bool:
+    hooks = torch.nn.modules.module
+    return bool(hooks._global_backward_hooks or hooks._global_backward_pre_hooks)
 
 
 def _preconditioner(optimizer: torch.optim.Optimizer | None, params: Sequence[Tensor]) -> Tensor | None:

@@ -1,0 +1,221 @@
+"""A run on disk: what goes in comes out; a crash, a full disk or a damaged file loses no more than it must."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gradientflow import store
+from gradientflow.errors import OutputError, RecordError
+from gradientflow.records import (
+    ABSENT,
+    GradStat,
+    Meta,
+    Note,
+    Op,
+    Operand,
+    Optimizer,
+    Param,
+    ParamNorms,
+    Probe,
+    Run,
+    Step,
+    ValueStat,
+)  # fmt: skip
+from gradientflow.store import Store, read
+
+META = Meta("train.py", ["train.py", "--lr", "1"], "/work", "2026-01-01T00:00:00+00:00", "3.11.7", "2.13.0")
+
+
+def _step(n: int, loss: float | None, **more: Any) -> Step:
+    return Step(
+        step=n, at=n * 0.5, optimizer=0, loss=loss, **{"lr": 0.1, "grad": 1.0, "weight": 2.0, "update": 0.1, **more}
+    )
+
+
+def _probe(n: int) -> Probe:
+    value = ValueStat([2, 3], "float32", 0.5, math.nan, -math.inf, math.inf, 0.0, 1, 2, absmin=0.0)
+    grad = GradStat(math.inf, 0.1, 0.2, 0.0, 0, 1)
+    op = Op(
+        0,
+        "sqrt",
+        "singular",
+        "train.py",
+        7,
+        "loss",
+        "head.3",
+        "Linear",
+        [Operand(param=0, grad=grad, value=value)],
+        value,
+        grad,
+    )
+    return Probe(n, 0.5, "first", math.nan, 0, [op], [], notes=["θ ‖∇L‖ ✕"])
+
+
+def _everything(folder: Path) -> list[Any]:
+    """Write one of everything; return the records."""
+    records = [
+        _step(1, 2.5), _step(2, None, lr=None, grad=None), _step(3, math.nan, grad=math.inf, nonfinite=2, momentum=0.9),
+        _step(4, -math.inf, weight=math.nan, update=5e-324), _step(5, 1e308, backwards=3),
+        ParamNorms(1, 0, [0, 1], [1.0, ABSENT], [math.nan, 0.0], [math.inf, -math.inf]), _probe(1), Note("advice", "ünï\n", 1.0),
+    ]  # fmt: skip
+    with_store = Store(folder)
+    meta = msgspec.structs.replace(
+        META, params=[Param(0, "w", [2], "float32", True, True)], optimizers=[Optimizer(0, "SGD", {"lr": 0.1}, [0])]
+    )
+    with_store.meta(meta)
+    with_store.source("a b'.py", "x = 'é'\n")
+    for record in records:
+        with_store.step(record) if isinstance(record, Step) else with_store.add(record)
+    with_store.close()
+    return records
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, NaN counting as equal to NaN."""
+    return msgspec.msgpack.encode(one) == msgspec.msgpack.encode(other)
+
+
+def test_what_goes_in_comes_out(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b?c=%20 d é" / "run"
+    records = _everything(folder)
+    for place in (folder, folder / store.FILE):
+        run = read(place)
+        assert _same([*run.steps, *run.norms, *run.probes, *run.notes], records)
+        assert math.isnan(run.steps[2].loss or 0.0)
+        assert run.steps[3].loss == -math.inf
+        assert run.steps[1].loss is None  # not seen, and not the same as not finite
+        assert run.meta.sources == {"a b'.py": "x = 'é'\n"}
+        assert run.meta.params[0].name == "w"
+
+
+def test_the_comparison_notices_a_difference(tmp_path: Path) -> None:
+    records = _everything(tmp_path)
+    records[2] = _step(3, 0.0, grad=math.inf, nonfinite=2, momentum=0.9)
+    run = read(tmp_path)
+    assert not _same([*run.steps, *run.norms, *run.probes, *run.notes], records)
+
+
+def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="holds no run"):
+        read(tmp_path)
+    writing = Store(tmp_path)
+    with pytest.raises(RecordError, match="nothing was recorded in it yet"):
+        read(tmp_path)
+    writing.meta(META)
+    for n in range(1, 6):
+        writing.step(_step(n, float(n)))
+        assert len(_steps(tmp_path)) == n - 1  # not yet committed
+        writing.flush()
+        assert len(read(tmp_path).steps) == n
+    assert read(tmp_path).meta.ended is None
+    assert read(tmp_path).meta.steps == 5  # the description lags; the rows count
+    assert read(tmp_path).meta.elapsed == 2.5
+    writing.close()
+
+
+def _steps(folder: Path) -> list[Step]:
+    try:
+        return read(folder).steps
+    except RecordError:
+        return []
+
+
+def test_a_finished_run_is_one_file(tmp_path: Path) -> None:
+    _everything(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == [store.FILE]
+    data = (tmp_path / store.FILE).read_bytes()
+    assert data[18:20] == b"\x01\x01"  # no write-ahead log: it opens on a medium that cannot be written
+
+
+def test_a_full_disk_loses_nothing_of_the_verdict(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    writing.meta(META)
+    for n in range(1, 11):
+        writing.step(_step(n, float(n)))
+    writing.flush()
+    pages = writing._db.execute("PRAGMA page_count").fetchone()[0]
+    writing._db.execute(f"PRAGMA max_page_count={pages + 2}")  # a genuine SQLITE_FULL
+    for n in range(11, 2001):
+        writing.step(_step(n, float(n)))
+        if n % 100 == 0:
+            writing.add(_probe(n))
+            writing.flush()
+    assert writing.error is not None
+    assert "full" in writing.error
+    assert str(tmp_path) in writing.error
+    writing.source("late.py", "y = 1")
+    run = writing.run(META)
+    assert [s.step for s in run.steps] == list(range(1, 2001))  # nothing lost, nothing twice
+    assert [p.step for p in run.probes] == list(range(100, 2001, 100))
+    assert run.meta.sources == {"late.py": "y = 1"}
+    writing.close()
+    assert 10 <= len(read(tmp_path).steps) < 2000  # what the disk took is whole
+
+
+def test_a_disk_that_is_not_full_is_not_called_full(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    writing.meta(META)
+    for n in range(1, 2001):
+        writing.step(_step(n, float(n)))
+    assert len(writing.run(META).steps) == 2000
+    assert writing.error is None
+
+
+@pytest.mark.parametrize("where", ["file/x", "/proc/gradientflow-test/x", "/dev/null"])
+def test_a_folder_that_cannot_be_written_says_so(where: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="--out DIR") as caught:
+        Store(tmp_path / where if not where.startswith("/") else Path(where))
+    assert "Expected a folder that can be written" in str(caught.value)
+
+
+def test_a_run_is_never_written_over(tmp_path: Path) -> None:
+    _everything(tmp_path)
+    before = (tmp_path / store.FILE).read_bytes()
+    with pytest.raises(OutputError, match="already holds a run"):
+        Store(tmp_path)
+    assert (tmp_path / store.FILE).read_bytes() == before
+
+
+def _damage(folder: Path, how: str) -> None:
+    file = folder / store.FILE
+    if how == "not a database":
+        file.write_bytes(b"this is not a database" * 100)
+    elif how == "empty":
+        file.write_bytes(b"")
+    elif how == "cut off":
+        file.write_bytes(file.read_bytes()[:5000])
+    elif how == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        with sqlite3.connect(file) as db:
+            db.execute(how)
+        db.close()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "not a database", "empty", "cut off", "a folder", "DROP TABLE steps", "DELETE FROM meta",
+        "UPDATE meta SET data = x'c1'", "UPDATE steps SET loss = 'abc'", "UPDATE rows SET kind = 'Later'",
+        "UPDATE rows SET data = x'00ff'", "UPDATE meta SET data = NULL",
+    ],
+)  # fmt: skip
+def test_a_damaged_run_is_an_error_with_a_name(how: str, tmp_path: Path) -> None:
+    _everything(tmp_path)
+    _damage(tmp_path, how)
+    with pytest.raises(RecordError) as caught:
+        read(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_sound_run_is_not_called_damaged(tmp_path: Path) -> None:
+    _everything(tmp_path)
+    assert isinstance(read(tmp_path), Run)
