@@ -160,16 +160,19 @@ def test_one_interrupt_stops_the_script_and_gives_the_verdict(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_killed_outright_it_still_tells_what_was_seen(tmp_path: Path) -> None:
-    stamp = "open('last', 'w').write(f'{step + 1} {time.time()}')"
-    _script(tmp_path, steps=100_000, pause=0.005, loss=f"({stamp}, (w ** 2).sum())[1]")
+    stamp = "log.write(b'%d\\n' % (step + 1))"
+    script = _script(tmp_path, steps=100_000, pause=0.005, loss=f"({stamp}, (w ** 2).sum())[1]")
+    script.write_text(script.read_text().replace("print(", "log = open('last', 'ab', buffering=0)\nprint("))
     with subprocess.Popen(
         _command("run", "--out", "here", "train.py"), stdout=-1, stderr=-1, env=_environment()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        time.sleep(1.5)
-        running = read(tmp_path / "here")  # while it is written
+        patience = time.monotonic() + 30
+        while not (running := read(tmp_path / "here")).steps and time.monotonic() < patience:  # while it is written
+            time.sleep(0.2)
         assert running.meta.ended is None
+        time.sleep(0.5)
         time.sleep(1.0)
         process.kill()
         process.communicate(timeout=60)
@@ -177,10 +180,10 @@ def test_killed_outright_it_still_tells_what_was_seen(tmp_path: Path) -> None:
     assert not (tmp_path / "here" / "verdict.json").exists()
     seen = read(tmp_path / "here")
     assert len(seen.steps) > len(running.steps) > 0
-    begun = (tmp_path / "last").read_text().split()
-    assert int(begun[0]) - seen.steps[-1].step <= 1.0 / 0.005  # nothing older than a second is missing
+    begun = int((tmp_path / "last").read_text().split("\n")[-2])
+    assert begun - seen.steps[-1].step <= 1.0 / 0.005  # nothing older than a second is missing
     rate = (seen.steps[-1].step - seen.steps[10].step) / (seen.steps[-1].at - seen.steps[10].at)
-    assert (int(begun[0]) - seen.steps[-1].step) / rate < 1.0
+    assert (begun - seen.steps[-1].step) / rate < 1.0
     told = _run(*_command("report", "here"))
     assert told.returncode == 0, told.stderr
     verdict = msgspec.json.decode((tmp_path / "here" / "verdict.json").read_bytes(), type=Verdict)

@@ -173,6 +173,7 @@ class Probe(msgspec.Struct):
     carried: float | None = None  # norm of .grad left over from before this step's first backward (zero_grad missing?)
     batch: int | None = None  # samples in the batch, read off the first dimension of the data
     notes: list[str] = []  # what was not measured, and why
+    without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
 
 
@@ -190,6 +191,7 @@ class Step(msgspec.Struct):
     nonfinite: int = 0  # parameters whose gradient is not finite
     backwards: int = 1  # backward calls since the step before (gradient accumulation, closures, several losses)
     momentum: float | None = None
+    along: float | None = None  # cosine between the update and −gradient; 1 downhill, −1 uphill; measured on some steps
 
 
 class ParamNorms(msgspec.Struct):

@@ -23,7 +23,7 @@ from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 
 FILE = "run.db"
 _STEP_COLUMNS = (
-    "step", "at", "optimizer", "lr", "loss", "grad", "weight", "update_norm", "nonfinite", "backwards", "momentum",
+    "step", "at", "optimizer", "lr", "loss", "grad", "weight", "update_norm", "nonfinite", "backwards", "momentum", "along",
 )  # fmt: skip
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, data BLOB);
@@ -75,7 +75,7 @@ class Store:
         values = (step.step, step.at, step.optimizer, step.lr, step.loss, step.grad, step.weight, step.update)
         self._add(
             f"INSERT INTO steps VALUES ({','.join('?' * len(_STEP_COLUMNS))})",
-            (*(_storable(v) for v in values), step.nonfinite, step.backwards, step.momentum),
+            (*(_storable(v) for v in values), step.nonfinite, step.backwards, step.momentum, step.along),
             step,
         )
 

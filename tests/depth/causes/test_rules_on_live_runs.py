@@ -552,3 +552,61 @@ def test_data_out_of_scale_is_named_at_the_line_that_made_it() -> None:
     assert data_finding.place is not None
     assert data_finding.place.line in here(test_data_out_of_scale_is_named_at_the_line_that_made_it)
     assert data_finding.evidence["input_rms"] == pytest.approx(4000, rel=0.1)
+
+
+# ── direction ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def by_hand(sign: float) -> None:
+    torch.manual_seed(0)
+    w, (x, y) = torch.randn(16, 4, requires_grad=True), data()
+    for _ in range(30):
+        loss = F.cross_entropy(x @ w, y)
+        w.grad = None
+        loss.backward()
+        with torch.no_grad():
+            w += sign * 0.5 * w.grad
+
+
+def test_updates_that_climb_the_gradient_are_told_also_without_an_optimizer() -> None:
+    found = top(verdict_of(lambda: by_hand(1.0)), "diverging", "wrong-sign")
+    assert found.evidence["cosine_with_descent"] == pytest.approx(-1.0, abs=1e-3)
+    healthy(verdict_of(lambda: by_hand(-1.0)))
+
+
+def test_descent_is_measured_as_descent() -> None:
+    with watched() as run:
+        fit(Stack(2, torch.relu), steps=4)
+    assert [s.along for s in run.steps] == pytest.approx([1.0] * 4, abs=1e-4)
+
+
+def test_weights_of_zero_are_told_as_the_initialisation_they_are() -> None:
+    net = Stack(2, torch.relu).scaled(1.0)
+    for p in net.parameters():
+        nn.init.zeros_(p)  # HERE
+    here_lines = here(test_weights_of_zero_are_told_as_the_initialisation_they_are)
+
+    def train() -> None:
+        again = Stack(2, torch.relu)
+        for p in again.parameters():
+            nn.init.zeros_(p)  # HERE
+        fit(again)
+
+    top(verdict_of(train), "dead", "symmetric-init", here_lines)
+
+
+def test_parameters_used_only_with_gradients_switched_off() -> None:
+    torch.manual_seed(0)
+    body, head, (x, y) = nn.Linear(16, 8), nn.Linear(8, 4), data()
+
+    def train() -> None:
+        optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
+        for _ in range(12):
+            with torch.no_grad():
+                features = torch.relu(body(x))
+            optimizer.zero_grad()
+            F.cross_entropy(head(features), y).backward()
+            optimizer.step()
+
+    found = top(verdict_of(train), "disconnected", "disconnected-parameters")
+    assert found.evidence["without_gradient"] == 2

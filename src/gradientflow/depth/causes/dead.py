@@ -24,6 +24,18 @@ def dead(case: Case) -> list[Finding]:
         return _knocked_out(case, graphs)
     born_dead = _end(first) is not None
     op, why = ended
+    nought = next((w for w in last.weights_of(op) if w in last.states and last.states[w].norm == 0.0), None)
+    if nought is not None:
+        place = places.of_init(last.params[nought], op)
+        return [
+            Finding(
+                "dead", "symmetric-init", 0.92, place,
+                f"The weights {last.params[nought].name} are all zero, at the start and still at step {last.probe.step}: no "
+                f"gradient passes them, and what is before them stays at zero too.",
+                {"step": last.probe.step, "weight_norm": 0.0, "threshold_weight_norm": 0.0},
+                remedies("break-symmetry", "rescale-init", at=place),
+            )
+        ]  # fmt: skip
     place = places.of_op(op, case.meta)
     evidence = {
         "step": last.probe.step, "dead_at_first_probe": born_dead, "dead_units": rounded(op.value.dead),

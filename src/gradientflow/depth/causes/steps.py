@@ -14,7 +14,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend, smoothed
-from gradientflow.records import Finding
+from gradientflow.records import Finding, Place
 
 SPIKE = 2.0  # rise over the start, in units of the start
 UPDATE = 0.2  # relative size of one update
@@ -32,7 +32,7 @@ def step_size(case: Case) -> list[Finding]:
 
 
 def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
-    if len(trend.losses) < 2 or trend.optimizer is None:
+    if len(trend.losses) < 2:
         return None
     ratio, sharp_step, sharp = _edge(case, trend)
     update = max(
@@ -70,7 +70,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if symptom is None or (several and not worse and not ended):
         return None
     lr = next((s.lr for s in trend.steps if s.lr), None)
-    place = places.of_optimizer(trend.optimizer, case.meta)
+    place = places.of_optimizer(trend.optimizer, case.meta) or _loss_line(case)
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(start), "loss_top": rounded(top), "loss_end": rounded(trend.end),
@@ -162,29 +162,64 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
 
 
 def wrong_sign(case: Case) -> list[Finding]:
-    """The loss falls below zero without bound: something is minimised that should be maximised."""
+    """The loss runs away because of a sign: the updates climb the gradient, or the objective has no floor."""
     found = []
     for trend in case.trends:
-        if len(trend.losses) < 10 or trend.optimizer is None:
+        if len(trend.losses) < 5:
             continue
-        lowest = min(trend.losses)
-        quarter = max(1, len(trend.losses) // 4)
-        fall = [trend.losses[0], trend.losses[quarter], trend.losses[2 * quarter], lowest]
-        runaway = all(b < a for a, b in itertools.pairwise(fall)) and lowest < 0
-        if not (
-            runaway and -lowest > 50.0 * max(abs(trend.start), trend.spread) and fall[2] - fall[3] > fall[1] - fall[2]
-        ):
-            continue
-        graph = case.finite[0] if case.finite else None
-        op = graph.probe.ops[graph.probe.root] if graph and graph.probe.root is not None else None
-        place = places.of_op(op, case.meta) if op is not None else None
-        found.append(
-            Finding(
-                "diverging", "wrong-sign", 0.85, place,
-                f"The loss falls from {trend.start:.4g} to {lowest:.4g}, ever faster and without a floor: the objective has "
-                f"no minimum, as when its sign is wrong.",
-                {"loss_start": rounded(trend.start), "loss_lowest": rounded(lowest), "times_start": rounded(-lowest / max(abs(trend.start), trend.spread)), "threshold_times_start": 50.0},
-                remedies("flip-sign", at=place),
-            )
-        )  # fmt: skip
+        finding = _climbs(case, trend) or _bottomless(case, trend)
+        if finding is not None:
+            found.append(finding)
     return found
+
+
+def _climbs(case: Case, trend: Trend) -> Finding | None:
+    """Updates point up the gradient, step after step, and the loss rises."""
+    cosines = [s.along for s in trend.steps if s.along is not None]
+    if len(cosines) < 3 or median(cosines) > -0.1 or not trend.measured:
+        return None
+    if trend.end - trend.start <= 3.0 * trend.spread and trend.first_bad is None:
+        return None
+    options = trend.optimizer.options if trend.optimizer is not None else {}
+    place = places.of_optimizer(trend.optimizer, case.meta) or _loss_line(case)
+    why = (
+        "it was made with maximize=True"
+        if options.get("maximize")
+        else "the sign of the loss or of the update is wrong"
+    )
+    return Finding(
+        "diverging", "wrong-sign", 0.9, place,
+        f"The updates climb the gradient instead of descending it (cosine with −gradient {median(cosines):.2f} over "
+        f"{len(cosines)} steps looked at), and the loss rises from {trend.start:.4g} to {trend.end:.4g}: {why}.",
+        {"cosine_with_descent": rounded(median(cosines)), "threshold_cosine_with_descent": -0.1, "steps_looked_at": len(cosines),
+         "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)},
+        remedies("flip-sign", at=place),
+    )  # fmt: skip
+
+
+def _loss_line(case: Case) -> Place | None:
+    graph = case.finite[0] if case.finite else None
+    op = graph.probe.ops[graph.probe.root] if graph and graph.probe.root is not None else None
+    return places.of_op(op, case.meta) if op is not None else None
+
+
+def _bottomless(case: Case, trend: Trend) -> Finding | None:
+    """The loss falls below zero without a floor."""
+    if len(trend.losses) < 10:
+        return None
+    lowest = min(trend.losses)
+    quarter = max(1, len(trend.losses) // 4)
+    fall = [trend.losses[0], trend.losses[quarter], trend.losses[2 * quarter], lowest]
+    runaway = all(b < a for a, b in itertools.pairwise(fall)) and lowest < 0
+    times = -lowest / max(abs(trend.start), trend.spread, 1e-300)
+    if not (runaway and times > 50.0 and fall[2] - fall[3] > fall[1] - fall[2]):
+        return None
+    place = _loss_line(case)
+    return Finding(
+        "diverging", "wrong-sign", 0.85, place,
+        f"The loss falls from {trend.start:.4g} to {lowest:.4g}, ever faster and without a floor: the objective has "
+        f"no minimum, as when its sign is wrong.",
+        {"loss_start": rounded(trend.start), "loss_lowest": rounded(lowest), "times_start": rounded(times),
+         "threshold_times_start": 50.0},
+        remedies("flip-sign", at=place),
+    )  # fmt: skip

@@ -84,15 +84,16 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
                 evidence, remedies("reconnect", at=at),
             )
         ]  # fmt: skip
-    if share <= 0.2:
-        return []  # a small part that this run does not use: a spare head
+    unseen = {i for g in case.graphs for i in g.probe.without_grad}
+    if not wanted & unseen:
+        return []  # this run does not use them at all: a spare head
     place = _made(never)
     return [
         Finding(
             "disconnected", "disconnected-parameters", 0.7, place,
-            f"{len(never)} of {len(live)} parameters never get a gradient in {optimizer.steps} steps ({named}): no traced step "
-            f"uses them.",
-            evidence | {"threshold_share_of_entries": 0.2}, remedies("reconnect", at=place),
+            f"{len(never)} of {len(live)} parameters ({named}) are used with gradients switched off (no_grad) and never get one "
+            f"in {optimizer.steps} steps, although {optimizer.name} is to train them.",
+            evidence, remedies("reconnect", at=place),
         )
     ]  # fmt: skip
 

@@ -141,7 +141,7 @@ class Registry:
         in front where several roots were seen.
         """
         for root, where in roots:
-            if id(root) not in self._roots:
+            if id(root) not in self._roots and next(root.parameters(), None) is not None:  # (a loss is no model)
                 label = _variable_name(root, where) or type(root).__name__
                 self._roots[id(root)] = (weakref.ref(root), label)
         alive = [(m, label) for ref, label in self._roots.values() if (m := ref()) is not None]

@@ -26,6 +26,9 @@ from gradientflow.records import Op, Operand
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
+_SWEEP = 500  # operations between two looks for graphs that the script has dropped
+_RECENT = 300  # operations that are never taken for dropped: their results may be on the way to the next
+_WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
@@ -49,6 +52,7 @@ class Traced:
     outputs: list[tuple[Node, int, int]]  # node, output number, entries
     edges: list[Edge]
     channel: int
+    results: list[Any] = field(default_factory=list)  # weak references to the output tensors
 
 
 @dataclass
@@ -63,11 +67,27 @@ class Trace:
     hooked: bool = False  # the user has hooks in this graph: no second backward over it
     checkpointed: bool = False
     full: bool = False
+    without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
     last_where: Where | None = None
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
         self.traced, self.owner, self.roots, self.last_where = [], {}, {}, None
+
+    def sweep(self) -> None:
+        """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long."""
+        todo = [i for i, t in enumerate(self.traced) if any(not r.expired() for r in t.results)]
+        todo += range(max(0, len(self.traced) - _RECENT), len(self.traced))
+        live: set[int] = set()
+        while todo:
+            index = todo.pop()
+            if index not in live:
+                live.add(index)
+                todo.extend(o.op for o in self.ops[index].operands if o.op is not None)
+        self.owner = {node: index for node, index in self.owner.items() if index in live}
+        for index, traced in enumerate(self.traced):
+            if index not in live:
+                traced.outputs, traced.edges, traced.results = [], [], []
 
     def note(self, text: str) -> None:
         """Remember, once, what could not be measured."""
@@ -162,6 +182,8 @@ class Tracer(TorchFunctionMode):
         if not outputs and inplace and args and isinstance(args[0], Tensor) and _grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
+            if not torch.is_grad_enabled():
+                self.trace.without_grad.update(i for t in _tensors(args) if (i := self.registry.find(t)) is not None)
             return
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
@@ -220,7 +242,10 @@ class Tracer(TorchFunctionMode):
                 made_file=made[0], made_line=made[1], made_key=made[2],
             )
         )  # fmt: skip
-        trace.traced.append(Traced([(t.grad_fn, t.output_nr, t.numel()) for t in outputs if t.grad_fn], edges, channel))
+        nodes = [(t.grad_fn, t.output_nr, t.numel()) for t in outputs if t.grad_fn]
+        trace.traced.append(Traced(nodes, edges, channel, [_WEAK(t) for t in outputs]))
+        if len(trace.traced) % _SWEEP == 0:
+            trace.sweep()
 
     def _claim(self, index: int, outputs: list[Tensor], operands: list[Operand]) -> list[Edge]:
         """Give every new autograd node behind `outputs` to operation `index`; list the edges that leave them."""

@@ -22,6 +22,7 @@ class Norms:
     weight: list[float] = field(default_factory=list)
     update: list[float] = field(default_factory=list)
     loss: float | None = None
+    along: float | None = None  # cosine between the update and −gradient, where it was asked for
 
 
 class CheapTier:
@@ -36,11 +37,17 @@ class CheapTier:
         entries = sum(p.numel() for p in self.params)
         self._copy: list[Tensor] | None = [] if entries <= MAX_COPIED else None
         self._grads: list[tuple[int, Tensor]] = []
+        self._kept: list[Tensor | None] = []
 
-    def before(self) -> None:
-        """Take the gradient norms and a copy of the weights ahead of the step."""
+    def before(self, direction: bool = False) -> None:
+        """Take the gradient norms and a copy of the weights ahead of the step.
+
+        Args:
+            direction: keep a copy of the gradient too, to tell whether the update goes down it.
+        """
         with torch.no_grad():
             self._grads = self._grad_norms()
+            self._kept = [_dense(p.grad) for p in self.params] if direction else []
             if self._copy is not None:
                 plain = [p.detach() for p in self.params]
                 if not self._copy:
@@ -53,6 +60,7 @@ class CheapTier:
         with torch.no_grad():
             there = [(i, g.detach()) for i, g in enumerate(grads) if g is not None]
             self._grads = list(zip([i for i, _ in there], _norms([g for _, g in there]), strict=True))
+            self._kept = [_dense(g) for g in grads] if self._kept else []
 
     def after(self, loss: Tensor | None, fresh_gradient: bool) -> Norms:
         """Return the norms of the step.
@@ -70,7 +78,8 @@ class CheapTier:
             if self._copy is not None and self._copy:
                 torch._foreach_sub_(self._copy, plain)
                 updates = _norms(self._copy)
-            parts = [n for _, n in self._grads] + weights + updates
+            dots = self._dots() if updates and not fresh_gradient else []
+            parts = [n for _, n in self._grads] + weights + updates + dots
             scalar = None
             if loss is not None and loss.numel() >= 1:
                 scalar = loss.detach()
@@ -83,13 +92,25 @@ class CheapTier:
             norms.grad[i] = value
         if scalar is not None:
             norms.loss = values[-1]
+        if dots:
+            lengths = (total(norms.grad) or 0.0) * (total(norms.update) or 0.0)
+            dot = math.fsum(values[g + n + len(updates) : g + n + len(updates) + len(dots)])
+            norms.along = dot / lengths if lengths > 0 and math.isfinite(lengths) and math.isfinite(dot) else None
         self._grads = []
         return norms
+
+    def _dots(self) -> list[Tensor]:
+        """Return ⟨w_before − w_after, gradient⟩ of each parameter that has a gradient (`_copy` holds the difference)."""
+        return [(d * g).sum() for d, g in zip(self._copy or [], self._kept, strict=False) if g is not None]
 
     def _grad_norms(self) -> list[tuple[int, Tensor]]:
         graded = [(i, p.grad) for i, p in enumerate(self.params) if p.grad is not None]
         dense = [g.coalesce().values() if g.is_sparse else g for _, g in graded]
         return list(zip([i for i, _ in graded], _norms(dense), strict=True))
+
+
+def _dense(g: Tensor | None) -> Tensor | None:
+    return None if g is None or g.is_sparse else g.detach().clone()
 
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
@@ -121,6 +142,11 @@ def _local(part: Tensor) -> Tensor:
     """Return a plain tensor for a distributed one: the norm over all shards, not of this one."""
     full = getattr(part, "full_tensor", None)
     return full() if full is not None else part
+
+
+def direction_wanted(step: int) -> bool:
+    """Whether a step's direction is measured: the first steps, and now and then after them (it costs a copy)."""
+    return step <= 10 or step % 50 == 0
 
 
 def total(values: Sequence[float]) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradientflow.depth.watch.cheap import CheapTier, Norms, total
+from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
 
 
 class ManualSteps:
@@ -25,6 +25,7 @@ class ManualSteps:
         self._cheap: CheapTier | None = None
         self._indices: list[int] = []
         self._root: Tensor | None = None
+        self._count = 0
 
     def know(self, indices: list[int], params: Sequence[Tensor]) -> None:
         """Learn which parameters the backward calls reach."""
@@ -50,6 +51,7 @@ class ManualSteps:
         if self._cheap is None:
             return
         self._root = root
-        self._cheap.before()
+        self._count += 1
+        self._cheap.before(direction_wanted(self._count))
         if call == "grad" and isinstance(result, (tuple, list)) and len(result) == len(self._indices):
             self._cheap.given([g if isinstance(g, Tensor) else None for g in result])

@@ -22,7 +22,7 @@ from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
-from gradientflow.depth.watch.cheap import CheapTier, Norms, total
+from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
 from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
@@ -220,6 +220,7 @@ class Monitor:
         self._probe = Probe(
             step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
             batch=_batch(trace.ops, measure.reached), notes=trace.notes,
+            without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
         measure.attach()
@@ -280,7 +281,7 @@ class Monitor:
         self.tracer.births = None
         if self._backwards_here or self._reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
-        watched.cheap.before()
+        watched.cheap.before(direction_wanted(watched.record.steps + 1))
         self._before_this_step = self._backwards_here
 
     def _after_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
@@ -344,6 +345,7 @@ class Monitor:
             step=self.steps, at=self.elapsed, optimizer=optimizer, lr=lr, loss=norms.loss, grad=total(norms.grad),
             weight=total(norms.weight), update=total(norms.update),
             nonfinite=sum(not math.isfinite(g) for g in norms.grad), backwards=backwards, momentum=momentum,
+            along=norms.along,
         )  # fmt: skip
         if step.loss is not None:
             self.last_loss = step.loss
