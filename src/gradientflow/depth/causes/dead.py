@@ -24,7 +24,8 @@ def dead(case: Case) -> list[Finding]:
         return _knocked_out(case, graphs)
     born_dead = _end(first) is not None
     op, why = ended
-    nought = next((w for w in last.weights_of(op) if w in last.states and last.states[w].norm == 0.0), None)
+    weights = [w for i in last.layers for w in last.weights_of(last.probe.ops[i])]
+    nought = next((w for w in weights if w in last.states and last.states[w].norm == 0.0), None)
     if nought is not None:
         place = places.of_init(last.params[nought], op)
         return [
