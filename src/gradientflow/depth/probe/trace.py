@@ -26,8 +26,8 @@ from gradientflow.records import Op, Operand
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
-_SWEEP = 500  # operations between two looks for graphs that the script has dropped
-_RECENT = 300  # operations that are never taken for dropped: their results may be on the way to the next
+_SWEEP = 200  # operations between two looks for graphs that the script has dropped
+_RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
@@ -75,19 +75,25 @@ class Trace:
         self.traced, self.owner, self.roots, self.last_where = [], {}, {}, None
 
     def sweep(self) -> None:
-        """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long."""
-        todo = [i for i, t in enumerate(self.traced) if any(not r.expired() for r in t.results)]
-        todo += range(max(0, len(self.traced) - _RECENT), len(self.traced))
-        live: set[int] = set()
-        while todo:
-            index = todo.pop()
-            if index not in live:
-                live.add(index)
-                todo.extend(o.op for o in self.ops[index].operands if o.op is not None)
-        self.owner = {node: index for node, index in self.owner.items() if index in live}
-        for index, traced in enumerate(self.traced):
-            if index not in live:
+        """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.
+
+        From the last operation to the first, as each node that goes lets go of the tensors it saved from those before it.
+        """
+        nodes: dict[int, list[Node]] = {}
+        while self.owner:
+            node, index = self.owner.popitem()
+            nodes.setdefault(index, []).append(node)
+            del node
+        needed: set[int] = set()
+        for index in reversed(range(len(self.traced))):
+            traced = self.traced[index]
+            recent = index >= len(self.traced) - _RECENT
+            if recent or index in needed or any(not r.expired() for r in traced.results):
+                needed.update(o.op for o in self.ops[index].operands if o.op is not None)
+            else:
+                nodes.pop(index, None)
                 traced.outputs, traced.edges, traced.results = [], [], []
+        self.owner.update((node, index) for index, own in nodes.items() for node in own)
 
     def note(self, text: str) -> None:
         """Remember, once, what could not be measured."""
