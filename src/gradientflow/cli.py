@@ -32,10 +32,10 @@ app = typer.Typer(
 
 _RUN_HELP = """Run a training script under watch and end with a verdict.
 
-The script runs exactly as [bold]python script.py …[/bold] would: same arguments, output, exit code, random numbers and
-results, to the bit. While it trains, gradientflow reads its gradient through PyTorch's own hooks. At the end it says
-what is wrong (vanishing, exploding, not finite, dead, disconnected, …), at which source line, why, and what to do, and
-writes a report you can open and share.
+The script runs exactly as [bold]python script.py …[/bold] would: same arguments, output, exit code, random numbers and \
+results, to the bit. While it trains, gradientflow reads its gradient through PyTorch's own hooks. At the end it says \
+what is wrong (vanishing, exploding, not finite, dead, disconnected, …), at which source line, why, and what to do, \
+and writes a report you can open and share.
 
 [bold]Examples[/bold]
 
@@ -57,7 +57,7 @@ Press Ctrl-C once to stop the script and get the verdict on what was seen so far
 )
 def run(
     target: Annotated[
-        list[str], typer.Argument(metavar="SCRIPT [ARGS]…", help="The script (or module, with -m), then its own arguments.")
+        list[str], typer.Argument(metavar="SCRIPT [ARGS]", help="The script (or module, with -m), then its own arguments.")
     ],
     module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module name, run as python -m does.")] = False,
     out: Annotated[
