@@ -4,8 +4,7 @@ GradientflowError
 ├── UsageError          the command or call was wrong; the message names the mend      (exit code 2)
 │   ├── ScriptError     the script to run is missing, unreadable or does not compile
 │   └── OutputError     the output folder or file cannot be written
-├── RecordError         a run on disk cannot be read
-└── NothingMeasured     the script ran, but no gradient ever passed
+└── RecordError         a run on disk cannot be read
 """
 
 from __future__ import annotations
@@ -29,7 +28,3 @@ class OutputError(UsageError):
 
 class RecordError(GradientflowError):
     """A run on disk cannot be read."""
-
-
-class NothingMeasured(GradientflowError):
-    """The script ran, but no gradient ever passed, so there is nothing to judge."""

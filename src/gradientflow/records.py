@@ -147,15 +147,13 @@ class ParamState(msgspec.Struct):
 class Sharpness(msgspec.Struct):
     """Largest eigenvalue of the Hessian of the batch loss, by Lanczos on Hessian-vector products.
 
-    `along_gradient` is gᵀHg/gᵀg. `preconditioned` is the largest eigenvalue of P^-1/2 H P^-1/2 where P is the
-    adaptive optimiser's preconditioner (None for SGD).
+    `along_gradient` is gᵀHg/gᵀg.
     """
 
     value: float
     along_gradient: float
     residual: float  # relative Ritz residual: an upper bound of the error of `value`, relative
     hvps: int
-    preconditioned: float | None = None
 
 
 class Probe(msgspec.Struct):
@@ -240,6 +238,11 @@ class Optimizer(msgspec.Struct):
     made_file: str | None = None  # the line that made it, where that could be found
     made_line: int | None = None
     steps: int = 0
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it rescales each coordinate, so that plain sharpness says nothing of its stability."""
+        return not self.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
 
 
 class Note(msgspec.Struct):

@@ -18,9 +18,8 @@ class Trend:
         losses: finite losses in order.
         start, end: typical loss of the first and the last stretch.
         best: lowest typical loss of any stretch; `best_step` its place in `losses`; `relapse` the largest loss after it.
-        crest: the largest loss that lasts more than one step (running median of three).
         spread: size of a small (lower quartile) change between neighbouring losses in the first stretch.
-        top: the largest loss; `top_step` its step.
+        top: the largest loss.
         progress: (start − end) / (|start| + |end|): 1 all of it, 0 none, negative is worse than the start.
         first_bad: first step whose loss or gradient is not finite; None if there is none.
         zigzag: share of neighbouring changes that turn around; 1 up-down-up-down, 1/2..2/3 noise, 0 monotone.
@@ -34,8 +33,6 @@ class Trend:
     best: float = math.nan
     spread: float = 0.0
     top: float = math.nan
-    top_step: int | None = None
-    crest: float = math.nan
     best_step: int = 0
     relapse: float = math.nan
     progress: float = 0.0
@@ -76,11 +73,7 @@ class Trend:
     @property
     def adaptive(self) -> bool:
         """Whether the optimizer rescales each coordinate, so that plain sharpness says nothing of its stability."""
-        return (
-            bool(self.optimizer)
-            and self.optimizer is not None
-            and not self.optimizer.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
-        )
+        return self.optimizer is not None and self.optimizer.adaptive
 
 
 def trends(run: Run) -> list[Trend]:
@@ -107,12 +100,10 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     levels = [median(losses[i : i + stretch]) for i in range(0, len(losses), stretch)]
     trend.best = min(levels)
     trend.best_step = losses.index(min(losses[levels.index(trend.best) * stretch :][:stretch]))
-    trend.crest = max(smoothed(losses, 3))
     trend.relapse = max(losses[trend.best_step :])
     changes = [b - a for a, b in itertools.pairwise(losses)]
     trend.spread = sorted(abs(c) for c in changes[: max(10, stretch)])[min(max(10, stretch), len(changes)) // 4]
     trend.top = max(losses)
-    trend.top_step = next(s.step for s in steps if s.loss == trend.top)
     scale = abs(trend.start) + abs(trend.end)
     trend.progress = (trend.start - trend.end) / scale if scale > 0 else 0.0
     moving = [c for c in changes if c != 0.0]

@@ -57,7 +57,7 @@ def value_stat(t: Tensor, op: str | None = None, channel: int = -1) -> ValueStat
         if op in DYING and x.dim() >= 2:
             axis = channel % x.dim()
             others = [d for d in range(x.dim()) if d != axis]
-            parts.append((x == 0).all(dim=others[0]).to(x.dtype).mean() if len(others) == 1 else _dead(x, others))
+            parts.append((x.abs().amax(dim=others) == 0).to(x.dtype).mean())
         else:
             parts.append(torch.zeros_like(mean))
         m, s, lo, hi, nz, sat, dead = torch.stack(parts).tolist()
@@ -75,14 +75,6 @@ def value_stat(t: Tensor, op: str | None = None, channel: int = -1) -> ValueStat
         saturated=sat if span is not None or op == "softmax" else None,
         dead=dead if op in DYING and len(shape) >= 2 else None,
     )  # fmt: skip
-
-
-def _dead(x: Tensor, others: list[int]) -> Tensor:
-    return (
-        (x == 0).all(dim=others[0], keepdim=True).flatten(0).to(x.dtype).mean()
-        if not others
-        else ((x.abs().amax(dim=others) == 0).to(x.dtype).mean())
-    )
 
 
 def grad_stat(g: Tensor) -> GradStat:

@@ -228,8 +228,8 @@ class Monitor:
         return measure
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
-        """Measure the sharpness where it can decide something: for plain descent at the first steps and in trouble, for an
-        adaptive optimizer, whose stability it hardly tells, in trouble only; all of it within a small part of the run.
+        """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
+        says nothing.
         """
         began = time.perf_counter()
         allowance = max(_SHARPNESS_FLOOR, 0.02 * self.elapsed) - self._on_sharpness
@@ -237,14 +237,10 @@ class Monitor:
         owner = next((w for w in self.optimizers if {i for i, _ in live} & set(w.record.params)), None)
         if owner is not None:
             live = [(i, t) for i, t in live if i in set(owner.record.params)]
-            adaptive = not owner.record.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
-            if adaptive and not (self._reason or "").startswith("trouble"):
+            if owner.record.adaptive:
                 return
         if self._probe is not None:
-            self._probe.sharpness = self._meter.measure(
-                root, [t for _, t in live], owner.ref() if owner else None, self.tracer.trace,
-                allowance=allowance,
-            )  # fmt: skip
+            self._probe.sharpness = self._meter.measure(root, [t for _, t in live], self.tracer.trace, allowance)
             self._on_sharpness += time.perf_counter() - began
 
     def _after_backward(self, measure: BackwardMeasure) -> None:

@@ -62,10 +62,6 @@ class Schedule:
             return "first" if step == 1 else "schedule"
         return None
 
-    def again(self) -> None:
-        """A probe that was due could not be taken: try again with the next step."""
-        self._next = 0
-
     def saw(self, step: Step) -> str | None:
         """Take in one step's numbers; return the trouble they show, which orders a probe of the next step."""
         losses = self._losses.setdefault(step.optimizer, deque(maxlen=_RECENT))

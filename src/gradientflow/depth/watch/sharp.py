@@ -20,7 +20,6 @@ from gradientflow.records import Sharpness
 
 MAX_ENTRIES = 20_000_000
 _IN_PYTHON: Any = torch._C._FunctionBase  # what the nodes of every torch.autograd.Function are
-_ADAPTIVE = ("exp_avg_sq", "square_avg", "sum")
 
 
 class SharpnessMeter:
@@ -34,7 +33,6 @@ class SharpnessMeter:
         self,
         root: Tensor,
         params: Sequence[Tensor],
-        optimizer: torch.optim.Optimizer | None,
         trace: Trace,
         allowance: float,
     ) -> Sharpness | None:
@@ -43,7 +41,6 @@ class SharpnessMeter:
         Args:
             root: the loss, a scalar.
             params: the parameters of the optimizer.
-            optimizer: the optimizer, for its preconditioner; None before its first step.
             trace: the forward half of the probe.
             allowance: seconds that may be spent.
         """
@@ -52,10 +49,8 @@ class SharpnessMeter:
             trace.note(f"sharpness not measured: {reason}")
             return None
         try:
-            return self._lanczos(root, params, optimizer, trace, allowance)
-        except (
-            RuntimeError
-        ) as problem:  # an operation without a second derivative, a graph that may be walked only once
+            return self._lanczos(root, params, trace, allowance)
+        except RuntimeError as problem:  # no second derivative, or a graph that may be walked only once
             self._refused = f"PyTorch cannot differentiate this graph twice ({str(problem).splitlines()[0][:120]})"
             trace.note(f"sharpness not measured: {self._refused}")
             return None
@@ -64,7 +59,6 @@ class SharpnessMeter:
         self,
         root: Tensor,
         params: Sequence[Tensor],
-        optimizer: torch.optim.Optimizer | None,
         trace: Trace,
         allowance: float,
     ) -> Sharpness | None:
@@ -91,15 +85,7 @@ class SharpnessMeter:
         if start is not plain:
             unit = plain / plain.norm().clamp_min(1e-30)
             along = float(torch.dot(apply(unit), unit))
-        sharp = Sharpness(top.value, along, top.residual, top.products + 1)
-        scale = _preconditioner(optimizer, params)
-        if scale is not None:
-            root_scale = scale.sqrt()
-            pre = top_eigenpair(lambda v: root_scale * apply(root_scale * v), root_scale * plain, max_products=products)
-            if pre is not None:
-                sharp.preconditioned = pre.value
-                sharp.hvps += pre.products
-        return sharp
+        return Sharpness(top.value, along, top.residual, top.products + 1)
 
     @staticmethod
     def _refuse(root: Tensor, params: Sequence[Tensor], trace: Trace) -> str | None:
@@ -141,25 +127,3 @@ def _has_code_of_the_users(root: Node) -> bool:
 def _any_global_backward_hook() -> bool:
     hooks = torch.nn.modules.module
     return bool(hooks._global_backward_hooks or hooks._global_backward_pre_hooks)
-
-
-def _preconditioner(optimizer: torch.optim.Optimizer | None, params: Sequence[Tensor]) -> Tensor | None:
-    """Return 1/(√v̂ + ε) of an adaptive optimizer as one vector, None for one that is not, or has no state yet."""
-    if optimizer is None:
-        return None
-    parts: list[Tensor] = []
-    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    for p in params:
-        state = optimizer.state.get(p, {})
-        key = next((k for k in _ADAPTIVE if k in state), None)
-        if key is None:
-            return None
-        group = groups.get(id(p), {})
-        v = state[key].detach()
-        if key == "exp_avg_sq":
-            steps = float(state.get("step", 1))
-            if steps < 5:  # the estimate of the second moment is still that of single batches
-                return None
-            v = v / (1 - group.get("betas", (0.9, 0.999))[1] ** steps)
-        parts.append((1.0 / (v.sqrt() + group.get("eps", 1e-8))).reshape(-1))
-    return torch.cat(parts)
