@@ -3,7 +3,9 @@
 GradientflowError
 ├── UsageError          the command or call was wrong; the message names the mend      (exit code 2)
 │   ├── ScriptError     the script to run is missing, unreadable or does not compile
-│   └── OutputError     the output folder or file cannot be written
+│   ├── OutputError     the output folder or file cannot be written
+│   └── FieldError      a field, a loss or a starting point is not what it must be
+│       └── RandomFieldError    two evaluations at one point differ: there is no flow
 └── RecordError         a run on disk cannot be read
 """
 
@@ -24,6 +26,14 @@ class ScriptError(UsageError):
 
 class OutputError(UsageError):
     """The output folder or file cannot be written."""
+
+
+class FieldError(UsageError):
+    """A field, a loss or a starting point is not what it must be; the message says what, expected, got, and the mend."""
+
+
+class RandomFieldError(FieldError):
+    """Two evaluations of a field at one point differ; the message names the cause and the call that mends it."""
 
 
 class RecordError(GradientflowError):

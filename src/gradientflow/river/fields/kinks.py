@@ -1,0 +1,111 @@
+"""What the graph of a loss tells about its smoothness, and about third derivatives that PyTorch gets wrong."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from gradientflow.river.fields.base import Field, Potential
+from gradientflow.river.fields.culprit import quoted
+
+KINKS = {  # nodes whose function has a first derivative that jumps
+    "ReluBackward0": "ReLU", "LeakyReluBackward0": "leaky ReLU", "LeakyReluBackward1": "leaky ReLU", "RreluBackward0": "RReLU",
+    "PreluKernelBackward0": "PReLU", "HardtanhBackward0": "hard tanh", "HardswishBackward0": "hard swish",
+    "HardsigmoidBackward0": "hard sigmoid", "HardshrinkBackward0": "hard shrink", "SoftshrinkBackward0": "soft shrink",
+    "ThresholdBackward0": "threshold", "AbsBackward0": "absolute value", "ClampBackward0": "clamp", "ClampBackward1": "clamp",
+    "ClampMinBackward0": "clamp", "ClampMaxBackward0": "clamp", "MaximumBackward0": "maximum", "MinimumBackward0": "minimum",
+    "MaxBackward0": "maximum", "MaxBackward1": "maximum", "MinBackward0": "minimum", "AmaxBackward0": "maximum",
+    "MaxPool2DWithIndicesBackward0": "max pooling", "MaxPool3DWithIndicesBackward0": "max pooling", "TopkBackward0": "top-k",
+    "AdaptiveMaxPool2DBackward0": "max pooling", "SortBackward0": "sorting", "L1LossBackward0": "L1 loss",
+}  # fmt: skip
+
+
+def nodes(field: Field, row: Tensor) -> list[torch.autograd.graph.Node]:
+    """Return the nodes of the graph of a field's loss at one point, (1, P), first batch; empty where there is none."""
+    gradients = getattr(field, "gradients", None)
+    with torch.enable_grad():
+        if gradients is not None:
+            x, y, _ = gradients.batches.first()
+            root = gradients.losses(gradients.leaves(row), x, y, many=False).grad_fn
+        elif isinstance(field, Potential):
+            root = field._values(row.detach().clone().requires_grad_()).grad_fn
+        else:
+            return []
+    return list(_walk(root))
+
+
+def _walk(root: torch.autograd.graph.Node | None) -> Iterator[torch.autograd.graph.Node]:
+    seen, ahead = set(), [root]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead.extend(after for after, _ in node.next_functions)
+            yield node
+
+
+def kinks(graph: list[torch.autograd.graph.Node]) -> list[str]:
+    """Return which functions with kinks a graph holds."""
+    return sorted({KINKS[node.name()] for node in graph if node.name() in KINKS})
+
+
+def crooked(graph: list[torch.autograd.graph.Node], modules: dict[str, nn.Module]) -> dict[str, list[str]]:
+    """Return where third derivatives are wrong in this PyTorch: "layer norm" or "batch norm" → names of modules.
+
+    A kind is found in the graph, whoever calls it; the list is empty where it is no module of PyTorch's own.
+    """
+    found: dict[str, list[str]] = {}
+    kinds = {node.name() for node in graph if getattr(node, "_saved_training", True)}
+    if any("LayerNorm" in kind for kind in kinds) and third_error("layer norm") > 1e-3:
+        found["layer norm"] = [n for n, m in modules.items() if isinstance(m, nn.LayerNorm)]
+    if any("BatchNorm" in kind for kind in kinds) and third_error("batch norm") > 1e-3:
+        norms = nn.modules.batchnorm._NormBase
+        found["batch norm"] = [
+            n for n, m in modules.items() if isinstance(m, norms) and (m.training or m.running_mean is None)
+        ]
+    return found
+
+
+def third_warning(where: dict[str, list[str]]) -> str | None:
+    """Return a sentence about what `crooked` found; None where it found nothing."""
+    told = [
+        f"{kind}{f' ({quoted(names)})' if names else ', called as a function,'} by "
+        f"{100 * third_error(kind):.0f} % on a small example"
+        for kind, names in where.items()
+    ]
+    return f"third derivatives through {' and '.join(told)} are wrong in PyTorch {torch.__version__}." if told else None
+
+
+@functools.cache
+def third_error(kind: str) -> float:
+    """Return the relative error of PyTorch's ∇³(v, v) through a normalisation, against differences of ∇²v.
+
+    Measured once, on fixed small tensors: about 0.5 and 1.2 in PyTorch 2.13; 1e-9 where it is right.
+
+    Example:
+        >>> third_error("group norm") < 1e-6
+        True
+    """
+    maker = torch.Generator().manual_seed(0)
+    x, v, c = torch.randn(3, 3, 5, generator=maker, dtype=torch.float64)
+    normalise: Callable[[Tensor], Tensor] = {
+        "layer norm": lambda z: nn.functional.layer_norm(z, (5,)),
+        "batch norm": lambda z: nn.functional.batch_norm(z, None, None, training=True),
+        "group norm": lambda z: nn.functional.group_norm(z, 1),
+    }[kind]
+
+    def derivatives(z: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            out = [(normalise(z) * c).sin().sum()]
+            for _ in range(3):
+                out.append(torch.autograd.grad((out[-1] * (v if len(out) > 1 else 1.0)).sum(), z, create_graph=True)[0])
+        return [t.detach() for t in out]
+
+    step = 1e-5
+    there, back = derivatives(x + step * v)[2], derivatives(x - step * v)[2]
+    truth = (there - back) / (2 * step)
+    return float((derivatives(x)[3] - truth).norm() / truth.norm())

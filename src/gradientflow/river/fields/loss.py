@@ -1,0 +1,315 @@
+"""The flow of a model, a loss and data: dθ/dt = −∇L(θ), with L over all the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradientflow.errors import FieldError
+from gradientflow.river.fields import chance
+from gradientflow.river.fields.base import Evaluation, Field, Linear
+from gradientflow.river.fields.batches import Batches, changed, tensors
+from gradientflow.river.fields.gradients import Gradients
+from gradientflow.river.fields.kinks import crooked, nodes, third_warning
+from gradientflow.river.fields.laws import Law, laws_of
+from gradientflow.river.fields.model import FunctionModel, Model, ModuleModel
+from gradientflow.river.fields.objective import Objective
+from gradientflow.river.fields.wrapped import central_difference
+
+
+class LossField(Field):
+    """The gradient flow of a network: dθ/dt = −∇L(θ), with L the loss over all data.
+
+    L(θ) = Σ_b c_b loss(model(x_b; θ), y_b) / Σ_b c_b + ½λ‖θ‖² for a mean, with c_b the examples of batch b, and
+    L(θ) = Σ_b loss(model(x_b; θ), y_b) + ½λ‖θ‖² for a sum; batches are added in their order, so that a run repeats bit
+    for bit. θ are the model's parameters with ``requires_grad``, shared ones once, as one vector of P numbers. The model
+    itself is left as it is: parameters, buffers, train and eval flags, ``.grad``, and the random state.
+
+    Args:
+        model: an nn.Module, or a function ``(params, x)`` with its parameters in `params`. A module is called as
+            ``model(x)``, ``model(*x)`` for a tuple, ``model(**x)`` for a dict.
+        loss: ``loss(output, target)`` returns a scalar.
+        data: a tuple (x, y), or anything that gives the same (x, y) batches each time it is gone through: a list, a
+            DataLoader with ``shuffle=False``. x and y may be tensors, or tuples or dicts of tensors.
+        params: name → tensor, for a model that is a function.
+        names: the parameters that move, as in ``model.named_parameters()``; None for all that are not frozen.
+        weight_decay: λ, in 1/flow time; part of L.
+        microbatch: at most so many examples at once, to bound memory; None for the batches as they come.
+        reduction: "mean" or "sum" over the examples; None reads it from the loss, and takes a plain function for a mean.
+        accumulate: dtype in which batches are added up, as torch.float64; None for that of θ.
+        compile: compile loss and gradient of a single drop with ``torch.compile``; Hessian products stay as they are.
+        chunk: drops that are evaluated together; None chooses by the memory of their activations.
+        check: look at the first batch, and see that two evaluations agree (`check_deterministic`).
+
+    Raises:
+        FieldError: model, loss or data are not what they must be, or the loss at the start is not finite.
+        RandomFieldError: two evaluations differ; the message names the cause.
+
+    Attributes:
+        size, dtype, device: of θ; the widest dtype of the parameters, the device of the first.
+        space: θ ↔ named tensors.
+        notes: what a reader of results should know.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> field = LossField(model, nn.functional.mse_loss, (torch.eye(2), torch.tensor([[1.0], [2.0]])))
+        >>> at = field.evaluate(torch.zeros(1, 2))
+        >>> at.rate, at.value
+        (tensor([[1., 2.]]), tensor([2.5000]))
+        >>> field.linearize(torch.zeros(1, 2))(torch.ones(1, 2))
+        tensor([[-1., -1.]])
+    """
+
+    potential = True
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[dict[str, Tensor], Any], Any],
+        loss: Callable[[Any, Any], Tensor],
+        data: Any,
+        *,
+        params: Mapping[str, Tensor] | None = None,
+        names: Iterable[str] | None = None,
+        weight_decay: float = 0.0,
+        microbatch: int | None = None,
+        reduction: str | None = None,
+        accumulate: torch.dtype | None = None,
+        compile: bool = False,
+        chunk: int | None = None,
+        check: bool = True,
+    ) -> None:
+        _numbers(weight_decay, accumulate, chunk)
+        self.notes: list[str] = []
+        self.model: Model = _model(model, params, names)
+        self.space = self.model.space
+        self.size, self.dtype, self.device = self.space.size, self.space.dtype, self.space.device
+        self.objective = Objective(loss, reduction)
+        self.batches = Batches(data, self.device, microbatch)
+        self.name = f"{self.objective.name} of {self.model.name}"
+        self.weight_decay = float(weight_decay)
+        self.gradients = Gradients(
+            self.model,
+            self.objective,
+            self.batches,
+            accumulate=accumulate,
+            chunk=chunk,
+            compile=compile,
+            notes=self.notes,
+        )
+        self._laws: list[Law] | None = None
+        self._third: str | None = None
+        self._once_only = ""  # why there is no second derivative, where there is none
+        if torch.finfo(self.dtype).bits < 32:
+            self.notes.append(f"θ is kept in {self.dtype}: 2 or 3 digits. Use model.float() for a flow to be trusted.")
+        if check:
+            with chance.kept():
+                self._look()
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        if not self._rows(theta):
+            return Evaluation(theta.clone(), theta.new_zeros(0))
+        slope, loss = self.gradients.slope(theta)
+        rate = slope.neg_()
+        if self.weight_decay or theta.requires_grad or not theta.dtype == rate.dtype == loss.dtype:
+            theta = theta.detach()
+            rate, loss = rate.to(theta), self._decayed(loss, theta)
+            if self.weight_decay:
+                rate.add_(theta, alpha=-self.weight_decay)
+        return Evaluation(rate, loss)
+
+    def value(self, theta: Tensor) -> Tensor:
+        if not self._rows(theta):
+            return theta.new_zeros(0)
+        theta = theta.detach()
+        return self._decayed(self.gradients.loss(theta), theta)
+
+    def _rows(self, theta: Tensor) -> int:
+        if theta.dim() != 2:
+            raise FieldError(
+                f"{self.name} got points of shape {tuple(theta.shape)}; expected rows, (B, {self.size}). One point is theta[None]."
+            )
+        return len(theta)
+
+    def _decayed(self, loss: Tensor, theta: Tensor) -> Tensor:
+        loss = loss.to(theta)
+        return loss + 0.5 * self.weight_decay * theta.square().sum(-1) if self.weight_decay else loss
+
+    def linearize(self, theta: Tensor) -> Linear:
+        if not self._rows(theta):
+            return torch.clone
+        theta = theta.detach()
+        exact: Linear | None = None
+        if not self._once_only:
+            try:
+                exact = self.gradients.curvature(theta)
+            except NotImplementedError as problem:
+                self._give_up(problem)
+
+        def product(v: Tensor) -> Tensor:
+            if exact is not None:
+                try:
+                    out = exact(v.detach()).neg_()
+                    return (out.add_(v, alpha=-self.weight_decay) if self.weight_decay else out).to(v)
+                except NotImplementedError as problem:
+                    self._give_up(problem)
+            return central_difference(lambda at: self.evaluate(at).rate, theta, v.detach())
+
+        return product
+
+    def _give_up(self, problem: NotImplementedError) -> None:
+        if not self._once_only:
+            self._once_only = str(problem).splitlines()[0]
+            self.notes.append(f"Hessian products are differences of gradients: {self._once_only}")
+
+    @property
+    def third_derivative_warning(self) -> str | None:
+        """What is wrong with PyTorch's third derivatives of this model (layer norm, batch norm in train mode); else None."""
+        if self._third is None:
+            self._third = third_warning(crooked(nodes(self, self.start()[None]), self.model.modules())) or ""
+        return self._third or None
+
+    # ── points ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> Tensor:
+        """Return the model's present parameters, (P,); a copy."""
+        return self.space.flatten(self.model.present())
+
+    def parameters(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return one point, (P,), as named tensors of their own shapes and dtypes, views of θ where possible.
+
+        They go into a model with ``model.load_state_dict(field.parameters(theta), strict=False)``.
+        """
+        return self.space.unflatten(theta)
+
+    def write(self, theta: Tensor) -> None:
+        """Copy one point, (P,), into the model.
+
+        Example:
+            >>> model = nn.Linear(2, 1, bias=False)
+            >>> field = LossField(model, nn.functional.mse_loss, (torch.eye(2), torch.ones(2, 1)))
+            >>> field.write(torch.tensor([3.0, 4.0]))
+            >>> model.weight.data
+            tensor([[3., 4.]])
+        """
+        with torch.no_grad():
+            for own, part in zip(self.model.present().values(), self.space.split(theta.detach()), strict=True):
+                own.copy_(part)
+
+    def outputs(self, theta: Tensor) -> Tensor:
+        """Return what the model puts out at one point, (P,), for all examples in their order.
+
+        Returns:
+            (examples, ...) where the output is one tensor; where it is several, (examples, k) with all their numbers.
+        """
+        parts = self.space.split(theta.detach())
+        rows = []
+        with torch.no_grad(), self.model.once():
+            for x, _, n in self.batches:
+                out = self.model(parts, x)
+                rows.append(
+                    out if isinstance(out, Tensor) else torch.cat([t.reshape(n, -1) for t in tensors(out)], dim=1)
+                )
+        return torch.cat(rows)
+
+    def conserved(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return what the exact flow keeps constant, name → (B, k); see `laws.laws_of`."""
+        if self._laws is None:
+            self._laws = [] if self.weight_decay else laws_of(self)
+        with torch.no_grad():
+            rows = [self.space.unflatten(row) for row in theta.detach()]
+            return {law.name: torch.stack([law.of(row).reshape(-1) for row in rows]) for law in self._laws}
+
+    # ── the first look ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look(self) -> None:
+        """See that the first batch goes through, that the loss is finite and can be differentiated, and that it repeats."""
+        from gradientflow.river.fields.guard import check_deterministic, depends_on_cut
+
+        x, y, n = next((b for b in self.batches if self.objective.amount(b[1], b[2])), self.batches.first())
+        theta = self.start()
+        with torch.enable_grad():
+            leaves = self.gradients.leaves(theta[None])
+            try:
+                out = self.model(leaves, x)
+                loss = self.model.loss(leaves, x, y, self.objective)
+            except FieldError:
+                raise
+            except Exception as problem:
+                raise FieldError(
+                    f"{self.name} failed on a batch: {type(problem).__name__}: {problem} The input is {_shapes(x)}, the "
+                    f"target {_shapes(y)}, the parameters {self.dtype} on {self.device}. Expected model(x) and "
+                    "loss(model(x), y) to work as they stand; a dict x is passed as model(**x), a tuple as model(*x)."
+                ) from problem
+            if not loss.requires_grad:
+                raise FieldError(
+                    f"{self.name} does not depend on the parameters in a way PyTorch can see: expected a loss with a graph. "
+                    "Remove torch.no_grad(), .detach(), .item() or numpy from the model and the loss."
+                )
+            slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+        if not bool(torch.isfinite(loss)):
+            raise FieldError(
+                f"the loss at the start is {float(loss.detach())}: {self.name}, {n} examples. Expected a finite number. "
+                f"{_not_finite(self.model.present(), x, y, out)}"
+            )
+        idle = [name for name, slope in zip(self.space.names, slopes, strict=True) if slope is None]
+        if idle:
+            self.notes.append(
+                f"the loss does not depend on {', '.join(idle[:6])}{' …' if len(idle) > 6 else ''}: they stay."
+            )
+        if self.batches.number > 1:
+            with torch.no_grad():
+                note = self.objective.check(changed(out, torch.Tensor.detach), y, n)
+            self.notes.extend([note] if note else [])
+            self.notes.extend(depends_on_cut(self))
+        self.notes.extend(check_deterministic(self, theta))
+
+
+def _model(
+    model: nn.Module | Callable[[dict[str, Tensor], Any], Any],
+    params: Mapping[str, Tensor] | None,
+    names: Iterable[str] | None,
+) -> Model:
+    if isinstance(model, nn.Module):
+        if params is not None:
+            raise FieldError("params= goes with a model that is a function (params, x); an nn.Module brings its own.")
+        return ModuleModel(model, names)
+    if not callable(model):
+        raise FieldError(f"the model is {type(model).__name__}; expected an nn.Module, or a function (params, x).")
+    if params is None:
+        raise FieldError(
+            f"the model {getattr(model, '__name__', type(model).__name__)!r} is a function: its parameters are missing. "
+            "Pass params={name: tensor}; it is called as model(params, x)."
+        )
+    return FunctionModel(model, params, names)
+
+
+def _numbers(weight_decay: float, accumulate: torch.dtype | None, chunk: int | None) -> None:
+    if not math.isfinite(weight_decay) or weight_decay < 0:
+        raise FieldError(f"weight_decay must be 0 or more, in 1/flow time, got {weight_decay!r}.")
+    if chunk is not None and chunk < 1:
+        raise FieldError(f"chunk must be a number of drops, 1 or more, got {chunk!r}.")
+    if accumulate is not None and not accumulate.is_floating_point:
+        raise FieldError(f"accumulate must be a floating dtype, as torch.float64, got {accumulate}.")
+
+
+def _shapes(tree: Any) -> str:
+    return ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors(tree)) or type(tree).__name__
+
+
+def _not_finite(params: Mapping[str, Tensor], x: Any, y: Any, out: Any) -> str:
+    """Say where the first number that is not finite stands."""
+    bad = [name for name, p in params.items() if not bool(torch.isfinite(p).all())]
+    if bad:
+        return f"The parameter {bad[0]!r} is not finite: make or load the model anew."
+    for name, tree in (("input", x), ("target", y)):
+        if any(t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors(tree)):
+            return f"The {name} holds numbers that are not finite: clean the data."
+    if any(not bool(torch.isfinite(t).all()) for t in tensors(out)):
+        return (
+            "The model's output is not finite, its parameters and the input are: scale the input or the initialisation."
+        )
+    return "The output is finite: the loss itself overflows or takes the logarithm or the root of what it must not."
