@@ -7,7 +7,6 @@ value with last eigenvector component s_k (Parlett 1980, §13.2).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -93,39 +92,89 @@ def top_eigenpair(
     norm = start.norm()
     if not torch.isfinite(norm) or float(norm) == 0.0:
         return None
-    basis = [start.detach() / norm]
-    alphas: list[float] = []
-    betas: list[float] = []
-    value, residual, s = 0.0, float("inf"), torch.ones(1)
-    for _ in range(min(max_products, start.numel())):
+    found = lanczos(lambda v: apply(v[0])[None], start.detach()[None], width=max_products, tolerance=tolerance, least=1)
+    if not found.finite:
+        return None
+    value = float(found.top[0])
+    vector = found.ritz(top=1.0, bottom=0.0)[0]
+    return TopEigenpair(
+        value, vector, float(found.bound[0]) / max(abs(value), 1e-30), found.products, float(found.first[0])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ritz:
+    """What a short Lanczos iteration found out about B symmetric operators side by side.
+
+    Attributes:
+        top, bottom: largest and smallest Ritz value, shape (B,), float64, on the CPU.
+        bound: error bound of `top`, |β_k s_k|, shape (B,).
+        first: Rayleigh quotient of each start vector, shape (B,).
+        products: operator applications, each of all B rows.
+        finite: no product had a NaN or Inf.
+    """
+
+    top: Tensor
+    bottom: Tensor
+    bound: Tensor
+    first: Tensor
+    products: int
+    finite: bool
+    _basis: list[Tensor]
+    _weights: Tensor  # eigenvectors of the tridiagonal, (B, k, k)
+
+    def ritz(self, top: float, bottom: float) -> Tensor:
+        """Return top·(top Ritz vector) + bottom·(bottom Ritz vector), shape (B, n). Spends the basis: call it once."""
+        weights = (top * self._weights[:, :, -1] + bottom * self._weights[:, :, 0]).to(self._basis[0])
+        out = self._basis[0].mul_(weights[:, :1])
+        for i, q in enumerate(self._basis[1:], 1):
+            out.addcmul_(q, weights[:, i : i + 1])
+        return out
+
+
+def lanczos(apply: Operator, start: Tensor, *, width: int, tolerance: float, least: int = 2) -> Ritz:
+    """Run a short Lanczos iteration with full reorthogonalisation on B symmetric operators at once.
+
+    Args:
+        apply: row-wise operator, (B, n) → (B, n).
+        start: start vectors, shape (B, n), none of them zero.
+        width: products, and basis vectors held, at most.
+        tolerance: stop when every row's bound is below this share of its top Ritz value.
+        least: products at least.
+
+    Source: Parlett 1980, §13.2 (bound) and §6.9 (orthogonalising twice is enough).
+
+    Example:
+        >>> d = torch.tensor([[1.0, 2.0, 5.0]], dtype=torch.float64)
+        >>> found = lanczos(lambda v: d * v, torch.ones(1, 3, dtype=torch.float64), width=3, tolerance=1e-9)
+        >>> round(float(found.top), 6), round(float(found.bottom), 6)
+        (5.0, 1.0)
+    """
+    drops, size = start.shape
+    basis = [start / start.norm(dim=1, keepdim=True).clamp_min(1e-300)]
+    alphas: list[Tensor] = []
+    betas: list[Tensor] = []
+    while True:
         w = apply(basis[-1])
-        alpha = float(torch.dot(w, basis[-1]))
-        if not math.isfinite(alpha):
-            return None
-        alphas.append(alpha)
-        for _ in range(2):  # twice is enough (Kahan, in Parlett 1980, §6.9)
+        w = w.clone() if w is basis[-1] else w
+        alphas.append(torch.linalg.vecdot(w, basis[-1]).double().cpu())
+        for _ in range(2):
             for q in basis:
-                w = w - torch.dot(w, q) * q
-        beta = float(w.norm())
-        values, vectors = torch.linalg.eigh(_tridiagonal(alphas, betas))
-        value, s = float(values[-1]), vectors[:, -1]
-        residual = beta * abs(float(s[-1])) / max(abs(value), 1e-30)
-        if residual <= tolerance or beta <= 1e-7 * max(abs(value), 1e-30):
-            break
+                w.addcmul_(q, torch.linalg.vecdot(w, q)[:, None], value=-1.0)
+        length: Tensor = torch.linalg.vector_norm(w, dim=1)
+        beta = length.double().cpu()
+        k = len(alphas)
+        t = torch.zeros(drops, k, k, dtype=torch.float64)
+        for i in range(k):
+            t[:, i, i] = alphas[i]
+            if i + 1 < k:
+                t[:, i, i + 1] = t[:, i + 1, i] = betas[i]
+        finite = bool(torch.isfinite(t).all())
+        values, vectors = torch.linalg.eigh(torch.nan_to_num(t))
+        bound = beta * vectors[:, -1, -1].abs()
+        exhausted = beta <= 1e-7 * values.abs().amax(1).clamp_min(1e-30)
+        close = (bound <= tolerance * values[:, -1].abs()) & (k >= least)
+        if not finite or k >= min(width, size) or bool((exhausted | close).all()):
+            return Ritz(values[:, -1], values[:, 0], bound, alphas[0], k, finite, basis, vectors)
         betas.append(beta)
-        basis.append(w / beta)
-    return TopEigenpair(value, _combine(basis[: len(alphas)], s), residual, len(alphas), alphas[0])
-
-
-def _tridiagonal(alphas: list[float], betas: list[float]) -> Tensor:
-    t = torch.diag(torch.tensor(alphas, dtype=torch.float64))
-    for i, beta in enumerate(betas[: len(alphas) - 1]):
-        t[i, i + 1] = t[i + 1, i] = beta
-    return t
-
-
-def _combine(basis: list[Tensor], s: Tensor) -> Tensor:
-    out = torch.zeros_like(basis[0])
-    for q, c in zip(basis, s.tolist(), strict=True):
-        out.add_(q, alpha=c)
-    return out
+        basis.append(w.div_(length.clamp_min(1e-30)[:, None]))

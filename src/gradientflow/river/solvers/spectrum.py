@@ -1,0 +1,110 @@
+"""The spectrum of −J along a path: one warm-started Lanczos iteration per drop.
+
+For a gradient flow −J = H is symmetric. Its largest eigenvalue (the sharpness) says how many stages a step needs; the
+smallest says how fast neighbouring paths part. The iteration starts from the last outer Ritz vectors, summed into one,
+so that a refresh costs two or three products; it is taken anew on a rejected step, and otherwise as rarely as the
+sharpness has been seen to move. Negative curvature is growth, not stiffness: it never enters the number of stages.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gradientflow.curvature import lanczos
+from gradientflow.river.fields.base import Linear
+from gradientflow.river.solvers.base import lengths
+
+WIDTH = 4  # basis vectors held: with θ, its rate and the work vector no more than a step needs
+SAFETY = 1.05  # of the largest Ritz value, which approaches the eigenvalue from below
+DRIFT = 0.05  # a relative growth of the sharpness that asks for a refresh
+EASING = 0.2  # a relative fall that does: a ρ that is too large costs stages, not stability
+MOST = 25  # steps without a refresh at most
+IDLE = 4  # times as rarely where the number only says whether a flow is stiff
+NORM_STEPS = 8  # of the power iteration on a J that is not symmetric
+
+
+class Spectrum:
+    """Outer eigenvalues of a symmetric operator, followed along the paths of B drops.
+
+    Attributes:
+        top: largest eigenvalue of −J as last measured, shape (B,), float64; NaN before the first measurement.
+        bottom: smallest Ritz value, shape (B,): an upper estimate of the smallest eigenvalue.
+        bound: error bound of `top` from the residual (Parlett 1980, §13.2), shape (B,).
+        warm: sum of the outer Ritz vectors, shape (B, P).
+    """
+
+    def __init__(self, drops: int, size: int, like: Tensor, *, seed: int = 0) -> None:
+        nan = torch.full((drops,), float("nan"), dtype=torch.float64)
+        self.top, self.bottom, self.bound = nan.clone(), nan.clone(), nan.clone()
+        self.growth = torch.zeros(drops, dtype=torch.float64)  # relative change per step; half of it where falling
+        self.age = torch.zeros(drops, dtype=torch.int64)
+        self.wait = torch.ones(drops, dtype=torch.int64)
+        maker = torch.Generator().manual_seed(seed)
+        row = torch.randn(size, generator=maker, dtype=torch.float64)
+        self.warm = row.to(like)[None].expand(drops, -1).clone()
+
+    def due(self, rows: Tensor, *, idle: bool = False) -> Tensor:
+        """Return which of these drops want a measurement, as row numbers; `idle`: no step's stability rests on it."""
+        wait = (self.wait[rows] * IDLE).clamp(4, 2 * MOST) if idle else self.wait[rows]
+        old = self.top[rows].isnan() | (self.age[rows] >= wait)
+        return rows[old]
+
+    def tick(self, rows: Tensor) -> None:
+        """Count a step."""
+        self.age[rows] += 1
+
+    def distrust(self, rows: Tensor) -> None:
+        """Ask for a measurement before the next step: the last one was rejected."""
+        stale = rows[self.age[rows] > 0]
+        self.wait[stale] = 0
+
+    def rho(self, rows: Tensor) -> Tensor:
+        """Return what a step has to be stable for: the top with its error, its drift since, and a margin; at least 0."""
+        grown = 1.0 + self.growth[rows].clamp(-0.1, 0.2) * (self.age[rows] + 1)
+        return (self.top[rows] * SAFETY * grown.clamp_min(0.5)).clamp_min(0.0)
+
+    def measure(self, apply: Linear, rows: Tensor) -> int:
+        """Measure at the points the operator was built for; return the products used (per drop).
+
+        Args:
+            apply: v ↦ Jv at these drops, (b, P) → (b, P).
+            rows: which drops they are, shape (b,).
+        """
+        old = self.top[rows]
+        cold = bool(old.isnan().any())
+        warm = self.warm[rows]
+        products = 0
+        for _ in range(4 if cold else 2):
+            found = lanczos(lambda v: apply(v).neg(), warm, width=WIDTH, tolerance=0.1 if cold else 0.02)
+            products += found.products
+            top, bottom, bound = found.top, found.bottom, found.bound
+            warm = found.ritz(top=1.0, bottom=0.5 if found.products > 1 else 0.0)  # one vector holds both ends
+            if bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
+                break
+        known = ~old.isnan() & (old.abs() > 0)
+        age = self.age[rows].clamp_min(1)
+        change = torch.where(known, (top / old - 1.0).abs(), torch.full_like(top, DRIFT))
+        rate = change / age
+        self.growth[rows] = torch.where(known, torch.where(top > old, rate, -0.5 * rate), torch.zeros_like(rate))
+        room = torch.where(top >= old, DRIFT, EASING)
+        self.wait[rows] = (room / rate.clamp_min(1e-9)).clamp(1, MOST).minimum(4.0 * age).to(torch.int64)
+        self.top[rows], self.bottom[rows], self.bound[rows] = top + bound, bottom, bound
+        self.warm[rows] = warm
+        self.age[rows] = 0
+        return products
+
+    def measure_norm(self, apply: Linear, rows: Tensor) -> int:
+        """Measure a bound of the spectral radius of a J that is not symmetric: ‖J‖ along a few power iterations."""
+        v = self.warm[rows]
+        size = torch.zeros(len(rows), dtype=torch.float64)
+        for _ in range(NORM_STEPS):
+            v = v / v.norm(dim=1, keepdim=True).clamp_min(1e-300)
+            v = apply(v)
+            size = torch.maximum(size, lengths(v))
+        self.warm[rows] = v
+        self.top[rows] = 1.2 * size
+        self.bottom[rows] = float("nan")
+        self.bound[rows] = 0.2 * size
+        self.growth[rows], self.age[rows], self.wait[rows] = 0.0, 0, 5
+        return NORM_STEPS
