@@ -1,0 +1,1 @@
+"""Paths: the one loop, what is kept, where it ends, and how far it can be trusted."""

@@ -1,0 +1,202 @@
+"""What a path can be checked by without knowing the answer: identities that the exact flow keeps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gradientflow.river.fields.base import Field
+from gradientflow.river.paths.path import Certificate, Certificates
+from gradientflow.river.paths.witness import Witness
+
+STABLE = 1.5  # λ is an estimate from above and may have grown within the step; what stays above it for long is rejected
+
+
+def allowed(rtol: float, order: int) -> float:
+    """Return what a global relative error may be: 30·rtol at rtol = 10⁻³, and from there as rtol^(p/(p+1)).
+
+    A method of order p that is allowed an error of rtol a step makes steps ~ rtol^(1/(p+1)), and rtol^(p/(p+1)) in all.
+    """
+    return float(30 * rtol * (1e-3 / rtol) ** (1 / (order + 1)))
+
+
+def of_flow(field: Field, witness: Witness, *, rtol: float, order: int, row: int = 0) -> list[Certificate]:
+    """Return the checks of one solved drop, the error estimate excepted."""
+    found: list[Certificate] = []
+    limit = allowed(rtol, order)
+    if field.potential and witness.begin is not None and witness.last is not None:
+        first, last = float(witness.begin[row]), float(witness.last[row])
+        found.append(monotone(first, last, float(witness.climb[row]), float(witness.climb_at[row]), rtol))
+        doubt = rtol * float(witness.doubt[row]) / max(abs(first - last), 1e-300)
+        found.append(energy(first, last, float(witness.work[row]), allowed(rtol, 2) + min(doubt, 1.0)))
+    found += [
+        conserved(n, float(d[row]), float(witness.laws[n][row].double().norm()), limit, witness, row)
+        for n, d in witness.drift.items()
+    ]
+    if field.potential:
+        load = float(witness.load[row])
+        found.append(
+            Certificate(
+                "stability",
+                load <= STABLE,
+                load,
+                STABLE,
+                f"h·λ, with λ measured after the step, was at most {load:.2f} of what the method is stable for",
+            )
+        )
+    return found
+
+
+def monotone(first: float, last: float, climb: float, at: float, rtol: float) -> Certificate:
+    """Check that the loss never rose: dL/dt = −‖∇L‖²."""
+    eps = 1e-12 * max(abs(first), abs(last))
+    bound = 0.02 * rtol * abs(first - last) + eps
+    where = f" at t = {at:.6g}" if climb > bound and not math.isnan(at) else ""
+    return Certificate(
+        "monotone",
+        climb <= bound,
+        climb,
+        bound,
+        f"the loss rose by at most {climb:.2g} in a step{where} (allowed {bound:.2g})",
+    )
+
+
+def energy(first: float, last: float, work: float, limit: float) -> Certificate:
+    """Check L(0) − L(t) = ∫‖∇L‖² dt."""
+    drop = first - last
+    scale = max(abs(drop), 1e-12 * max(abs(first), 1e-300))
+    defect = abs(drop - work) / scale
+    ok = math.isfinite(defect) and (defect <= limit or abs(drop - work) <= 1e-11 * max(abs(first), 1e-300))
+    return Certificate(
+        "energy",
+        ok,
+        defect,
+        limit,
+        f"L(0) − L(t) = {drop:.6g}, ∫‖∇L‖² dt = {work:.6g}: off by {defect:.1e} (allowed {limit:.1e})",
+    )
+
+
+def conserved(name: str, drift: float, size: float, limit: float, witness: Witness, row: int) -> Certificate:
+    """Check a quantity that the exact flow keeps constant."""
+    scale = max(size, 1.0)
+    value = drift / scale
+    return Certificate(
+        f"conserved {name}",
+        value <= limit,
+        value,
+        limit,
+        f"{name} drifted by {value:.1e} of its size (allowed {limit:.1e})",
+    )
+
+
+def error(fine: Tensor, coarse: Tensor, way: float, ratio: float, order: int, limit: float) -> Certificate:
+    """Estimate the error of the end point from a second run at a looser tolerance.
+
+    With errors ~ rtol^(p/(p+1)) the looser run errs by `ratio`^(p/(p+1)) times more, and their distance is that much less one.
+    """
+    more = ratio ** (order / (order + 1))
+    value = float((fine - coarse).norm()) / (more - 1) / max(way, 1e-300)
+    ok = math.isfinite(value) and value <= limit
+    why = "" if ok else "; the path may amplify errors here: tighten rtol and compare"
+    return Certificate(
+        "error",
+        ok,
+        value,
+        limit,
+        f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from a second run{why}",
+    )
+
+
+def of_points(field: Field, times: Tensor, theta: Tensor, *, rtol: float = 1e-3, checks: int = 3) -> Certificates:
+    """Check anybody's path, given as points at flow times.
+
+    Args:
+        field: the flow it claims to follow.
+        times: flow times, ascending, shape (n,).
+        theta: points, shape (n, P).
+        rtol: relative tolerance the path is held to.
+        checks: intervals re-solved with our own solver, spread over the path; 0 for none.
+
+    Returns:
+        monotone, energy, conserved quantities, and `residual`: the largest distance, over the re-solved intervals, between
+        where the path goes and where the flow goes from the same point, relative to the way gone in all.
+
+    Example:
+        >>> from gradientflow.river import Potential
+        >>> t = torch.linspace(0, 1, 50, dtype=torch.float64)
+        >>> bowl = Potential(lambda w: 0.5 * (w**2).sum())
+        >>> of_points(bowl, t, torch.exp(-t)[:, None]).ok
+        True
+        >>> of_points(bowl, t, torch.exp(-1.1 * t)[:, None]).ok
+        False
+    """
+    from gradientflow.river.paths.solve import flow
+
+    limit = allowed(rtol, 2)
+    found: list[Certificate] = []
+    at = [field.evaluate(w[None]) for w in theta]
+    values = None if at[0].value is None else torch.stack([e.value[0] for e in at if e.value is not None]).double()
+    squares = torch.stack([e.rate[0].norm() for e in at]).double().square()
+    times = times.double()
+    if field.potential and values is not None:
+        rises = values.diff()
+        worst = int(rises.nan_to_num(math.inf).argmax())
+        found.append(
+            monotone(
+                float(values[0]), float(values[-1]), float(rises[worst].clamp_min(0)), float(times[worst + 1]), rtol
+            )
+        )
+        work, doubt = _work(times, squares)
+        found.append(
+            energy(
+                float(values[0]),
+                float(values[-1]),
+                work,
+                limit + doubt / max(abs(float(values[0] - values[-1])), 1e-300),
+            )
+        )
+    for name, law in field.conserved(theta).items():
+        flat = law.reshape(len(theta), -1).double()
+        drift = float((flat - flat[0]).norm(dim=1).max())
+        scale = max(float(flat[0].norm()), 1.0)
+        found.append(
+            Certificate(
+                f"conserved {name}",
+                drift / scale <= limit,
+                drift / scale,
+                limit,
+                f"{name} drifted by {drift / scale:.1e} of its size (allowed {limit:.1e})",
+            )
+        )
+    if checks and len(times) > 1:
+        way = float((theta - theta[0]).norm(dim=1).max())
+        worst_gap, when = 0.0, 0.0
+        picks = torch.linspace(0, len(times) - 2, min(checks, len(times) - 1)).round().long().tolist()
+        for k in sorted(set(picks)):
+            again = flow(
+                field, float(times[k + 1] - times[k]), start=theta[k], rtol=min(rtol, 1e-3) * 0.1, certify=False
+            )
+            gap = float((again.final - theta[k + 1]).norm()) / max(way, 1e-300)
+            if not gap <= worst_gap:
+                worst_gap, when = gap, float(times[k])
+        found.append(
+            Certificate("residual", worst_gap <= limit, worst_gap, limit,
+                        f"from its own point at t = {when:.6g} the flow ends {worst_gap:.1e} of the way gone beside the path's next point (allowed {limit:.1e})")
+        )  # fmt: skip
+    return Certificates(found)
+
+
+def _work(times: Tensor, squares: Tensor) -> tuple[float, float]:
+    """Return ∫‖∇L‖² dt over the points, and how far two quadratures of it are apart.
+
+    Between two points ‖∇L‖² is taken as geometric (a decaying mode is), and as linear for the doubt.
+    """
+    h = times.diff()
+    a, b = squares[:-1].clamp_min(1e-300), squares[1:].clamp_min(1e-300)
+    ratio = torch.log(b / a)
+    geometric = torch.where(ratio.abs() < 1e-6, 0.5 * (a + b), (b - a) / ratio)
+    linear = 0.5 * (a + b)
+    total = float((h * geometric).sum())
+    return total, float((h * (linear - geometric).abs()).sum())

@@ -1,0 +1,65 @@
+"""A path on disk while it is being solved: written whole or not at all, and read back only by a run that asks the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import OutputError, RecordError, UsageError
+
+FORMAT = "gradientflow.checkpoint/1"
+
+
+def fingerprint(settings: dict[str, Any], theta: Tensor) -> str:
+    """Return a digest of what was asked: settings and starting points."""
+    text = repr(sorted((k, v) for k, v in settings.items()))
+    return hashlib.sha256(
+        text.encode() + theta.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    ).hexdigest()
+
+
+def write(file: Path, asked: str, state: dict[str, Any]) -> None:
+    """Write the state beside the file and move it into place, so that a kill leaves the old one or the new one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    part = file.with_name(file.name + ".part")
+    try:
+        with open(part, "wb") as f:
+            torch.save({"format": FORMAT, "asked": asked, "state": state}, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(part, file)
+    except OSError as problem:
+        raise OutputError(f"the checkpoint could not be written to {file}: {problem.strerror}.") from problem
+
+
+def read(file: Path, asked: str) -> dict[str, Any] | None:
+    """Return the state, or None where there is no file yet. Nothing in the file is executed.
+
+    Raises:
+        RecordError: the file is not a checkpoint.
+        UsageError: it belongs to a run that was asked something else.
+    """
+    if not file.exists():
+        return None
+    try:
+        stored = torch.load(file, weights_only=True)
+        if stored["format"] != FORMAT:
+            raise KeyError("format")
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as problem:
+        raise RecordError(f"{file} is not a checkpoint of a path: {problem}. Remove it to begin anew.") from problem
+    if stored["asked"] != asked:
+        raise UsageError(
+            f"{file} belongs to a run with other settings, another start or another field. "
+            "Call with the same arguments to resume, or remove the file to begin anew."
+        )
+    state: dict[str, Any] = stored["state"]
+    return state

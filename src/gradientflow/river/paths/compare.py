@@ -1,0 +1,259 @@
+"""A flow and descents beside it: how far apart at equal flow time, what theory predicts, and when and why they part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import UsageError
+from gradientflow.river.fields.leading import LeadingError
+from gradientflow.river.paths.keep import Keep
+from gradientflow.river.paths.path import Cost, Path
+from gradientflow.river.paths.solve import flow
+
+ROOM = 1 << 28  # bytes of points that a comparison may hold
+FINER = 3e-5  # rtol of the flow that descents are measured against: its own error should not pass for theirs
+APART = 0.1  # of the way gone: a descent that is further away has left the flow
+
+
+@dataclass(frozen=True)
+class Beside:
+    """One descent beside the flow, at the flow times of its own steps.
+
+    Attributes:
+        label: the descent's.
+        times: flow times compared at, shape (n,).
+        distance: ‖θ_k − θ(t_k)‖, shape (n,).
+        relative: that over the largest distance of the flow from its start so far, shape (n,).
+        output: ‖f(θ_k) − f(θ(t_k))‖/‖f(θ(t_k))‖ of the network's outputs, shape (n,), or None without a network.
+        loss: L(θ_k) − L(θ(t_k)), shape (n,), or None.
+        predicted: ‖η e(t_k)‖, the leading error of gradient descent, shape (n,); None for other optimizers.
+        explained: 1 − ‖θ_k − θ(t_k) − η e‖/‖θ_k − θ(t_k)‖: the share of the gap that the prediction explains, shape (n,).
+        edge: the sharpness above which this optimizer leaves the flow; None where no number is known.
+        crossed: flow time at which the flow's sharpness first exceeds `edge`, or None.
+        left: flow time at which the descent is first more than a tenth of the way gone beside the flow, or None.
+        why: a sentence.
+    """
+
+    label: str
+    times: Tensor
+    distance: Tensor
+    relative: Tensor
+    output: Tensor | None
+    loss: Tensor | None
+    predicted: Tensor | None
+    explained: Tensor | None
+    edge: float | None
+    crossed: float | None
+    left: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A flow and the descents beside it; `cost` is what comparing took (what was not kept is solved again)."""
+
+    path: Path
+    descents: tuple[Path, ...]
+    beside: tuple[Beside, ...]
+    cost: Cost = field(default_factory=Cost)
+
+    def __str__(self) -> str:
+        lines = [f"flow by {self.path.method}, t = {float(self.path.times[-1]):g}"]
+        for b in self.beside:
+            far = f"{float(b.relative[-1]):.2g} of the way gone beside the flow at t = {float(b.times[-1]):g}"
+            guess = (
+                ""
+                if b.predicted is None
+                else f"; predicted {float(b.predicted[-1]):.2g}, measured {float(b.distance[-1]):.2g}"
+            )
+            lines.append(f"{b.label}: {far}{guess}. {b.why}")
+        return "\n".join(lines)
+
+
+def compare(path: Path, *descents: Path, points: int = 64, predict: bool = True) -> Comparison:
+    """Set descents beside a flow on one clock.
+
+    What the paths did not keep is solved again, with the same arguments: the flow's points at the times of each descent's
+    steps, the descent's points there, and for plain gradient descent the leading error η e(t), ė = −He − ½H∇L.
+
+    Args:
+        path: a flow on a field with a loss, from `flow`.
+        descents: paths from `descend` on the same field, from the same start.
+        points: moments to compare at, at most; fewer where their points would take more than 256 MB.
+        predict: solve for the leading error too (one Hessian-vector product per evaluation).
+
+    Returns:
+        a `Comparison`.
+
+    Raises:
+        UsageError: a path has no field (it was read from a file), or the starts differ.
+
+    Source:
+        stability edges: Cohen et al. 2021 (2/η; Polyak (2+2β)/η; Nesterov (2+2β)/(η(1+2β))), Cohen et al. 2022 (Adam).
+
+    Example:
+        >>> import torch
+        >>> from gradientflow.river import descend
+        >>> bowl = lambda w: 0.5 * (torch.tensor([1.0, 3.0]) * w**2).sum()
+        >>> path = flow(bowl, t=1.0, start=[1.0, 1.0], rtol=1e-8)
+        >>> beside = compare(path, descend(bowl, torch.optim.SGD, t=1.0, lr=0.01, start=[1.0, 1.0])).beside[0]
+        >>> round(float(beside.distance[-1] / beside.predicted[-1]), 2)
+        1.0
+    """
+    if not descents:
+        raise UsageError("compare(path, *descents) wants at least one descent, from gf.descend.")
+    total = Cost()
+    found = []
+    for other in descents:
+        if path.kind != "flow" or other.kind != "descent":
+            raise UsageError(
+                "compare(path, *descents): the first is a path from gf.flow, the others are from gf.descend."
+            )
+        if path.field is None or other.field is None:
+            raise UsageError(
+                "compare needs the field; a path read from a file does not carry one. Solve it again with gf.flow."
+            )
+        if path.start.shape != other.start.shape or not torch.equal(path.start, other.start):
+            raise UsageError(f"{other.label} starts elsewhere than the flow; give both the same start=.")
+        beside, cost = _beside(path, other, points, predict)
+        found.append(beside)
+        total = total + cost
+    return Comparison(path, descents, tuple(found), total)
+
+
+def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside, Cost]:
+    base = path.field
+    assert base is not None  # checked by the caller
+    size = path.start.numel() * path.start.element_size()
+    most = max(4, min(points, ROOM // max(4 * size, 1)))
+    end = float(path.times[-1])
+    theta, times = _points_of_descent(other, end, most)
+    again = flow(
+        base, max(float(times[-1]), 1e-300), start=path.start, method=str(path.settings["method"]), rtol=min(float(path.settings["rtol"]), FINER),
+        atol=min(float(path.settings["atol"]), 1e-3 * FINER), step=path.settings["step"], seed=path.settings["seed"], certify=False,
+        keep=Keep(at=times, theta=True),
+    )  # fmt: skip
+    cost = again.cost
+    solved = again.theta
+    assert solved is not None  # asked for
+    n = min(len(solved), len(theta))
+    times, theta, solved = times[:n], theta[:n], solved[:n]
+    gap = theta - solved
+    distance = gap.norm(dim=1).double().cpu()
+    way = (solved - path.start).norm(dim=1).double().cpu().cummax(0).values.clamp_min(1e-300)
+    relative = torch.where(distance > 0, distance / way, torch.zeros_like(distance))
+    loss = None
+    if again.loss is not None:
+        values = torch.stack([v[0] for w in theta if (v := base.value(w[None])) is not None]).double().cpu()
+        loss = values - again.loss[:n]
+        cost = cost + Cost(losses=n)
+    predicted, explained = None, None
+    rate = other.settings.get("lr")
+    if predict and _plain(other) and rate is not None and base.potential:
+        error, more = _leading(path, times, float(rate))
+        cost = cost + more
+        predicted = error.norm(dim=1).double().cpu()
+        left_over = (gap[: len(error)] - error).norm(dim=1).double().cpu()
+        explained = torch.where(distance > 0, 1 - left_over / distance.clamp_min(1e-300), torch.zeros_like(distance))
+    edge = stability_edge(other)
+    crossed = _first(path.times, path.sharpness > edge) if edge is not None else None
+    left = _first(times, relative > APART)
+    why = _why(other, edge, crossed, left, relative)
+    output = _outputs(base, theta, solved)
+    return Beside(
+        other.label, times, distance, relative, output, loss, predicted, explained, edge, crossed, left, why
+    ), cost
+
+
+def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tensor]:
+    """Return points and times of at most so many steps of a descent, up to the flow's end."""
+    from gradientflow.river.paths.descent import again
+
+    inside = int((other.times <= end * (1 + 1e-12)).sum())
+    if other.theta is None:
+        other = again(other, Keep(every=max(1, math.ceil(inside / most)), theta=True))
+    assert other.theta is not None  # asked for
+    rows = (other.times <= end * (1 + 1e-12)).nonzero()[:, 0]
+    rows = rows[:: max(1, len(rows) // most)]
+    last = (other.times <= end * (1 + 1e-12)).nonzero()[-1]
+    rows = torch.unique(torch.cat([rows, last]))
+    return other.theta[rows], other.times[rows]
+
+
+def _leading(path: Path, times: Tensor, rate: float) -> tuple[Tensor, Cost]:
+    """Return η e at the times, (n, P), and what it cost."""
+    assert path.field is not None
+    pair = LeadingError(path.field)
+    start = pair.lift(path.start[None])[0]
+    p = path.start.numel()
+    run = flow(
+        pair, float(times[-1]), start=start, method="rkc2" if path.method.startswith("rk") else "dp54",
+        rtol=min(1e-2, max(10 * float(path.settings["rtol"]), 1e-6)), certify=False,
+        keep=Keep(at=times, theta=False, functions={"e": lambda state: state[p:]}),
+    )  # fmt: skip
+    return rate * run.kept["e"], run.cost
+
+
+def stability_edge(descent: Path) -> float | None:
+    """Return the sharpness above which an optimizer cannot follow the flow; None where it depends on its own scaling."""
+    s, rate = descent.settings, descent.settings.get("lr")
+    if rate is None or s.get("scheduled"):
+        return None
+    if s["optimizer"] != "SGD":
+        return None
+    beta = float(s.get("momentum", "0") or 0)
+    if s.get("nesterov") == "True":
+        return (2 + 2 * beta) / (float(rate) * (1 + 2 * beta))
+    return (2 + 2 * beta) / float(rate)
+
+
+def _plain(descent: Path) -> bool:
+    s = descent.settings
+    return bool(s["optimizer"] == "SGD" and not s.get("scheduled") and float(s.get("momentum", "0") or 0) == 0)
+
+
+def _first(times: Tensor, when: Tensor) -> float | None:
+    rows = when.nonzero()[:, 0]
+    return float(times[rows[0]]) if len(rows) else None
+
+
+def _why(other: Path, edge: float | None, crossed: float | None, left: float | None, relative: Tensor) -> str:
+    s = other.settings
+    beta = float(s.get("momentum", "0") or 0)
+    rule = "2/η" if beta == 0 else "(2+2β)/(η(1+2β))" if s.get("nesterov") == "True" else "(2+2β)/η"
+    if other.status.reason == "diverged":
+        cause = (
+            f": the sharpness is above {rule} = {edge:.4g} from t = {crossed:.4g} on"
+            if edge is not None and crossed is not None
+            else ""
+        )
+        return f"It diverged{cause}."
+    if left is None:
+        return f"It stays with the flow: at most {float(relative.max()):.2g} of the way gone beside it."
+    if edge is None:
+        return f"It leaves the flow at t = {left:.4g}: {s['optimizer']} scales the gradient by its own history and follows another flow."
+    if crossed is not None and crossed <= left * 1.5 + 1e-12:
+        return f"It leaves the flow at t = {left:.4g}: the flow's sharpness crosses {rule} = {edge:.4g} at t = {crossed:.4g}."
+    if beta:
+        return (
+            f"It leaves the flow at t = {left:.4g} though the sharpness is below {rule} = {edge:.4g}: with momentum β it runs "
+            f"about 1/(1−β) = {1 / (1 - beta):.3g} times ahead of the clock."
+        )
+    return f"It leaves the flow at t = {left:.4g}, below {rule} = {edge:.4g}: the step is too long for the path's bends, not unstable."
+
+
+def _outputs(base: object, theta: Tensor, solved: Tensor) -> Tensor | None:
+    """Return the relative distance of the network's outputs, where the field has a network."""
+    outputs: Callable[[Tensor], Tensor] | None = getattr(base, "outputs", None)
+    if outputs is None:
+        return None
+    found = []
+    for w, v in zip(theta, solved, strict=True):
+        a, b = outputs(w), outputs(v)
+        found.append(float((a - b).norm() / b.norm().clamp_min(1e-300)))
+    return torch.tensor(found, dtype=torch.float64)

@@ -1,0 +1,275 @@
+"""The motion of an optimizer: any `torch.optim` optimizer as a map on θ, on the flow's clock and in the flow's loop."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path as File
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import FieldError, UsageError
+from gradientflow.river.fields.base import Evaluation, Field, as_field
+from gradientflow.river.paths import checkpoint as disk
+from gradientflow.river.paths.events import Event, as_event
+from gradientflow.river.paths.keep import Keep, Sampler
+from gradientflow.river.paths.loop import Callback, Limits, run
+from gradientflow.river.paths.meter import Meter
+from gradientflow.river.paths.motion import Piece
+from gradientflow.river.paths.path import Path, Status
+from gradientflow.river.paths.solve import Start, starting_points
+from gradientflow.river.paths.witness import Witness
+from gradientflow.river.solvers.base import lengths
+from gradientflow.river.solvers.spectrum import Spectrum
+
+Optimizer = torch.optim.Optimizer
+Maker = type[Optimizer] | Callable[[Iterable[Tensor]], Optimizer]
+Schedule = Callable[[Optimizer], Any]
+RUNAWAY = 1e12  # times the first ‖θ‖: the descent has diverged
+
+
+class Descent:
+    """One optimizer on one field; keeps the rules in `motion`. A step advances t by the learning rate it is made with."""
+
+    def __init__(
+        self, meter: Meter, theta: Tensor, t_end: float, make: Callable[[list[Tensor]], Optimizer],
+        schedule: Schedule | None, *, measure: int = 0, seed: int = 0,
+    ) -> None:  # fmt: skip
+        self.meter, self.field, self.t_end = meter, meter.field, t_end
+        parts = self.field.parameters(theta[0])
+        whole = sum(p.numel() for p in parts.values()) == theta.shape[1]
+        self.shapes = [tuple(p.shape) for p in parts.values()] if whole else [(theta.shape[1],)]
+        self.leaves = [p.clone().requires_grad_() for p in self._cut(theta[0])]
+        self.optimizer = make(self.leaves)
+        self.schedule = None if schedule is None else schedule(self.optimizer)
+        self.theta = theta.clone()
+        self.here = meter(self.theta)
+        self.t = torch.zeros(1, dtype=torch.float64)
+        self.live = torch.ones(1, dtype=torch.bool)
+        self.statuses: list[Status | None] = [None]
+        self.measure = measure
+        self.steps = 0
+        self.spectrum = Spectrum(1, theta.shape[1], theta, seed=seed)
+        self.scale = max(float(theta.norm()), 1.0)
+        self._row = torch.zeros(1, dtype=torch.int64)
+
+    def _cut(self, theta: Tensor) -> list[Tensor]:
+        sizes = [int(torch.Size(s).numel()) for s in self.shapes]
+        return [p.view(s).detach() for p, s in zip(torch.split(theta, sizes), self.shapes, strict=True)]
+
+    def loss(self) -> Tensor | None:
+        """Return the loss, (1,), float64."""
+        return None if self.here.value is None else self.here.value.double().cpu().clone()
+
+    def speed(self) -> Tensor:
+        """Return ‖∇L‖, (1,), float64."""
+        return lengths(self.here.rate)
+
+    def sharpness(self) -> tuple[Tensor, Tensor]:
+        """Return the largest and smallest Hessian eigenvalue as last measured, (1,) each."""
+        return self.spectrum.top, self.spectrum.bottom
+
+    def end(self, rows: Tensor, status: Status) -> None:
+        """Let it rest."""
+        self.live[rows] = False
+        for i in rows.tolist():
+            self.statuses[i] = status
+
+    def halt(self, row: int, t: float, theta: Tensor) -> None:
+        """Leave the descent at the step at which the event happened: between two steps there is no descent."""
+
+    def advance(self) -> Piece | None:
+        """Make one step of the optimizer."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        if rate <= 1e-9 * self.t_end:
+            self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}: the clock stands still.",
+                                       "Give a schedule that stays above 0 until t."))  # fmt: skip
+            return None
+        if self.measure and self.steps % self.measure == 0 and self.field.potential:
+            self.spectrum.measure(self.meter.linearize(self.theta, self.here), self._row)
+        before, here = self.theta, self.here
+        after = self._step(rate)
+        there = self.meter(after)
+        self.steps += 1
+        t0 = self.t.clone()
+        self.t = t0 + rate
+        if abs(float(self.t_end - self.t)) < 1e-9 * rate:  # k·lr summed up, not multiplied: t would just miss the end
+            self.t = torch.full_like(self.t, self.t_end)
+        self.theta, self.here = after, there
+        size = float(after.norm())
+        if not bool(torch.isfinite(there.rate).all()) or not size < RUNAWAY * self.scale:
+            self.end(self._row, Status("diverged", f"at step {self.steps} (t = {float(self.t):.6g}) ‖θ‖ is {size:.3g}.",
+                                       "Take a smaller learning rate: descent is stable below 2/λ."))  # fmt: skip
+        one = torch.ones(1, dtype=torch.int64)
+        load = rate * self.spectrum.top / 2.0
+        work = rate * lengths(here.rate).square()
+        return Piece(
+            self._row, t0, self.t.clone(), before, after, None, None, here.value, there.value, lengths(here.rate),
+            lengths(there.rate), work, load, one, "",
+        )  # fmt: skip
+
+    def _step(self, rate: float) -> Tensor:
+        """Hand the gradient to the optimizer, let it step, and read θ back."""
+        for leaf, point, slope in zip(self.leaves, self._cut(self.theta[0]), self._cut(self.here.rate[0]), strict=True):
+            leaf.data.copy_(point)
+            leaf.grad = slope.neg()
+
+        def closure() -> Tensor:
+            theta = torch.cat([p.detach().reshape(-1) for p in self.leaves])[None]
+            at = self.here if torch.equal(theta, self.theta) else self.meter(theta)
+            for leaf, slope in zip(self.leaves, self._cut(at.rate[0]), strict=True):
+                leaf.grad = slope.neg()
+            return torch.zeros(()) if at.value is None else at.value[0].clone()
+
+        self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as the closures in PyTorch's own documents
+        if self.schedule is not None:
+            self.schedule.step()
+        return torch.cat([p.detach().reshape(-1) for p in self.leaves])[None].to(self.theta)
+
+    def freeze(self) -> dict[str, Any]:
+        """Return all that decides the future."""
+        state: dict[str, Any] = {"theta": self.theta, "rate": self.here.rate, "value": self.here.value, "t": self.t,
+                                 "live": self.live, "steps": self.steps, "optimizer": self.optimizer.state_dict()}  # fmt: skip
+        state["schedule"] = None if self.schedule is None else self.schedule.state_dict()
+        state |= {f"spectrum.{n}": v for n, v in vars(self.spectrum).items()}
+        return copy.deepcopy(state)
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        """Take back what `freeze` returned."""
+        self.theta, self.t, self.live, self.steps = state["theta"], state["t"], state["live"], state["steps"]
+        self.here = Evaluation(state["rate"], state["value"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        for n in vars(self.spectrum):
+            setattr(self.spectrum, n, state[f"spectrum.{n}"])
+
+
+def descend(
+    field: Field | Callable[[Tensor], Tensor],
+    optimizer: Maker,
+    t: float,
+    *,
+    lr: float | None = None,
+    schedule: Schedule | None = None,
+    start: Start | None = None,
+    keep: Keep | None = None,
+    events: Sequence[Event | Callable[[Tensor], Any]] = (),
+    callback: Callback | None = None,
+    progress: Callback | None = None,
+    max_gradients: float | None = None,
+    max_seconds: float | None = None,
+    checkpoint: str | File | None = None,
+    resume: bool = False,
+    sharpness_every: int = 0,
+    seed: int = 0,
+    **settings: Any,
+) -> Path:
+    """Run an optimizer on a field's full gradient, on the flow's clock: a step with learning rate η advances t by η.
+
+    θ_{k+1} = optimizer(θ_k, ∇L(θ_k)), t_k = Σ η. The optimizer is PyTorch's own, or any with its interface, on leaves of the
+    model's own shapes; the model itself is not touched.
+
+    Args:
+        field: as for `flow`; it must have a loss, or at least a rate (then −rate is what the optimizer is given).
+        optimizer: a class, such as ``torch.optim.Adam``, or a function from the parameters to an optimizer.
+        t: flow time to end at; the last step is the one that reaches it.
+        lr: learning rate η, in flow time; the class's own default when left out.
+        schedule: a function from the optimizer to a learning-rate scheduler, stepped after every step.
+        start: where to begin; the field's own start when left out.
+        keep, events, callback, progress, max_gradients, max_seconds, checkpoint, resume: as for `flow`.
+        sharpness_every: measure the largest Hessian eigenvalue every so many steps (about three gradients each); 0: never.
+        seed: of the start vector of the Lanczos iteration.
+        settings: handed to the optimizer's class, as ``momentum=0.9``.
+
+    Returns:
+        a `Path` of kind "descent". Its status is "diverged" where θ ran away.
+
+    Raises:
+        FieldError: field or starting point are not what they must be.
+        UsageError: the optimizer does not take these settings.
+
+    Source:
+        the clock: Elkabetz & Cohen 2021, §2 (gradient descent as Euler's method for gradient flow).
+
+    Example:
+        >>> gd = descend(lambda w: 0.5 * (w**2).sum(), torch.optim.SGD, t=1.0, lr=0.1, start=[1.0])
+        >>> round(float(gd.final[0]), 6), len(gd) - 1
+        (0.348678, 10)
+    """
+    field = as_field(field)
+    if not (isinstance(t, (int, float)) and 0 < t < float("inf")):
+        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
+    theta = starting_points(field, start, None)
+    make, name = _maker(optimizer, lr, settings)
+    said = {
+        "t": float(t),
+        "optimizer": name,
+        "lr": lr,
+        "field": field.name,
+        "seed": seed,
+        "scheduled": schedule is not None,
+        **{k: repr(v) for k, v in settings.items()},
+    }
+    keep = keep or Keep()
+    limits = Limits(
+        max_gradients, max_seconds, callback, progress, None if checkpoint is None else File(checkpoint), resume=resume,
+        asked=disk.fingerprint(said | {"keep": repr(keep.times), "every": keep.every}, theta),
+        events=[as_event(e) for e in events],
+    )  # fmt: skip
+    meter = Meter(field)
+    motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
+    if not bool(torch.isfinite(motion.here.rate).all()):
+        raise FieldError(
+            f"{field.name}: the gradient at the start is not finite. Choose another start=, or check the loss there."
+        )
+    witness, sampler = Witness(field, motion), Sampler(keep, theta.shape[1])
+    run(motion, sampler, witness, limits)
+    table = sampler.arrays()
+    if bool(table["loss"].isnan().all()):
+        table["loss"] = None
+    said["lr"] = float(motion.optimizer.param_groups[0]["lr"]) if lr is None and schedule is None else lr
+    own = motion.optimizer.param_groups[0]["lr"] if lr is None else lr
+    extra = "".join(f" {k}={v}" for k, v in settings.items())
+    return Path(
+        label=f"{name} lr={float(own):g}{extra}", kind="descent", method=name, start=theta[0], final=motion.theta[0].clone(),
+        cost=meter.cost(), status=motion.statuses[0] or Status("cancelled"), settings=said,
+        recipe={"optimizer": optimizer, "t": t, "lr": lr, "schedule": schedule, "seed": seed, **settings},
+        field=field, **table,
+    )  # fmt: skip
+
+
+def again(path: Path, keep: Keep) -> Path:
+    """Run a descent once more, from the same start with the same optimizer, keeping something else."""
+    if path.field is None or path.recipe is None:
+        raise UsageError(
+            "this descent was read from a file and cannot be run again; keep its points: keep=gf.Keep(theta=True)."
+        )
+    return descend(path.field, start=path.start, keep=keep, **path.recipe)
+
+
+def _maker(
+    optimizer: Maker, lr: float | None, settings: dict[str, Any]
+) -> tuple[Callable[[list[Tensor]], Optimizer], str]:
+    """Return how to make the optimizer, and its name."""
+    name = getattr(optimizer, "__name__", type(optimizer).__name__).replace("<lambda>", "optimizer")
+    if not callable(optimizer):
+        raise UsageError(f"expected an optimizer class, such as torch.optim.SGD, got {optimizer!r}.")
+    given = settings | ({} if lr is None else {"lr": lr})
+    if isinstance(optimizer, type):
+        known = [p for p in inspect.signature(optimizer).parameters if p not in ("self", "params")]
+        wrong = [k for k in given if k not in known]
+        if wrong:
+            raise UsageError(f"{name} has no setting {', '.join(wrong)}. It knows: {', '.join(known)}.")
+
+    def make(leaves: list[Tensor]) -> Optimizer:
+        try:
+            made = optimizer(leaves, **given)
+        except (TypeError, ValueError) as problem:
+            raise UsageError(f"{name} could not be made with {given or 'its defaults'}: {problem}.") from problem
+        return made
+
+    return make, name

@@ -1,0 +1,167 @@
+"""Why a drop can go no further: the flow blows up, has no unique continuation, or the tolerance cannot be met."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gradientflow.river.paths.path import Certificate, Status
+from gradientflow.river.paths.witness import Witness
+
+if TYPE_CHECKING:
+    from gradientflow.river.paths.integrate import Flow
+    from gradientflow.river.paths.meter import Meter
+
+GREW = 1e3  # growth of ‖rate‖ over the last steps that is taken for a singularity
+PROBES = (1e-3, 1e-6, 1e-9)
+
+
+def diagnose(flow: Flow, i: int) -> Status:
+    """Say why drop i is stuck.
+
+    Three ends look alike to a step-size control, and differ in what the last steps did: a path that runs away
+    (‖θ‖ and ‖rate‖ grow: finite-time blow-up), a rate that becomes infinite, or infinitely steep, at a finite point
+    (not Lipschitz: the flow is not unique, or ends there), and a tolerance below what the arithmetic can give.
+    """
+    t = float(flow.t[i])
+    theta, rate = flow.theta[i : i + 1], flow.here.rate[i : i + 1]
+    size, speed = float(theta.norm()), float(rate.norm())
+    trail = [x for x in flow._trail if x[2] > 0]
+    if len(trail) >= 4:
+        grew, stretched = trail[-1][2] / trail[0][2], trail[-1][1] / max(trail[0][1], 1e-300)
+        if grew > 3 and stretched > 1.5:
+            end = blow_up_time([(x[0], x[2]) for x in trail])
+            return Status(
+                "blow-up", f"the path runs to infinity in finite time, at t ≈ {end:.9g}; at t = {t:.9g} ‖θ‖ is {size:.3g} and "
+                f"‖dθ/dt‖ is {speed:.3g}.", f"Ask for a time before {end:.6g}; the flow does not exist beyond.",
+            )  # fmt: skip
+    steep = steepness(flow.meter, theta, rate)
+    if steep is not None:
+        return Status(
+            "not-lipschitz", f"at t = {t:.9g} the path meets a point where dθ/dt is not Lipschitz: {steep}. The flow has no "
+            "unique continuation there (Picard–Lindelöf fails).",
+            "Keep the operation away from its singular point (sqrt(x + eps), clamp), or stop before this time.",
+        )  # fmt: skip
+    if not math.isfinite(speed) or (flow.repeats[i] >= 10 and not _finite_ahead(flow, i)):
+        return Status(
+            "not-finite", f"beyond t = {t:.9g} the field returns numbers that are not finite (‖θ‖ {size:.3g}).",
+            "The path leaves the loss's domain; look at the loss there, or stop with an event before.",
+        )  # fmt: skip
+    return Status(
+        "stuck", f"at t = {t:.9g} no step passes rtol {flow.rtol:g}, atol {flow.atol:g}, down to h = {float(flow.h[i]):.3g}.",
+        f"Round-off of {str(flow.theta.dtype).removeprefix('torch.')} may be in the way: ask for rtol ≥ "
+        f"{_reachable(flow):.0e}, or use float64.",
+    )  # fmt: skip
+
+
+def blow_up_time(trail: list[tuple[float, float]]) -> float:
+    """Return when ‖dθ/dt‖ becomes infinite, from its last values.
+
+    Near a blow-up ‖dθ/dt‖ ~ (T − t)^−q, so that the inverse of its logarithmic slope is (T − t)/q: a line whose zero is T.
+
+    Args:
+        trail: (t, ‖dθ/dt‖), at least three, ascending in t.
+
+    Example:
+        >>> round(blow_up_time([(t, (1 - t) ** -2) for t in (0.5, 0.6, 0.7, 0.8)]), 3)
+        0.998
+    """
+    slopes = [
+        (0.5 * (a[0] + b[0]), (b[0] - a[0]) / math.log(b[1] / a[1]))
+        for a, b in itertools.pairwise(trail)
+        if b[0] > a[0] and b[1] != a[1]
+    ]
+    (t0, s0), (t1, s1) = slopes[-2], slopes[-1]
+    if s0 <= s1:
+        return trail[-1][0]
+    return max(t1 + s1 * (t1 - t0) / (s0 - s1), trail[-1][0])
+
+
+def steepness(meter: Meter, theta: Tensor, rate: Tensor) -> str | None:
+    """Say how the field's Lipschitz quotient grows towards a point, shape (1, P), or None where it does not.
+
+    ‖f(θ + δu) − f(θ)‖/δ over ever smaller δ: bounded for a Lipschitz field, ~ δ^(a−1) for one with f ~ |x|^a.
+    """
+    speed = rate.norm()
+    scale = max(float(theta.norm()), 1.0)
+    ways = [rate / speed] if float(speed) > 0 and math.isfinite(float(speed)) else []
+    maker = torch.Generator().manual_seed(0)
+    spread = torch.randn(theta.shape, generator=maker, dtype=torch.float64).to(theta)
+    ways.append(spread / spread.norm())
+    for way in ways:
+        quotients = []
+        for reach in PROBES:
+            step = reach * scale
+            ahead, back = meter(theta + step * way).rate, meter(theta - step * way).rate
+            here = [float((x - rate).norm()) / step for x in (ahead, back) if bool(torch.isfinite(x).all())]
+            quotients.append(max(here, default=math.inf))
+        if (
+            all(math.isfinite(q) for q in quotients)
+            and quotients[-1] > 100 * max(quotients[0], 1e-12)
+            and quotients[-1] * scale > 1e3
+        ):
+            return f"‖f(θ + δ) − f(θ)‖/δ grows from {quotients[0]:.2g} to {quotients[-1]:.2g} as δ shrinks by 10⁶"
+    return None
+
+
+def passed_singular(meter: Meter, witness: Witness, *, at_rest: bool) -> Certificate | None:
+    """Say whether the path went through a point where the field is not Lipschitz, and the solver's answer is one of many.
+
+    A step control that shrinks its steps and lets them grow again leaves no trace of that. The step across which the rate
+    changed fastest is searched for the place where ‖f‖ is least, and there the quotient is taken over ever smaller distances.
+
+    Args:
+        meter: the field, counted.
+        witness: of the path.
+        at_rest: the path began where the rate is zero: then its start is looked at.
+    """
+    if at_rest:
+        place, t = witness.start[:1], 0.0
+    elif witness.strange is not None and witness.gone:
+        t, begin, end = witness.strange
+        place = _slowest(meter, begin - (end - begin), end + (end - begin))
+    else:
+        return None
+    steep = steepness(meter, place, meter(place).rate)
+    if steep is None:
+        return None
+    return Certificate(
+        "lipschitz", False, witness.sharp, float("nan"),
+        f"near t = {t:.6g} the path goes through a point where dθ/dt is not Lipschitz: {steep}. More than one flow goes on "
+        "from there (Picard–Lindelöf fails); this is one of them",
+    )  # fmt: skip
+
+
+def _slowest(meter: Meter, begin: Tensor, end: Tensor) -> Tensor:
+    """Return the point of least ‖f‖ on a chord, by golden section."""
+    low, high, share = 0.0, 1.0, (math.sqrt(5) - 1) / 2
+
+    def speed(s: float) -> float:
+        return float(meter(torch.lerp(begin, end, s)).rate.norm())
+
+    a, b = high - share * (high - low), low + share * (high - low)
+    fa, fb = speed(a), speed(b)
+    for _ in range(40):
+        if fa < fb:
+            high, b, fb = b, a, fa
+            a = high - share * (high - low)
+            fa = speed(a)
+        else:
+            low, a, fa = a, b, fb
+            b = low + share * (high - low)
+            fb = speed(b)
+    return torch.lerp(begin, end, 0.5 * (low + high))
+
+
+def _finite_ahead(flow: Flow, i: int) -> bool:
+    theta, rate = flow.theta[i : i + 1], flow.here.rate[i : i + 1]
+    ahead = flow.meter(theta + float(flow.h[i]) * 16 * rate)
+    return bool(torch.isfinite(ahead.rate).all())
+
+
+def _reachable(flow: Flow) -> float:
+    return float(100 * torch.finfo(flow.theta.dtype).eps)

@@ -1,0 +1,385 @@
+"""The motion of a flow: adaptive steps of many drops, each with its own length, method, stages and verdict."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import FieldError
+from gradientflow.river.fields.base import Evaluation
+from gradientflow.river.paths.choose import Chooser
+from gradientflow.river.paths.ending import diagnose
+from gradientflow.river.paths.meter import Meter
+from gradientflow.river.paths.motion import Piece
+from gradientflow.river.paths.path import Status
+from gradientflow.river.solvers.base import Past, Solver, Trial, lengths
+from gradientflow.river.solvers.control import Controller, Tolerance
+from gradientflow.river.solvers.explicit import RungeKutta
+from gradientflow.river.solvers.spectrum import Spectrum
+from gradientflow.river.solvers.stabilized import RKC2
+from gradientflow.river.solvers.twostep import LEAST_RATIO
+
+STAGES = 500  # at most; the round-off of a step grows as s²
+EVEN = 12.0  # stages at which a step may make the error asked for; a step of s stages may make s/12 of it: see `_allow`
+RIDE = 1.5  # an explicit method's error estimate lets it ride this much above its bound
+REPEATS = 40  # rejections in a row after which a drop is stuck
+
+
+class Flow:
+    """B drops on one field; keeps the rules in `motion`."""
+
+    kind = "flow"
+
+    def __init__(
+        self,
+        meter: Meter,
+        theta: Tensor,
+        t_end: float,
+        solvers: list[Solver],
+        rtol: float,
+        atol: float,
+        *,
+        seed: int = 0,
+        first: float | None = None,
+        fixed: float | None = None,
+    ) -> None:
+        drops, size = theta.shape
+        self.meter, self.field, self.t_end, self.solvers = meter, meter.field, t_end, solvers
+        self.rtol, self.atol, self.fixed = rtol, atol, fixed
+        self.tolerance = Tolerance.of(self.field, rtol, atol)
+        self.chooser, self.control = Chooser(solvers, drops), Controller(drops)
+        self.spectrum = Spectrum(drops, size, theta, seed=seed)
+        self.two_step = any(s.two_step for s in solvers)
+        self.starter = RKC2()
+        self.theta = theta.clone()
+        self.here = meter(self.theta)
+        self._refuse_bad_start()
+        self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
+        self.t = torch.zeros(drops, dtype=torch.float64)
+        self.h = torch.full((drops,), float("nan") if first is None else first, dtype=torch.float64)
+        self.live = torch.ones(drops, dtype=torch.bool)
+        self.statuses: list[Status | None] = [None] * drops
+        self.repeats = torch.zeros(drops, dtype=torch.int64)
+        self.past_theta = self.theta.clone() if self.two_step else None
+        self.past_h = torch.zeros(drops, dtype=torch.float64)
+        self.spans = torch.zeros(drops, dtype=torch.float64)  # last step over the reach of its method
+        self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
+        self.first_loss = self.loss()
+        self.used: list[str] = []
+        self._all = torch.arange(drops)
+        self._trail: list[tuple[float, float, float]] = []  # t, ‖θ‖, ‖rate‖ of the drop that is most behind
+
+    # ── what the loop asks ───────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def method(self) -> str:
+        """The methods that were used, in order of first use."""
+        return "+".join(self.used) or self.solvers[-1].name
+
+    def loss(self) -> Tensor | None:
+        """Return the loss of each drop, (B,), float64, or None."""
+        return None if self.here.value is None else self.here.value.double().cpu().clone()
+
+    def speed(self) -> Tensor:
+        """Return ‖dθ/dt‖ of each drop, (B,), float64."""
+        return lengths(self.here.rate)
+
+    def sharpness(self) -> tuple[Tensor, Tensor]:
+        """Return the largest and the smallest eigenvalue of the Hessian as last measured, (B,) each."""
+        return self.spectrum.top, self.spectrum.bottom
+
+    def end(self, rows: Tensor, status: Status) -> None:
+        """Let these drops rest."""
+        self.live[rows] = False
+        for i in rows.tolist():
+            self.statuses[i] = status
+
+    def halt(self, row: int, t: float, theta: Tensor) -> None:
+        """Put a drop back to a moment within its last piece, where an event happened."""
+        there = self.meter(theta[None])
+        on = torch.tensor([row])
+        self.t[on] = t
+        self._put(on, theta[None], there, alike=True)
+
+    def advance(self) -> Piece | None:
+        """Try one step of the drops that are most in want of one: those of the first method that any live drop is on."""
+        rows = self._all[self.live]
+        which = int(self.chooser.now[rows].min())
+        if self.chooser.switches and bool((self.chooser.now[rows] != which).any()):
+            behind = int(self.t[rows].argmin())  # take turns: the cohort of the drop that is furthest behind
+            which = int(self.chooser.now[rows[behind]])
+        rows = rows[self.chooser.now[rows] == which]
+        return self._attempt(rows, self.solvers[which])
+
+    # ── one step ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _attempt(self, rows: Tensor, solver: Solver) -> Piece | None:
+        self._measure(rows, solver)
+        self._first_steps(rows, solver)
+        if solver.two_step:
+            ready = self.past_h[rows] >= LEAST_RATIO * self.h[rows]
+            if not bool(ready.all()):
+                rows, solver = rows[~ready], self.starter
+        theta, here = self._take(rows)
+        rho = self.spectrum.rho(rows)
+        rho = torch.where(rho.isnan(), torch.zeros_like(rho), rho)
+        left = self.t_end - self.t[rows]
+        h = torch.minimum(self.h[rows], left)
+        h = torch.where(left - h < 0.01 * h, left, h)
+        stages: list[int] = []
+        ratio = self.past_h[rows] / h
+        if solver.stabilized:
+            most = self._most_stages(theta)
+            for i, (x, r, q) in enumerate(zip(h.tolist(), rho.tolist(), ratio.tolist(), strict=True)):
+                q = q if solver.two_step else 1.0
+                limit = solver.reach(most, q)
+                s = most if x * r >= limit else min(most, solver.stages(x * r, q))
+                if x * r > limit:
+                    h[i] = limit / r
+                stages.append(s)
+        else:
+            stages = [solver.stages(0.0)] * len(rows)
+        column = h.to(theta)[:, None]
+        past = None
+        if solver.two_step and self.past_theta is not None:
+            past = Past(
+                self.past_theta if len(rows) == len(self.t) else self.past_theta[rows],
+                self.past_h[rows].to(theta)[:, None],
+            )
+        trial = solver.step(self.meter, theta, here, column, stages, past)
+        error = self._judge(trial, theta, here, rows, stages, solver)
+        good = error <= 1.0
+        if solver.name not in self.used:
+            self.used.append(solver.name)
+        piece = (
+            self._accept(rows, good, theta, here, trial, h, error, rho, stages, solver) if bool(good.any()) else None
+        )
+        if not bool(good.all()):
+            self._reject(rows[~good], error[~good], h[~good], trial, solver)
+        return piece
+
+    def _judge(
+        self, trial: Trial, theta: Tensor, here: Evaluation, rows: Tensor, stages: list[int], solver: Solver
+    ) -> Tensor:
+        """Return the error of each row over what it may be; infinite where the step is not finite or climbs the loss."""
+        if trial.defect is None:
+            error = torch.zeros(len(rows), dtype=torch.float64)
+        else:
+            error = self.tolerance.size(trial.defect, theta, trial.theta) * self._allow(stages)
+        finite = torch.isfinite(trial.there.rate.norm(dim=1).cpu()) & torch.isfinite(error)
+        error = torch.where(finite, error, torch.full_like(error, math.inf))
+        if (
+            self.field.potential
+            and trial.there.value is not None
+            and here.value is not None
+            and self.first_loss is not None
+        ):
+            before, after = here.value.double().cpu(), trial.there.value.double().cpu()
+            eps = torch.finfo(theta.dtype).eps
+            slack = 0.01 * self.rtol * (self.first_loss[rows] - before).abs() + 64 * eps * before.abs().clamp_min(
+                1e-300
+            )
+            climbs = (after - before > slack) & (trial.defect is not None)
+            error = torch.where(climbs, error.clamp_min(30.0), error)
+        return error
+
+    def _allow(self, stages: list[int]) -> Tensor:
+        """Return 12/s for each row.
+
+        Least gradients for a given error in the end means equal error per gradient, not per step: with cost √(hρ) and
+        error Ch³ a step, the derivative of the total with respect to each h vanishes when Ch³ is proportional to s.
+        """
+        return EVEN / torch.tensor(stages, dtype=torch.float64)
+
+    def _accept(
+        self, rows: Tensor, good: Tensor, theta: Tensor, here: Evaluation, trial: Trial, h: Tensor, error: Tensor,
+        rho: Tensor, stages: list[int], solver: Solver,
+    ) -> Piece:  # fmt: skip
+        """Move the drops whose step is good and return their piece of path."""
+        alike = bool(good.all())
+        pick = slice(None) if alike else good
+        on, length = rows[pick], h[pick]
+        before, there = (theta, trial.there) if alike else (theta[good], _rows(trial.there, good))
+        start = here if alike else _rows(here, good)
+        after = trial.theta if alike else trial.theta[good]
+        other = self._other_length(before, after, start, there, length, on, solver)
+        t0 = self.t[on]
+        t1 = t0 + length
+        t1 = torch.where(self.t_end - t1 <= 1e-14 * abs(self.t_end), torch.full_like(t1, self.t_end), t1)
+        counts = torch.tensor(stages)[pick]
+        ratios = (self.past_h[on] / length).tolist() if solver.two_step else [1.0] * len(on)
+        spare = 1.0 if solver.stabilized else RIDE
+        reach = [spare * solver.reach(s, q) for s, q in zip(counts.tolist(), ratios, strict=True)]
+        self.spans[on] = length / torch.tensor(reach, dtype=torch.float64)
+        piece = Piece(
+            on, t0, t1, before, after, start.rate, there.rate, start.value, there.value,
+            lengths(start.rate), lengths(there.rate), trial.work[pick].cpu(),
+            self.loads[on].clone(), counts, solver.name,
+        )  # fmt: skip
+        self._put(on, after, there, alike)
+        if self.past_theta is not None:
+            if len(on) == len(self.t):
+                self.past_theta = before
+            else:
+                self.past_theta[on] = before
+        self.past_h[on] = length
+        self.t[on] = t1
+        self.repeats[on] = 0
+        self.spectrum.tick(on)
+        self._next_length(on, length, error[pick], rho[pick], other, solver)
+        self._note(piece)
+        return piece
+
+    def _next_length(
+        self, on: Tensor, length: Tensor, error: Tensor, rho: Tensor, other: Tensor | None, solver: Solver
+    ) -> None:
+        if self.fixed is not None:
+            self.h[on] = self.fixed
+            return
+        if isinstance(solver, RungeKutta) and solver.rule is not None:
+            self.h[on] = solver.rule / rho.clamp_min(1e-300)
+            return
+        factor = self.control.accepted(on, length, error, solver.error_order, 0.8 if solver.stabilized else 0.9)
+        if self.two_step:
+            factor = factor.clamp_max(1.0 / LEAST_RATIO)
+        new = length * factor
+        went = self.chooser.weigh(on, new, rho, other, factor < 2.0)
+        if bool(went.any()):
+            self.control.last_step[on[went]] = 0.0
+            if isinstance(solver, RungeKutta) and other is not None:
+                new = torch.where(went, other, new)
+            elif not isinstance(solver, RungeKutta):
+                bound = 0.9 * self.solvers[0].reach(0) / rho.clamp_min(1e-300)
+                new = torch.where(went, torch.minimum(bound, 3.0 * new), new)
+        self.h[on] = new
+
+    def _other_length(
+        self, before: Tensor, after: Tensor, start: Evaluation, there: Evaluation, h: Tensor, on: Tensor, solver: Solver
+    ) -> Tensor | None:
+        """Return the length at which RKC2's own estimate, read off this explicit step, would just be allowed."""
+        if solver.stabilized or len(self.solvers) == 1:
+            return None
+        defect = (before - after).mul_(0.8)
+        defect.add_((start.rate + there.rate).mul_(0.4 * h.to(before)[:, None]))
+        error = self.tolerance.size(defect, before, after).clamp_min(1e-12)
+        other: Tensor = h * (0.8 * error ** (-1.0 / 3.0)).clamp(0.05, 20.0)
+        return other
+
+    def _reject(self, rows: Tensor, error: Tensor, h: Tensor, trial: Trial, solver: Solver) -> None:
+        self.repeats[rows] += 1
+        self.past_h[rows] = torch.where(self.repeats[rows] > 1, torch.zeros_like(h), self.past_h[rows])
+        self.h[rows] = h * self.control.rejected(rows, error, solver.error_order)
+        self.spectrum.distrust(rows)
+        floor = 16 * torch.finfo(torch.float64).eps * self.t[rows].clamp_min(1e-3 * self.t_end * 1e-12)
+        stuck = rows[(self.h[rows] <= floor) | (self.repeats[rows] >= REPEATS)]
+        for i in stuck.tolist():
+            self.end(torch.tensor([i]), diagnose(self, i))
+
+    # ── its parts ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure(self, rows: Tensor, solver: Solver) -> None:
+        """Refresh the spectrum where it is due."""
+        if not self.field.potential and not solver.stabilized and getattr(solver, "rule", None) is None:
+            return
+        due = self.spectrum.due(rows, idle=not solver.stabilized and getattr(solver, "rule", None) is None)
+        if len(due) == 0:
+            return
+        theta, here = self._take(due)
+        apply = self.meter.linearize(theta, here)
+        if self.field.potential:
+            self.spectrum.measure(apply, due)
+            self.loads[due] = self.spans[due] * self.spectrum.top[due].clamp_min(0.0)
+        else:
+            self.spectrum.measure_norm(apply, due)
+
+    def _first_steps(self, rows: Tensor, solver: Solver) -> None:
+        """Choose the first step of drops that have none: so that its error is well within what is allowed."""
+        new = rows[self.h[rows].isnan()]
+        if len(new) == 0:
+            return
+        rho = self.spectrum.rho(new).nan_to_num(0.0)
+        if self.fixed is not None or (isinstance(solver, RungeKutta) and solver.rule is not None):
+            rule = solver.rule if isinstance(solver, RungeKutta) and solver.rule else 1.0
+            self.h[new] = self.fixed if self.fixed is not None else rule / rho.clamp_min(1e-300)
+            return
+        theta, here = self._take(new)
+        speed = lengths(here.rate)
+        length = lengths(theta).clamp_min(1e-3)
+        guess = torch.where(rho > 0, 1.0 / rho.clamp_min(1e-300), 0.01 * length / speed.clamp_min(1e-300))
+        guess = guess.clamp_max(self.t_end)
+        column = guess.to(theta)[:, None]
+        ahead = self.meter(theta + column * here.rate)
+        error = self.tolerance.size((ahead.rate - here.rate).mul_(column), theta, theta)
+        error = torch.where(torch.isfinite(error), error, torch.full_like(error, 1e12))
+        factor = (0.01 / error.clamp_min(1e-30)) ** (1.0 / (solver.order + 1))
+        self.h[new] = (guess * factor).clamp_max(self.t_end)
+
+    def _most_stages(self, theta: Tensor) -> int:
+        """Return the number of stages at which round-off reaches a tenth of the tolerance (RKC 1998, §3.5)."""
+        unit = torch.finfo(theta.dtype).eps / 2
+        return max(8, min(STAGES, int(math.sqrt(self.rtol / (10 * unit)))))
+
+    def _take(self, rows: Tensor) -> tuple[Tensor, Evaluation]:
+        if len(rows) == len(self.t):
+            return self.theta, self.here
+        return self.theta[rows], _rows(self.here, rows)
+
+    def _put(self, on: Tensor, theta: Tensor, there: Evaluation, alike: bool) -> None:
+        if alike and len(on) == len(self.t):
+            self.theta, self.here = theta, there
+            return
+        self.theta[on] = theta
+        self.here.rate[on] = there.rate
+        if self.here.value is not None and there.value is not None:
+            self.here.value[on] = there.value
+
+    def _note(self, piece: Piece) -> None:
+        if len(self.t) == 1:
+            self._trail.append((float(piece.t1[0]), float(piece.theta1.norm()), float(piece.speed1[0])))
+            del self._trail[:-8]
+
+    def _refuse_bad_start(self) -> None:
+        bad = ~torch.isfinite(self.here.rate).all(dim=1)
+        if self.here.value is not None:
+            bad |= ~torch.isfinite(self.here.value)
+        if bool(bad.any()):
+            i = int(bad.nonzero()[0])
+            value = "" if self.here.value is None else f"the loss is {float(self.here.value[i]):g} and "
+            count = "" if len(bad) == 1 else f" (drop {i}; {int(bad.sum())} of {len(bad)} drops)"
+            wrong = int((~torch.isfinite(self.here.rate[i])).sum())
+            raise FieldError(
+                f"{self.field.name}: at the start{count} {value}{wrong} of {self.here.rate.shape[1]} components of dθ/dt are "
+                "not finite; expected a point where the field is defined. Choose another start=, or check the loss there."
+            )
+
+    # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    _TENSORS = ("theta", "t", "h", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
+
+    def freeze(self) -> dict[str, Any]:
+        """Return all that decides the future."""
+        state: dict[str, Any] = {n: getattr(self, n) for n in self._TENSORS}
+        state |= {"rate": self.here.rate, "value": self.here.value, "used": list(self.used), "trail": list(self._trail)}
+        for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
+            state |= {f"{name}.{n}": v for n, v in vars(part).items() if n != "solvers"}
+        state["statuses"] = [None if s is None else (s.reason, s.text, s.remedy) for s in self.statuses]
+        return state
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        """Take back what `freeze` returned."""
+        for n in self._TENSORS:
+            setattr(self, n, state[n])
+        self.here = Evaluation(state["rate"], state["value"])
+        self.used, self._trail = list(state["used"]), [tuple(x) for x in state["trail"]]
+        for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
+            for n in vars(part):
+                if n != "solvers":
+                    setattr(part, n, state[f"{name}.{n}"])
+        self.statuses = [None if s is None else Status(*s) for s in state["statuses"]]
+
+
+def _rows(at: Evaluation, rows: Tensor) -> Evaluation:
+    return Evaluation(at.rate[rows], None if at.value is None else at.value[rows])

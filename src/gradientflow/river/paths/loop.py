@@ -1,0 +1,220 @@
+"""The only loop: it steps whatever moves θ, keeps what is wanted, watches for ends, and can be stopped and resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any
+
+import torch
+
+from gradientflow.river.paths import checkpoint
+from gradientflow.river.paths.events import Event, check
+from gradientflow.river.paths.keep import GridSampler, Sampler
+from gradientflow.river.paths.motion import Motion, Piece
+from gradientflow.river.paths.path import Status
+from gradientflow.river.paths.witness import Witness
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a callback is told after a step. On an ensemble: of the drop that is furthest behind.
+
+    Attributes:
+        t, t_end: flow time now, and where the path is to end.
+        loss: the loss, or None.
+        grad_norm: ‖dθ/dt‖.
+        step: length of the last step in flow time.
+        stages: gradient evaluations it took.
+        sharpness: largest Hessian eigenvalue as last measured; NaN where unknown.
+        gradients: gradient equivalents spent so far.
+        seconds: since the beginning.
+        remaining: estimate of the seconds left; NaN where there is none.
+        live, drops: how many drops still move, and how many there are.
+        method: the solver of the last step, or the optimizer.
+    """
+
+    t: float
+    t_end: float
+    loss: float | None
+    grad_norm: float
+    step: float
+    stages: int
+    sharpness: float
+    gradients: float
+    seconds: float
+    remaining: float
+    live: int
+    drops: int
+    method: str
+
+
+Callback = Callable[[Moment], Any]
+
+
+@dataclass
+class Limits:
+    """What a run may spend, who is told, and where it is kept safe.
+
+    Attributes:
+        max_gradients: gradient equivalents at most.
+        max_seconds: wall-clock seconds at most.
+        callback: called after every step; a true result ends the path.
+        progress: called after every step; its result is ignored.
+        checkpoint: file to keep the state in.
+        every: seconds between checkpoints.
+        resume: begin from the checkpoint where there is one.
+        asked: digest of the settings; a checkpoint of another run is refused.
+    """
+
+    max_gradients: float | None = None
+    max_seconds: float | None = None
+    callback: Callback | None = None
+    progress: Callback | None = None
+    checkpoint: File | None = None
+    every: float = 10.0
+    resume: bool = False
+    asked: str = ""
+    events: list[Event] = field(default_factory=list)
+
+
+def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits: Limits) -> None:
+    """Step until every drop has arrived, met an event, got stuck, or the budget is spent."""
+    began = saved = time.perf_counter()
+    spent = 0.0  # seconds of the runs that this one resumes
+    stored = checkpoint.read(limits.checkpoint, limits.asked) if limits.checkpoint and limits.resume else None
+    if stored is not None:
+        spent = _thaw(stored, motion, sampler, witness)
+    else:
+        sampler.begin(motion)
+    try:
+        while bool(motion.live.any()):
+            over = _over(limits, motion, time.perf_counter() - began)
+            if over is not None:
+                motion.end(motion.live.nonzero()[:, 0], over)
+                break
+            piece = motion.advance()
+            if piece is None:
+                continue
+            witness.see(piece)
+            _finish(piece, motion, sampler, limits.events)
+            now = time.perf_counter()
+            if (limits.callback or limits.progress) and _tell(piece, motion, limits, now - began + spent):
+                motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "a callback asked to stop"))
+                break
+            if limits.checkpoint and now - saved >= limits.every:
+                saved = now
+                checkpoint.write(
+                    limits.checkpoint, limits.asked, _freeze(motion, sampler, witness, now - began + spent)
+                )
+    except KeyboardInterrupt:
+        motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "interrupted"))
+    sampler.close(motion)
+    if witness.laws:
+        witness.look(torch.arange(len(motion.t)), motion.theta)
+    if limits.checkpoint:
+        if all(s is not None and s.ok for s in motion.statuses):
+            limits.checkpoint.unlink(missing_ok=True)
+        else:  # a spent budget or an interrupt is no end: the next run may go on from here
+            _revive(motion)
+            checkpoint.write(
+                limits.checkpoint, limits.asked, _freeze(motion, sampler, witness, time.perf_counter() - began + spent)
+            )
+            _restore(motion)
+    motion.meter.began -= spent
+
+
+def _finish(piece: Piece, motion: Motion, sampler: Sampler | GridSampler, events: list[Event]) -> None:
+    """Keep the piece, and end the drops that met an event in it or have arrived."""
+    ended = check(events, piece, motion) if events else {}
+    if isinstance(sampler, Sampler):
+        sampler.take(piece, motion, ended[0][0] if 0 in ended else None)
+    else:
+        sampler.take(piece, motion)
+    for i, (t, status) in ended.items():
+        motion.halt(int(piece.rows[i]), t, piece.at(i, t))
+        motion.end(piece.rows[i : i + 1], status)
+    there = (motion.t >= motion.t_end) & motion.live
+    if bool(there.any()):
+        motion.end(there.nonzero()[:, 0], Status("reached", f"t = {motion.t_end:g}."))
+
+
+def _over(limits: Limits, motion: Motion, seconds: float) -> Status | None:
+    behind = float(motion.t[motion.live].min())
+    share = behind / motion.t_end if motion.t_end else 1.0
+    if limits.max_gradients is not None and motion.meter.equivalents >= limits.max_gradients:
+        more = (
+            f"about {motion.meter.equivalents / share:.2g} in all at the mean rate so far" if share > 0 else "many more"
+        )
+        return Status(
+            "budget", f"{motion.meter.equivalents:.0f} gradient equivalents are spent at t = {behind:.6g} of {motion.t_end:g}.",
+            f"Raise max_gradients ({more}), loosen rtol, or ask for a shorter time.",
+        )  # fmt: skip
+    if limits.max_seconds is not None and seconds >= limits.max_seconds:
+        more = f"about {seconds / share:.2g} s in all at the mean rate so far" if share > 0 else "much more"
+        return Status(
+            "budget", f"{seconds:.1f} s are spent at t = {behind:.6g} of {motion.t_end:g}.",
+            f"Raise max_seconds ({more}), loosen rtol, or ask for a shorter time.",
+        )  # fmt: skip
+    return None
+
+
+def _cancelled(motion: Motion, why: str) -> Status:
+    behind = float(motion.t[motion.live].min()) if bool(motion.live.any()) else motion.t_end
+    return Status("cancelled", f"{why} at t = {behind:.6g} of {motion.t_end:g}; the path up to there is kept.")
+
+
+def _tell(piece: Piece, motion: Motion, limits: Limits, seconds: float) -> bool:
+    """Call the callbacks; return whether one asked to stop."""
+    i = int(piece.t1.argmin())
+    row = int(piece.rows[i])
+    t = float(motion.t[motion.live].min()) if bool(motion.live.any()) else motion.t_end
+    loss = motion.loss()
+    moment = Moment(
+        t, motion.t_end, None if loss is None else float(loss[row]), float(piece.speed1[i]),
+        float(piece.t1[i] - piece.t0[i]), int(piece.stages[i]), float(motion.sharpness()[0][row]), motion.meter.equivalents,
+        seconds, _remaining(piece, motion, t, seconds), int(motion.live.sum()), len(motion.t), piece.method,
+    )  # fmt: skip
+    if limits.progress is not None:
+        limits.progress(moment)
+    return bool(limits.callback(moment)) if limits.callback is not None else False
+
+
+def _remaining(piece: Piece, motion: Motion, t: float, seconds: float) -> float:
+    """Return the seconds left if the rest is stepped as the last step was."""
+    step, cost = float((piece.t1 - piece.t0).max()), float(piece.stages.sum())
+    each = seconds / max(motion.meter.equivalents, 1.0)
+    return (motion.t_end - t) / step * cost * each if step > 0 else float("nan")
+
+
+def _freeze(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, seconds: float) -> dict[str, Any]:
+    meter = motion.meter
+    counts = {n: getattr(meter, n) for n in ("gradients", "hvps", "losses", "inside")}
+    return {
+        "motion": motion.freeze(), "sampler": sampler.freeze(), "witness": witness.freeze(), "counts": counts,
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def _thaw(stored: dict[str, Any], motion: Motion, sampler: Sampler | GridSampler, witness: Witness) -> float:
+    motion.thaw(stored["motion"])
+    sampler.thaw(stored["sampler"])
+    witness.thaw(stored["witness"])
+    for name, value in stored["counts"].items():
+        setattr(motion.meter, name, value)
+    return float(stored["seconds"])
+
+
+def _revive(motion: Motion) -> None:
+    """Let the drops that a budget or an interrupt ended move again, for the checkpoint only."""
+    for i, status in enumerate(motion.statuses):
+        if status is not None and status.reason in ("budget", "cancelled"):
+            motion.live[i] = True
+
+
+def _restore(motion: Motion) -> None:
+    for i, status in enumerate(motion.statuses):
+        if status is not None:
+            motion.live[i] = False

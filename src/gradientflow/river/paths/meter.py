@@ -1,0 +1,70 @@
+"""A field with counters: what a path costs is counted where the field is called, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from gradientflow.river.fields.base import Evaluation, Field, Linear
+from gradientflow.river.paths.path import Cost
+
+REACH = 1e-6  # of a finite difference, relative to |θ|: half the digits of float64 are left, and the spectrum needs two
+
+
+class Meter:
+    """Counts and times the evaluations of one field. Rows are counted: a gradient of each of B drops is B gradients."""
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+        self.gradients = 0
+        self.hvps = 0
+        self.losses = 0
+        self.inside = 0.0
+        self.began = time.perf_counter()
+
+    def __call__(self, theta: Tensor) -> Evaluation:
+        began = time.perf_counter()
+        there = self.field.evaluate(theta)
+        self.inside += time.perf_counter() - began
+        self.gradients += theta.shape[0] * self.field.price[0]
+        self.hvps += theta.shape[0] * self.field.price[1]
+        return there
+
+    def linearize(self, theta: Tensor, here: Evaluation) -> Linear:
+        """Return v ↦ Jv at θ: in float64 by a difference of rates, for one gradient; else exactly, for two.
+
+        A difference also asks nothing of the model that a gradient does not ask: no double backward.
+        """
+        if theta.dtype != torch.float64:
+            began = time.perf_counter()
+            exact = self.field.linearize(theta)
+            self.inside += time.perf_counter() - began
+            self.gradients += theta.shape[0]
+
+            def product(v: Tensor) -> Tensor:
+                began = time.perf_counter()
+                out = exact(v)
+                self.inside += time.perf_counter() - began
+                self.hvps += theta.shape[0]
+                return out
+
+            return product
+        reach = REACH * theta.norm(dim=1, keepdim=True).clamp_min(1.0)
+
+        def difference(v: Tensor) -> Tensor:
+            step = reach / v.norm(dim=1, keepdim=True).clamp_min(1e-300)
+            return self(theta + step * v).rate.sub_(here.rate).div_(step)
+
+        return difference
+
+    def cost(self, *, checking: float = 0.0) -> Cost:
+        """Return what was spent so far."""
+        seconds = time.perf_counter() - self.began
+        return Cost(self.gradients, self.hvps, self.losses, seconds, self.inside, checking)
+
+    @property
+    def equivalents(self) -> float:
+        """Gradient equivalents so far."""
+        return self.gradients + 2 * self.hvps + self.losses / 3

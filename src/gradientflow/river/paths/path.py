@@ -1,0 +1,319 @@
+"""What a drop does: the path, what it cost, why it ended, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path as File
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import OutputError, RecordError, UsageError
+from gradientflow.river.fields.base import Field
+
+FORMAT = "gradientflow.path/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a path cost. Counts are rows: one gradient of one drop is one gradient.
+
+    Attributes:
+        gradients: evaluations of dθ/dt.
+        hvps: Hessian-vector (for other fields Jacobian-vector) products; each costs about two gradients.
+        losses: evaluations of the loss alone.
+        seconds: wall-clock time of the whole run.
+        inside: seconds of it spent inside the field's own evaluations.
+        checking: gradient equivalents of all these that were spent on certificates.
+    """
+
+    gradients: int = 0
+    hvps: int = 0
+    losses: int = 0
+    seconds: float = 0.0
+    inside: float = 0.0
+    checking: float = 0.0
+
+    @property
+    def equivalents(self) -> float:
+        """Gradient equivalents: gradients + 2 HVPs + ⅓ of the losses."""
+        return self.gradients + 2 * self.hvps + self.losses / 3
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, n) + getattr(other, n) for n in Cost.__dataclass_fields__))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Why a path ended.
+
+    Attributes:
+        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "not-finite", "stuck".
+        text: a sentence with the numbers.
+        remedy: what to change, where something is to be changed; else empty.
+    """
+
+    reason: str
+    text: str = ""
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True where the path went where it was asked to go: to the end time, or to an event."""
+        return self.reason in ("reached", "event")
+
+    def __str__(self) -> str:
+        return self.reason + (f": {self.text}" if self.text else "") + (f" {self.remedy}" if self.remedy else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One check that a path carries.
+
+    Attributes:
+        name: "monotone", "energy", "conserved …", "stability", "error", "residual".
+        ok: True or False; None where it could not be made, and `text` says why.
+        value: what was measured.
+        bound: what it may be at most.
+        text: a sentence that says what was compared with what.
+    """
+
+    name: str
+    ok: bool | None
+    value: float
+    bound: float
+    text: str
+
+    def __str__(self) -> str:
+        mark = {True: "✓", False: "✗ BROKEN", None: "–"}[self.ok]
+        return f"{mark} {self.name}: {self.text}"
+
+
+class Certificates(tuple[Certificate, ...]):
+    """The checks of one path, by position or by name."""
+
+    __slots__ = ()
+
+    @property
+    def ok(self) -> bool:
+        """True where no check is broken."""
+        return all(c.ok is not False for c in self)
+
+    @property
+    def broken(self) -> tuple[Certificate, ...]:
+        """The checks that are broken."""
+        return tuple(c for c in self if c.ok is False)
+
+    def named(self, name: str) -> Certificate:
+        """Return the check of that name."""
+        for c in self:
+            if c.name == name:
+                return c
+        raise KeyError(f"no certificate named {name!r}; there are: {', '.join(c.name for c in self) or 'none'}")
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no certificates"
+
+
+NOT_CHECKED = Certificates()
+
+
+@dataclass
+class Path:
+    """The path of one drop: statistics along it, the end point, the cost, and the checks.
+
+    Attributes:
+        label: "flow", or the optimizer and its settings, as "SGD lr=0.1".
+        kind: "flow" or "descent".
+        method: the solver or optimizer; with ``auto``, those it used, in order.
+        times: flow time of each kept moment, shape (n,), float64.
+        loss: shape (n,), or None where the field has no loss.
+        grad_norm: ‖dθ/dt‖ (for a loss field ‖∇L‖), shape (n,).
+        sharpness: largest eigenvalue of the Hessian as last measured, shape (n,); NaN where not yet measured.
+        lambda_min: smallest eigenvalue as last measured, shape (n,).
+        step: length in flow time of the step that led to each moment, shape (n,); 0 at the start.
+        stages: gradient evaluations of that step, shape (n,), int64.
+        theta: the points, shape (n, P), where they were kept; else None.
+        kept: what the caller's own functions returned, name → (n, …).
+        start, final: first and last point, shape (P,).
+        cost, status, certificates: see their classes.
+        notes: what happened on the way that a reader should know: switches of method, warnings of the audit.
+        settings: rtol, atol, t, and what else made this path; plain data.
+        recipe: the arguments of a descent, to run it again; None for a flow, and for a path read from a file.
+        field: the field it was solved on; None for a path read from a file.
+    """
+
+    label: str
+    kind: str
+    method: str
+    times: Tensor
+    loss: Tensor | None
+    grad_norm: Tensor
+    sharpness: Tensor
+    lambda_min: Tensor
+    step: Tensor
+    stages: Tensor
+    start: Tensor
+    final: Tensor
+    cost: Cost
+    status: Status
+    certificates: Certificates = NOT_CHECKED
+    theta: Tensor | None = None
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] | None = None
+    field: Field | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the end point as named parameters, of their own shapes and dtypes; see ``load_state_dict``.
+
+        Raises:
+            UsageError: the path was read from a file and does not know its field.
+        """
+        if self.field is None:
+            raise UsageError("this path was read from a file, which keeps no model. Use field.parameters(path.final).")
+        return self.field.parameters(self.final)
+
+    def __repr__(self) -> str:
+        end = f"t = {float(self.times[-1]):g}" if len(self.times) else "no moment"
+        loss = f", loss {float(self.loss[-1]):.6g}" if self.loss is not None and len(self.loss) else ""
+        trust = (
+            "" if not self.certificates else ", certificates hold" if self.certificates.ok else ", CERTIFICATE BROKEN: "
+        )
+        if self.certificates.broken:
+            trust += ", ".join(c.name for c in self.certificates.broken)
+        return (
+            f"<{self.kind} {self.label!r} by {self.method}: {end}{loss}, {self.status.reason}, "
+            f"{self.cost.equivalents:.0f} gradient equivalents{trust}>"
+        )
+
+    # ── on disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save(self, file: str | File) -> None:
+        """Write the path as ``.npz``: arrays under their attribute names, everything else as JSON under ``meta``.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        import numpy as np
+
+        arrays = {n: getattr(self, n) for n in _ARRAYS} | {f"kept/{n}": t for n, t in self.kept.items()}
+        meta = {
+            "format": FORMAT, "label": self.label, "kind": self.kind, "method": self.method, "cost": asdict(self.cost),
+            "status": asdict(self.status), "certificates": [asdict(c) for c in self.certificates], "notes": self.notes,
+            "settings": self.settings,
+        }  # fmt: skip
+        out = File(file)
+        part = out.with_name(out.name + ".part")
+        try:
+            with open(part, "wb") as f:
+                np.savez(
+                    f,
+                    meta=np.array(json.dumps(meta)),
+                    **{n: t.detach().cpu().numpy() for n, t in arrays.items() if t is not None},
+                )
+            part.replace(out)
+        except OSError as problem:
+            raise OutputError(f"the path could not be written to {out}: {problem.strerror}.") from problem
+
+    @staticmethod
+    def load(file: str | File) -> Path:
+        """Read what `save` wrote.
+
+        Raises:
+            RecordError: there is no such file, or it is not a path.
+        """
+        import zipfile
+
+        import numpy as np
+
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                meta = json.loads(str(stored["meta"]))
+                if meta.get("format") != FORMAT:
+                    raise RecordError(f"{file} says it is {meta.get('format')!r}; expected {FORMAT!r}.")
+                arrays = {n: torch.from_numpy(stored[n]) for n in stored.files if n != "meta"}
+        except OSError as problem:
+            raise RecordError(
+                f"cannot read {file}: {problem.strerror or problem}. Expected what path.save(file) wrote."
+            ) from problem
+        except (ValueError, KeyError, zipfile.BadZipFile) as problem:
+            raise RecordError(f"{file} is not a path: {problem}. Expected what path.save(file) wrote.") from problem
+        columns: dict[str, Any] = {n: arrays.get(n) for n in _ARRAYS}
+        return Path(
+            label=meta["label"], kind=meta["kind"], method=meta["method"], cost=Cost(**meta["cost"]),
+            status=Status(**meta["status"]), notes=meta["notes"], settings=meta["settings"],
+            certificates=Certificates(Certificate(**c) for c in meta["certificates"]),
+            kept={n.removeprefix("kept/"): t for n, t in arrays.items() if n.startswith("kept/")},
+            **columns,
+        )  # fmt: skip
+
+
+_ARRAYS = (
+    "times", "loss", "grad_norm", "sharpness", "lambda_min", "step", "stages", "theta", "start", "final",
+)  # fmt: skip
+
+
+@dataclass
+class Ensemble:
+    """The paths of many drops on one field.
+
+    Attributes:
+        times: the common times at which moments were kept, shape (n,).
+        theta: the points there, shape (n, B, P), where they were kept; NaN after a drop's end.
+        values: the loss there, shape (n, B), or None; NaN after a drop's end.
+        rates: ‖dθ/dt‖ there, shape (n, B).
+        ends: flow time at which each drop ended, shape (B,).
+        loss: the loss at each drop's end, shape (B,), or None.
+        grad_norm: ‖dθ/dt‖ at each drop's end, shape (B,).
+        start, final: first and last points, shape (B, P).
+        steps: accepted steps of each drop, shape (B,), int64.
+        statuses: why each drop ended.
+    """
+
+    method: str
+    times: Tensor
+    values: Tensor | None
+    rates: Tensor
+    ends: Tensor
+    loss: Tensor | None
+    grad_norm: Tensor
+    start: Tensor
+    final: Tensor
+    steps: Tensor
+    statuses: list[Status]
+    cost: Cost
+    certificates: Certificates = NOT_CHECKED
+    theta: Tensor | None = None
+    notes: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    field: Field | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.statuses)
+
+    @property
+    def status(self) -> Status:
+        """The statuses in one: "reached" where all drops got to an end, else the worst with a count."""
+        bad = [s for s in self.statuses if not s.ok]
+        if not bad:
+            return self.statuses[0] if len({s.reason for s in self.statuses}) == 1 else Status("reached")
+        return replace(bad[0], text=f"{len(bad)} of {len(self)} drops did not arrive; the first: {bad[0].text}")
+
+    def __iter__(self) -> Iterator[Tensor]:
+        raise UsageError(
+            "an ensemble is not a list of paths: use .final, .loss, .statuses, and .theta with keep=gf.Keep(theta=True)."
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<ensemble of {len(self)} drops by {self.method}: {self.status.reason}, "
+            f"{self.cost.equivalents:.0f} gradient equivalents>"
+        )

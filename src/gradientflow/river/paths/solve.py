@@ -1,0 +1,311 @@
+"""`flow`: the door to the solvers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path as File
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import FieldError, UsageError
+from gradientflow.river.fields.base import Field, as_field, as_point
+from gradientflow.river.paths import certificates as checks
+from gradientflow.river.paths import checkpoint as disk
+from gradientflow.river.paths.ending import passed_singular
+from gradientflow.river.paths.events import Event, as_event
+from gradientflow.river.paths.integrate import Flow
+from gradientflow.river.paths.keep import GridSampler, Keep, Sampler
+from gradientflow.river.paths.loop import Callback, Limits, run
+from gradientflow.river.paths.meter import Meter
+from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path, Status
+from gradientflow.river.paths.witness import Witness
+from gradientflow.river.solvers import candidates
+
+Start = Sequence[float] | Tensor
+LOOSER = 30.0  # the second run's tolerance over the first's
+
+
+@overload
+def flow(
+    field: Field | Callable[[Tensor], Tensor], t: float, *, start: Start | None = None, starts: None = None,
+    method: str = "auto", rtol: float | None = None, atol: float | None = None, step: float | None = None,
+    keep: Keep | None = None, events: Sequence[Event | Callable[[Tensor], Any]] = (), callback: Callback | None = None,
+    progress: Callback | None = None, max_gradients: float | None = None, max_seconds: float | None = None,
+    checkpoint: str | File | None = None, resume: bool = False, certify: bool = True, seed: int = 0,
+) -> Path: ...  # fmt: skip
+@overload
+def flow(
+    field: Field | Callable[[Tensor], Tensor], t: float, *, start: None = None, starts: Tensor | Sequence[Start],
+    method: str = "auto", rtol: float | None = None, atol: float | None = None, step: float | None = None,
+    keep: Keep | None = None, events: Sequence[Event | Callable[[Tensor], Any]] = (), callback: Callback | None = None,
+    progress: Callback | None = None, max_gradients: float | None = None, max_seconds: float | None = None,
+    checkpoint: str | File | None = None, resume: bool = False, certify: bool = True, seed: int = 0,
+) -> Ensemble: ...  # fmt: skip
+def flow(
+    field: Field | Callable[[Tensor], Tensor],
+    t: float,
+    *,
+    start: Start | None = None,
+    starts: Tensor | Sequence[Start] | None = None,
+    method: str = "auto",
+    rtol: float | None = None,
+    atol: float | None = None,
+    step: float | None = None,
+    keep: Keep | None = None,
+    events: Sequence[Event | Callable[[Tensor], Any]] = (),
+    callback: Callback | None = None,
+    progress: Callback | None = None,
+    max_gradients: float | None = None,
+    max_seconds: float | None = None,
+    checkpoint: str | File | None = None,
+    resume: bool = False,
+    certify: bool = True,
+    seed: int = 0,
+) -> Path | Ensemble:
+    """Solve dθ/dt = f(θ) from a starting point: for a loss, the gradient flow dθ/dt = −∇L(θ).
+
+    Gradient descent with learning rate η is Euler's method for it: k steps end near flow time t = kη.
+
+    Args:
+        field: a `LossField`, `Potential`, `VectorField` or any other field; a plain function of θ that returns a scalar is
+            taken for a loss.
+        t: flow time to end at, above 0.
+        start: where to begin, P numbers or a tensor of shape (P,); the field's own start (for a model its present
+            parameters) when left out.
+        starts: many starting points, shape (B, P): solves them side by side and returns an `Ensemble`.
+        method: "auto" switches between an explicit and a stabilized method by cost, and says so in ``notes``; or "rkc2",
+            "rkmc2", "tsrkc3" (stabilized, orders 2, 2, 3), "dp54", "dp87" (explicit, orders 5, 8), "rk4", "euler"
+            (baselines with h = 1/λ and 1/(2λ)).
+        rtol: relative error a step may make, of ‖θ‖. Default 1e-3.
+        atol: absolute error a step may make, per parameter. Default rtol/1000.
+        step: fixed step length in flow time, without error control.
+        keep: what to keep along the path; see `Keep`.
+        events: where to stop earlier; see `SteadyState`, `LossTarget`, `LeavesBall`, `When`, or a function of θ that is
+            positive until the path should end.
+
+    Other arguments, less frequently used:
+        callback: called with a `Moment` after every step; a true result ends the path.
+        progress: called with a `Moment` after every step.
+        max_gradients: gradient equivalents to spend at most; the path so far is returned with status "budget".
+        max_seconds: the same in seconds.
+        checkpoint: file to keep the state in while solving; removed when the path has arrived.
+        resume: go on from the checkpoint where there is one; bit for bit the path that was never interrupted.
+        certify: check the path, and estimate its error by a second run at a looser tolerance. What that run costs is in
+            ``cost.checking``.
+        seed: of the start vector of the Lanczos iteration.
+
+    Returns:
+        a `Path`, or an `Ensemble` where `starts` is given. A path that could not be finished is returned too: its
+        ``status`` says why, and what to change.
+
+    Raises:
+        FieldError: field or starting point are not what they must be.
+        UsageError: an argument is out of range.
+
+    Source:
+        Sommeijer, Shampine & Verwer 1998 (RKC); Faleichik & Moisa 2026 (RKMC); Dormand & Prince 1980; Prince & Dormand 1981.
+
+    Example:
+        >>> path = flow(lambda w: 0.5 * (w[0] * w[1] - 1) ** 2, t=20.0, start=[1.9, -1.2])
+        >>> [round(x, 2) for x in path.final.tolist()], path.certificates.ok
+        ([1.6, 0.62], True)
+    """
+    field = as_field(field)
+    rtol, atol = _tolerances(rtol, atol)
+    if not (isinstance(t, (int, float)) and math.isfinite(t) and t > 0):
+        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
+    if step is not None and not step > 0:
+        raise UsageError(f"step is a length of flow time: expected a number above 0, got {step!r}.")
+    if start is not None and starts is not None:
+        raise UsageError("give start= for one drop or starts= for many, not both.")
+    theta = starting_points(field, start, starts)
+    solvers = candidates(method, rtol, potential=field.potential, drops=len(theta))
+    keep = keep or Keep()
+    settings = {
+        "t": float(t),
+        "rtol": rtol,
+        "atol": atol,
+        "method": method,
+        "step": step,
+        "seed": seed,
+        "field": field.name,
+    }
+    limits = Limits(
+        max_gradients, max_seconds, callback, progress, None if checkpoint is None else File(checkpoint), resume=resume,
+        asked=disk.fingerprint(settings | {"keep": repr(keep.times), "every": keep.every}, theta),
+        events=[as_event(e) for e in events],
+    )  # fmt: skip
+    meter = Meter(field)
+    motion = Flow(meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step)
+    witness = Witness(field, motion)
+    if starts is None:
+        sampler = Sampler(keep, theta.shape[1])
+        run(motion, sampler, witness, limits)
+        return _path(motion, sampler, witness, limits, settings, field, theta, certify)
+    grid = GridSampler(keep, len(theta), theta.shape[1], float(t), theta)
+    run(motion, grid, witness, limits)
+    return _ensemble(motion, grid, witness, settings, field, theta, certify)
+
+
+def _tolerances(rtol: float | None, atol: float | None) -> tuple[float, float]:
+    rtol = 1e-3 if rtol is None else rtol
+    if not 0 < rtol < 1:
+        raise UsageError(f"rtol is the relative error of a step: expected a number between 0 and 1, got {rtol!r}.")
+    atol = 1e-3 * rtol if atol is None else atol
+    if not (atol >= 0 and math.isfinite(atol)):
+        raise UsageError(f"atol is the absolute error of a step: expected 0 or more, got {atol!r}.")
+    return float(rtol), float(atol)
+
+
+def starting_points(field: Field, start: Start | None, starts: Tensor | Sequence[Start] | None) -> Tensor:
+    """Return the starting points, shape (B, P), in the field's dtype, checked against the field's size."""
+    own = field.start()
+    if starts is not None:
+        rows = starts if isinstance(starts, Tensor) else torch.stack([as_point(s) for s in starts])
+        if rows.dim() != 2 or len(rows) == 0:
+            raise FieldError(f"starts= wants shape (drops, parameters), at least one drop; got {tuple(rows.shape)}.")
+        theta = rows.detach().clone()
+    elif start is not None:
+        theta = as_point(start)[None]
+    elif own is not None:
+        theta = own[None].clone()
+    else:
+        raise FieldError(f"{field.name} has no starting point of its own; pass start=[…].")
+    size = field.size or (own.numel() if own is not None else 0)
+    lift = getattr(field, "lift", None)
+    if size and theta.shape[1] != size and lift is not None and theta.shape[1] == field.base.size:  # type: ignore[attr-defined]
+        theta = lift(theta)  # a momentum or Adam flow carries more than θ; from rest
+    if size and theta.shape[1] != size:
+        raise FieldError(
+            f"{field.name} has {size} parameters; the starting point has {theta.shape[1]}. Expected shape ({size},)."
+        )
+    if not theta.is_floating_point():
+        theta = theta.double()
+    if size:
+        theta = theta.to(dtype=field.dtype, device=field.device)
+    if not bool(torch.isfinite(theta).all()):
+        raise FieldError(
+            f"the starting point has {int((~torch.isfinite(theta)).sum())} components that are not finite."
+        )
+    return theta
+
+
+def _path(
+    motion: Flow, sampler: Sampler, witness: Witness, limits: Limits, settings: dict[str, Any], field: Field, theta: Tensor,
+    certify: bool,
+) -> Path:  # fmt: skip
+    status = motion.statuses[0] or Status("cancelled")
+    own = motion.meter.equivalents
+    found: list[Certificate] = []
+    if certify:
+        order = min(s.order for s in motion.solvers if s.name in motion.used) if motion.used else 2
+        rtol = float(settings["rtol"])
+        found = checks.of_flow(field, witness, rtol=rtol, order=order)
+        rest = bool(motion.still)
+        if (broken := passed_singular(motion.meter, witness, at_rest=rest)) is not None:
+            found.append(broken)
+        found.append(_error(motion, witness, settings, field, theta, status, limits, order))
+    cost = motion.meter.cost(checking=motion.meter.equivalents - own)
+    table = sampler.arrays()
+    if table["loss"].isnan().all():
+        table["loss"] = None
+    path = Path(
+        label="flow", kind="flow", method=motion.method, start=theta[0], final=motion.theta[0].clone(), cost=cost, status=status,
+        certificates=Certificates(found), notes=notes(motion), settings=settings, field=field, **table,
+    )  # fmt: skip
+    return path
+
+
+def _error(
+    motion: Flow,
+    witness: Witness,
+    settings: dict[str, Any],
+    field: Field,
+    theta: Tensor,
+    status: Status,
+    limits: Limits,
+    order: int,
+) -> Certificate:
+    """Estimate the error by solving again, more loosely, to where the path ended; the same counter counts."""
+    limit = checks.allowed(motion.rtol, order)
+    end = float(motion.t[0])
+
+    def none(why: str) -> Certificate:
+        return Certificate("error", None, float("nan"), limit, f"not estimated: {why}")
+
+    if settings["step"] is not None or end <= 0:
+        return none("the step length is fixed" if end > 0 else "the path has no length")
+    if status.reason not in ("reached", "event"):
+        return none(f"the path ended by {status.reason}")
+    if limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
+        return none("it would spend more than max_gradients")
+    looser = min(LOOSER * motion.rtol, 0.1)
+    ratio = looser / motion.rtol
+    solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential)
+    again = Flow(motion.meter, theta, end, solvers, looser, motion.atol * ratio, seed=motion_seed(settings) + 1)
+    try:
+        run(
+            again,
+            Sampler(Keep(at=[end], theta=False), theta.shape[1]),
+            Witness(field, again),
+            Limits(progress=limits.progress),
+        )
+    except FieldError as problem:
+        return none(str(problem))
+    ended = again.statuses[0]
+    if ended is None or not ended.ok:
+        return none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
+    way = max(float(witness.far[0]), 1e-9 * float(theta.norm()))
+    return checks.error(motion.theta[0], again.theta[0], way, ratio, order, limit)
+
+
+def motion_seed(settings: dict[str, Any]) -> int:
+    """Return the seed that a path was solved with."""
+    return int(settings["seed"])
+
+
+def notes(motion: Flow) -> list[str]:
+    """Return what a reader of the path should know."""
+    said = list(getattr(motion.field, "notes", []))
+    if motion.chooser.switches:
+        times = f"{motion.chooser.switches} time{'s' if motion.chooser.switches > 1 else ''}"
+        said.append(f"auto switched method {times}, by cost: {' and '.join(motion.used)} were used")
+    return said
+
+
+def _ensemble(
+    motion: Flow,
+    grid: GridSampler,
+    witness: Witness,
+    settings: dict[str, Any],
+    field: Field,
+    theta: Tensor,
+    certify: bool,
+) -> Ensemble:
+    statuses = [s or Status("cancelled") for s in motion.statuses]
+    found: list[Certificate] = []
+    if certify:
+        order = min(s.order for s in motion.solvers if s.name in motion.used) if motion.used else 2
+        each = [checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i) for i in range(len(theta))]
+        found = [_worst([row[k] for row in each]) for k in range(len(each[0]))]
+    table = grid.values
+    return Ensemble(
+        method=motion.method, times=grid.times, values=None if bool(table.isnan().all()) else table, rates=grid.rates,
+        ends=motion.t.clone(), loss=motion.loss(), grad_norm=motion.speed(), start=theta, final=motion.theta.clone(),
+        steps=grid.steps, statuses=statuses, cost=motion.meter.cost(), certificates=Certificates(found), theta=grid.theta,
+        notes=notes(motion), settings=settings, field=field,
+    )  # fmt: skip
+
+
+def _worst(rows: list[Certificate]) -> Certificate:
+    """Return the check that is worst over the drops, saying of which drop it speaks."""
+    broken = sum(c.ok is False for c in rows)
+    i = max(
+        range(len(rows)), key=lambda k: (rows[k].ok is False, rows[k].value / rows[k].bound if rows[k].bound else 0.0)
+    )
+    c = rows[i]
+    more = f"{broken} of {len(rows)} drops broken; " if broken else ""
+    return Certificate(c.name, c.ok, c.value, c.bound, f"{more}worst, drop {i}: {c.text}")

@@ -1,0 +1,105 @@
+"""What a path is checked by while it is solved: numbers gathered at every accepted step, for the certificates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.river.fields.base import Field
+from gradientflow.river.paths.motion import Motion, Piece
+from gradientflow.river.solvers.base import lengths
+
+# A step is suspected of a point that is not Lipschitz when the rate changes across it ten times as fast as before and
+# after, or the path is ten times as slow there.
+SPIKE = 10.0
+SEARCHED = 20_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
+DIP = 0.1
+LAWS_EVERY = 8  # steps between two looks at conserved quantities
+
+
+class Witness:
+    """Gathers, per drop: the work ∫‖dθ/dt‖², the largest climb of the loss, the largest load, the drift of the laws."""
+
+    def __init__(self, field: Field, motion: Motion) -> None:
+        drops = len(motion.t)
+        self.field = field
+        self.work = torch.zeros(drops, dtype=torch.float64)
+        self.climb = torch.zeros(drops, dtype=torch.float64)
+        self.climb_at = torch.full((drops,), float("nan"), dtype=torch.float64)
+        self.load = torch.zeros(drops, dtype=torch.float64)
+        self.start = motion.theta.clone() if drops > 1 else motion.theta  # a single drop's point is never written over
+        self.far = torch.zeros(drops, dtype=torch.float64)  # largest distance from the start
+        self.doubt = torch.zeros(drops, dtype=torch.float64)  # largest ‖θ‖·‖rate‖: what a relative error in θ does to L
+        self.begin = motion.loss()
+        self.last = None if self.begin is None else self.begin.clone()  # after the last whole step
+        laws = field.conserved(motion.theta)
+        self.laws = {n: v.detach().clone() for n, v in laws.items()}
+        self.drift = {n: torch.zeros(drops, dtype=torch.float64) for n in laws}
+        self.steps = 0
+        self.calm, self.fast, self.score = (
+            float("inf"),
+            0.0,
+            0.0,
+        )  # least Lipschitz quotient, largest speed, how strange
+        self.sharp, self.low = 0.0, 0.0  # quotient and speed of the strange step
+        self.gone = False  # the path has become ordinary again since
+        self.strange: tuple[float, Tensor, Tensor] | None = None  # when, and the ends of the step
+
+    def see(self, piece: Piece) -> None:
+        """Take a piece."""
+        rows = piece.rows
+        self.steps += 1
+        self.work[rows] += piece.work
+        way = lengths(piece.theta1 - self.start[rows])
+        self.far[rows] = torch.maximum(self.far[rows], way)
+        doubt = lengths(piece.theta0) * piece.speed0
+        self.doubt[rows] = torch.maximum(self.doubt[rows], doubt)
+        self.load[rows] = torch.maximum(self.load[rows], piece.load.nan_to_num(0.0))
+        if piece.value0 is not None and piece.value1 is not None:
+            if self.last is not None:
+                self.last[rows] = piece.value1.double().cpu()
+            climb = (piece.value1 - piece.value0).double().cpu()
+            worse = climb > self.climb[rows]
+            self.climb[rows[worse]] = climb[worse]
+            self.climb_at[rows[worse]] = piece.t1[worse]
+        if (
+            len(self.work) == 1
+            and piece.theta0.shape[1] <= SEARCHED
+            and piece.rate0 is not None
+            and piece.rate1 is not None
+        ):
+            self._strange(piece.rate0, piece.rate1, piece)
+        if self.laws and self.steps % LAWS_EVERY == 0:
+            self.look(rows, piece.theta1)
+
+    def _strange(self, rate0: Tensor, rate1: Tensor, piece: Piece) -> None:
+        """Remember the step that stands out: by how fast the rate changed across it, or by how slow the path was there."""
+        way = max(float((piece.theta1 - piece.theta0).norm()), 1e-300)
+        quotient, slow = float((rate1 - rate0).norm()) / way, float(torch.minimum(piece.speed0[0], piece.speed1[0]))
+        self.fast = max(self.fast, float(piece.speed0[0]))
+        if quotient > SPIKE * self.calm or slow < DIP * self.fast:
+            score = max(quotient / self.calm, self.fast / max(slow, 1e-300))
+            if score > self.score:
+                self.score, self.strange = score, (float(piece.t1[0]), piece.theta0, piece.theta1)
+                self.sharp, self.low = quotient, slow
+                self.gone = False
+        if self.strange is not None and (quotient * SPIKE < self.sharp or float(piece.speed1[0]) * DIP > self.low):
+            self.gone = True
+        self.calm = min(self.calm, quotient)
+
+    def look(self, rows: Tensor, theta: Tensor) -> None:
+        """Measure how far the conserved quantities have drifted."""
+        for name, now in self.field.conserved(theta).items():
+            at = self.laws[name][rows]
+            drift = (now - at).double().norm(dim=1).cpu()
+            self.drift[name][rows] = torch.maximum(self.drift[name][rows], drift)
+
+    def freeze(self) -> dict[str, Any]:
+        """Return all numbers."""
+        return {n: v for n, v in vars(self).items() if n not in ("field", "start")}
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        """Take back what `freeze` returned."""
+        vars(self).update(state)
