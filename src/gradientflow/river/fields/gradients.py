@@ -253,8 +253,10 @@ class _Compiled:
     """Loss and gradient of a batch at a single row, by ``torch.compile``."""
 
     def __init__(self, owner: Gradients) -> None:
+        of, split = owner.model.traceable(owner.objective), owner.space.split
+
         def loss(row: Tensor, x: Any, y: Any) -> Tensor:
-            return owner.model.traceable(owner.space.split(row), x, y, owner.objective)
+            return of(split(row), x, y)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the compiler's own

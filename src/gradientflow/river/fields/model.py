@@ -44,9 +44,9 @@ class Model(ABC):
         """Return the loss of the output; a loss that reads the model's parameters sees these."""
         return objective(self(parts, x), y)
 
-    def traceable(self, parts: Sequence[Tensor], x: Any, y: Any, objective: Loss) -> Tensor:
-        """Return the same, in a way that torch.compile can follow."""
-        return self.loss(parts, x, y, objective)
+    def traceable(self, objective: Loss) -> Callable[[Sequence[Tensor], Any, Any], Tensor]:
+        """Return (parts, x, y) → loss, written so that torch.compile can follow it."""
+        return lambda parts, x, y: self.loss(parts, x, y, objective)
 
     @abstractmethod
     def present(self) -> dict[str, Tensor]:
@@ -128,12 +128,17 @@ class ModuleModel(Model):
             for slots, key, b in buffers:
                 slots[key] = b
 
-    def traceable(self, parts: Sequence[Tensor], x: Any, y: Any, objective: Loss) -> Tensor:
-        tensors: dict[str, Tensor] = dict(zip(self.space.names, parts, strict=True))
-        tensors |= {name: b.clone() for name, b in self.module.named_buffers()}
-        whole = _WithLoss(self, objective)
-        out: Tensor = torch.func.functional_call(whole, {f"module.{name}": t for name, t in tensors.items()}, (x, y))
-        return out
+    def traceable(self, objective: Loss) -> Callable[[Sequence[Tensor], Any, Any], Tensor]:
+        whole = _WithLoss(self.module, self._call, objective)
+        names = [f"module.{name}" for name in self.space.names]
+        buffers = [(f"module.{name}", b) for name, b in self.module.named_buffers()]
+
+        def loss(parts: Sequence[Tensor], x: Any, y: Any) -> Tensor:
+            tensors = dict(zip(names, parts, strict=True)) | {name: b.clone() for name, b in buffers}
+            out: Tensor = torch.func.functional_call(whole, tensors, (x, y))
+            return out
+
+        return loss
 
     def present(self) -> dict[str, Tensor]:
         return {name: self._own[name] for name in self.space.names}
@@ -199,9 +204,9 @@ class FunctionModel(Model):
 class _WithLoss(nn.Module):
     """A module and its loss in one, so that both see the same parameters."""
 
-    def __init__(self, model: ModuleModel, objective: Loss) -> None:
+    def __init__(self, module: nn.Module, call: Callable[[Any], Any], objective: Loss) -> None:
         super().__init__()
-        self.module, self._call, self._objective = model.module, model._call, objective
+        self.module, self._call, self._objective = module, call, objective
 
     def forward(self, x: Any, y: Any) -> Tensor:
         return self._objective(self._call(x), y)

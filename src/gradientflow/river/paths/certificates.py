@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from gradientflow.river.fields.audit import Remark
 from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.path import Certificate, Certificates
 from gradientflow.river.paths.witness import Witness
@@ -89,6 +90,20 @@ def conserved(name: str, drift: float, size: float, limit: float, witness: Witne
         limit,
         f"{name} drifted by {value:.1e} of its size (allowed {limit:.1e})",
     )
+
+
+def derivatives(remarks: list[Remark]) -> Certificate:
+    """Turn an audit of gradient and Hessian products against finite differences into a check."""
+    measured = [r for r in remarks if r.name in ("gradient", "Hessian")]
+    wrong = [r for r in measured if r.warning]
+    value = max((r.error for r in measured), default=math.nan)
+    bound = max((r.doubt for r in measured), default=math.nan)
+    text = (
+        wrong[0].text
+        if wrong
+        else f"gradient and Hessian products agree with finite differences to {value:.1e} at the start"
+    )
+    return Certificate("derivatives", not wrong, value, bound, text)
 
 
 def error(fine: Tensor, coarse: Tensor, way: float, ratio: float, order: int, limit: float) -> Certificate:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradientflow.errors import UsageError
 from gradientflow.river.fields.leading import LeadingError
+from gradientflow.river.paths.descent import again
 from gradientflow.river.paths.keep import Keep
 from gradientflow.river.paths.path import Cost, Path
 from gradientflow.river.paths.solve import flow
@@ -33,8 +34,10 @@ class Beside:
         loss: L(θ_k) − L(θ(t_k)), shape (n,), or None.
         predicted: ‖η e(t_k)‖, the leading error of gradient descent, shape (n,); None for other optimizers.
         explained: 1 − ‖θ_k − θ(t_k) − η e‖/‖θ_k − θ(t_k)‖: the share of the gap that the prediction explains, shape (n,).
-        edge: the sharpness above which this optimizer leaves the flow; None where no number is known.
-        crossed: flow time at which the flow's sharpness first exceeds `edge`, or None.
+        edge: the sharpness above which this optimizer leaves the flow; None where no number is known (Adam and RMSProp
+            have one for their preconditioned sharpness, told in `why`).
+        crossed: flow time at which the flow's sharpness first exceeds `edge` (for Adam and RMSProp, at which their own
+            preconditioned sharpness exceeds its edge), or None.
         left: flow time at which the descent is first more than a tenth of the way gone beside the flow, or None.
         why: a sentence.
     """
@@ -132,7 +135,7 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
     size = path.start.numel() * path.start.element_size()
     most = max(4, min(points, ROOM // max(4 * size, 1)))
     end = float(path.times[-1])
-    theta, times = _points_of_descent(other, end, most)
+    theta, times, inner = _points_of_descent(other, end, most)
     again = flow(
         base, max(float(times[-1]), 1e-300), start=path.start, method=str(path.settings["method"]), rtol=min(float(path.settings["rtol"]), FINER),
         atol=min(float(path.settings["atol"]), 1e-3 * FINER), step=path.settings["step"], seed=path.settings["seed"], certify=False,
@@ -161,28 +164,33 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
         left_over = (gap[: len(error)] - error).norm(dim=1).double().cpu()
         explained = torch.where(distance > 0, 1 - left_over / distance.clamp_min(1e-300), torch.zeros_like(distance))
     edge = stability_edge(other)
-    crossed = _first(path.times, path.sharpness > edge) if edge is not None else None
+    crossed = _first(path.times, path.sharpness > edge) if edge is not None else inner
     left = _first(times, relative > APART)
-    why = _why(other, edge, crossed, left, relative)
+    why = _why(other, edge if edge is not None else adaptive_edge(other), crossed, left, relative)
     output = _outputs(base, theta, solved)
     return Beside(
         other.label, times, distance, relative, output, loss, predicted, explained, edge, crossed, left, why
     ), cost
 
 
-def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tensor]:
-    """Return points and times of at most so many steps of a descent, up to the flow's end."""
-    from gradientflow.river.paths.descent import again
+def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tensor, float | None]:
+    """Return points and times of at most so many steps of a descent up to the flow's end, and when its own edge is crossed.
 
-    inside = int((other.times <= end * (1 + 1e-12)).sum())
-    if other.theta is None:
-        other = again(other, Keep(every=max(1, math.ceil(inside / most)), theta=True))
+    What decides over Adam and RMSProp is the sharpness as their own scaling sees it, and only the descent knows that.
+    """
+    limit = end * (1 + 1e-12)
+    inside = int((other.times <= limit).sum())
+    edge = adaptive_edge(other)
+    if other.theta is None or (edge is not None and "preconditioned_sharpness" not in other.kept):
+        every = max(1, math.ceil(inside / most))
+        other = again(other, Keep(every=every, theta=True), sharpness_every=every if edge is not None else 0)
     assert other.theta is not None  # asked for
-    rows = (other.times <= end * (1 + 1e-12)).nonzero()[:, 0]
-    rows = rows[:: max(1, len(rows) // most)]
-    last = (other.times <= end * (1 + 1e-12)).nonzero()[-1]
-    rows = torch.unique(torch.cat([rows, last]))
-    return other.theta[rows], other.times[rows]
+    crossed = None
+    if edge is not None:
+        crossed = _first(other.times, other.kept["preconditioned_sharpness"] > edge)
+    rows = (other.times <= limit).nonzero()[:, 0]
+    rows = torch.unique(torch.cat([rows[:: max(1, len(rows) // most)], rows[-1:]]))
+    return other.theta[rows], other.times[rows], crossed
 
 
 def _leading(path: Path, times: Tensor, rate: float) -> tuple[Tensor, Cost]:
@@ -212,6 +220,17 @@ def stability_edge(descent: Path) -> float | None:
     return (2 + 2 * beta) / float(rate)
 
 
+def adaptive_edge(descent: Path) -> float | None:
+    """Return the largest stable eigenvalue of P^−½ H P^−½ for Adam, (2+2β₁)/((1−β₁)η), and for RMSProp, 2/η; else None."""
+    s, rate = descent.settings, descent.settings.get("lr")
+    if rate is None or s.get("scheduled") or s["optimizer"] not in ("Adam", "AdamW", "RMSprop"):
+        return None
+    if s["optimizer"] == "RMSprop":
+        return 2 / float(rate)
+    beta = 0.9 if "betas" not in s else float(str(s["betas"]).strip("()[] ").split(",")[0])
+    return (2 + 2 * beta) / ((1 - beta) * float(rate))
+
+
 def _plain(descent: Path) -> bool:
     s = descent.settings
     return bool(s["optimizer"] == "SGD" and not s.get("scheduled") and float(s.get("momentum", "0") or 0) == 0)
@@ -235,8 +254,17 @@ def _why(other: Path, edge: float | None, crossed: float | None, left: float | N
         return f"It diverged{cause}."
     if left is None:
         return f"It stays with the flow: at most {float(relative.max()):.2g} of the way gone beside it."
+    own = f"{s['optimizer']} scales the gradient by its own history and follows another flow"
     if edge is None:
-        return f"It leaves the flow at t = {left:.4g}: {s['optimizer']} scales the gradient by its own history and follows another flow."
+        return f"It leaves the flow at t = {left:.4g}: {own}."
+    if s["optimizer"] in ("Adam", "AdamW", "RMSprop"):
+        rule = "2/η" if s["optimizer"] == "RMSprop" else "(2+2β₁)/((1−β₁)η)"
+        there = (
+            f"crosses {rule} = {edge:.4g} at t = {crossed:.4g}, and it oscillates"
+            if crossed is not None
+            else f"stays below {rule} = {edge:.4g}"
+        )
+        return f"It leaves the flow at t = {left:.4g}: {own}. Its preconditioned sharpness {there}."
     if crossed is not None and crossed <= left * 1.5 + 1e-12:
         return f"It leaves the flow at t = {left:.4g}: the flow's sharpness crosses {rule} = {edge:.4g} at t = {crossed:.4g}."
     if beta:

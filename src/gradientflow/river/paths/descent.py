@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
-from gradientflow.river.fields.base import Evaluation, Field, as_field
+from gradientflow.river.fields.base import Evaluation, Field, Linear, as_field
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.keep import Keep, Sampler
@@ -53,6 +53,7 @@ class Descent:
         self.measure = measure
         self.steps = 0
         self.spectrum = Spectrum(1, theta.shape[1], theta, seed=seed)
+        self.inner = Spectrum(1, theta.shape[1], theta, seed=seed)  # of the preconditioned Hessian
         self.scale = max(float(theta.norm()), 1.0)
         self._row = torch.zeros(1, dtype=torch.int64)
 
@@ -89,7 +90,7 @@ class Descent:
                                        "Give a schedule that stays above 0 until t."))  # fmt: skip
             return None
         if self.measure and self.steps % self.measure == 0 and self.field.potential:
-            self.spectrum.measure(self.meter.linearize(self.theta, self.here), self._row)
+            self._look(self.meter.linearize(self.theta, self.here))
         before, here = self.theta, self.here
         after = self._step(rate)
         there = self.meter(after)
@@ -110,6 +111,33 @@ class Descent:
             self._row, t0, self.t.clone(), before, after, None, None, here.value, there.value, lengths(here.rate),
             lengths(there.rate), work, load, one, "",
         )  # fmt: skip
+
+    def _look(self, apply: Linear) -> None:
+        """Measure the sharpness, and that of P^−½ H P^−½ where the optimizer divides its steps by a P of its own."""
+        self.spectrum.measure(apply, self._row)
+        scale = self._preconditioner()
+        if scale is None:
+            return
+        root = scale.rsqrt()
+        self.inner.measure(lambda v: apply(v * root).mul_(root), self._row)
+
+    def _preconditioner(self) -> Tensor | None:
+        """Return P = √v̂ + ε of Adam, RMSProp and their kin, shape (1, P); None before the first step, and for others."""
+        group = self.optimizer.param_groups[0]
+        parts = []
+        for leaf in self.leaves:
+            state = self.optimizer.state.get(leaf, {})
+            second = state.get("exp_avg_sq", state.get("square_avg"))
+            if second is None:
+                return None
+            if "betas" in group and "step" in state:
+                second = second / (1.0 - group["betas"][1] ** float(state["step"]))
+            parts.append((second.sqrt() + group.get("eps", 0.0)).reshape(-1))
+        return torch.cat(parts)[None].to(self.theta).clamp_min(1e-30)
+
+    def extra(self) -> dict[str, float]:
+        """Return what a moment of this descent knows besides: the preconditioned sharpness, where it was measured."""
+        return {"preconditioned_sharpness": float(self.inner.top[0])} if self.measure else {}
 
     def _step(self, rate: float) -> Tensor:
         """Hand the gradient to the optimizer, let it step, and read θ back."""
@@ -134,7 +162,8 @@ class Descent:
         state: dict[str, Any] = {"theta": self.theta, "rate": self.here.rate, "value": self.here.value, "t": self.t,
                                  "live": self.live, "steps": self.steps, "optimizer": self.optimizer.state_dict()}  # fmt: skip
         state["schedule"] = None if self.schedule is None else self.schedule.state_dict()
-        state |= {f"spectrum.{n}": v for n, v in vars(self.spectrum).items()}
+        for name in ("spectrum", "inner"):
+            state |= {f"{name}.{n}": v for n, v in vars(getattr(self, name)).items()}
         return copy.deepcopy(state)
 
     def thaw(self, state: dict[str, Any]) -> None:
@@ -144,8 +173,9 @@ class Descent:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        for n in vars(self.spectrum):
-            setattr(self.spectrum, n, state[f"spectrum.{n}"])
+        for name in ("spectrum", "inner"):
+            for n in vars(getattr(self, name)):
+                setattr(getattr(self, name), n, state[f"{name}.{n}"])
 
 
 def descend(
@@ -182,6 +212,7 @@ def descend(
         start: where to begin; the field's own start when left out.
         keep, events, callback, progress, max_gradients, max_seconds, checkpoint, resume: as for `flow`.
         sharpness_every: measure the largest Hessian eigenvalue every so many steps (about three gradients each); 0: never.
+            For Adam, RMSProp and their kin also that of the preconditioned Hessian, in ``kept["preconditioned_sharpness"]``.
         seed: of the start vector of the Lanczos iteration.
         settings: handed to the optimizer's class, as ``momentum=0.9``.
 
@@ -242,13 +273,13 @@ def descend(
     )  # fmt: skip
 
 
-def again(path: Path, keep: Keep) -> Path:
+def again(path: Path, keep: Keep, *, sharpness_every: int = 0) -> Path:
     """Run a descent once more, from the same start with the same optimizer, keeping something else."""
     if path.field is None or path.recipe is None:
         raise UsageError(
             "this descent was read from a file and cannot be run again; keep its points: keep=gf.Keep(theta=True)."
         )
-    return descend(path.field, start=path.start, keep=keep, **path.recipe)
+    return descend(path.field, start=path.start, keep=keep, sharpness_every=sharpness_every, **path.recipe)
 
 
 def _maker(

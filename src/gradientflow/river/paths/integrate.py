@@ -69,7 +69,10 @@ class Flow:
         self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
         self.first_loss = self.loss()
         self.used: list[str] = []
+        self.steps = 0
         self._all = torch.arange(drops)
+        if self.field.potential:
+            self._measure(self._all, solvers[-1])  # so that the sharpness is known from the start on
         self._trail: list[tuple[float, float, float]] = []  # t, ‖θ‖, ‖rate‖ of the drop that is most behind
 
     # ── what the loop asks ───────────────────────────────────────────────────────────────────────────────────────────
@@ -90,6 +93,10 @@ class Flow:
     def sharpness(self) -> tuple[Tensor, Tensor]:
         """Return the largest and the smallest eigenvalue of the Hessian as last measured, (B,) each."""
         return self.spectrum.top, self.spectrum.bottom
+
+    def extra(self) -> dict[str, float]:
+        """Return nothing: a flow has no more to keep than its statistics."""
+        return {}
 
     def end(self, rows: Tensor, status: Status) -> None:
         """Let these drops rest."""
@@ -226,6 +233,7 @@ class Flow:
             else:
                 self.past_theta[on] = before
         self.past_h[on] = length
+        self.steps += 1
         self.t[on] = t1
         self.repeats[on] = 0
         self.spectrum.tick(on)

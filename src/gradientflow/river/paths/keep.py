@@ -108,6 +108,8 @@ class Sampler:
         self.rows.append((t, loss, speed, float(top[0]), float(bottom[0]), step, stages))
         if self.with_theta:
             self.theta.append(theta.detach().clone())
+        for name, number in motion.extra().items():
+            self.kept.setdefault(name, []).append(torch.tensor(number, dtype=torch.float64))
         for name, function in self.keep.functions.items():
             self.kept[name].append(torch.as_tensor(function(theta.detach().clone())).detach().clone())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,3 +69,34 @@ class Meter:
     def equivalents(self) -> float:
         """Gradient equivalents so far."""
         return self.gradients + 2 * self.hvps + self.losses / 3
+
+
+class Counted(Field):
+    """A metered field as a field: for who wants to look at it and does not count."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self.name, self.size, self.potential = meter.field.name, meter.field.size, meter.field.potential
+        self.dtype, self.device = meter.field.dtype, meter.field.device
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        return self._meter(theta)
+
+    def value(self, theta: Tensor) -> Tensor | None:
+        self._meter.losses += theta.shape[0]
+        return self._meter.field.value(theta)
+
+    def linearize(self, theta: Tensor) -> Linear:
+        exact = self._meter.field.linearize(theta)
+
+        def product(v: Tensor) -> Tensor:
+            self._meter.hvps += theta.shape[0]
+            return exact(v)
+
+        return product
+
+    def parameters(self, theta: Tensor) -> dict[str, Tensor]:
+        return self._meter.field.parameters(theta)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._meter.field, name)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
+from gradientflow.river.fields.audit import audit
 from gradientflow.river.fields.base import Field, as_field, as_point
+from gradientflow.river.fields.loss import LossField
 from gradientflow.river.paths import certificates as checks
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths.ending import passed_singular
@@ -19,7 +21,7 @@ from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.integrate import Flow
 from gradientflow.river.paths.keep import GridSampler, Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
-from gradientflow.river.paths.meter import Meter
+from gradientflow.river.paths.meter import Counted, Meter
 from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path, Status
 from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers import candidates
@@ -200,10 +202,14 @@ def _path(
     status = motion.statuses[0] or Status("cancelled")
     own = motion.meter.equivalents
     found: list[Certificate] = []
+    more: list[str] = []
     if certify:
         order = min(s.order for s in motion.solvers if s.name in motion.used) if motion.used else 2
         rtol = float(settings["rtol"])
         found = checks.of_flow(field, witness, rtol=rtol, order=order)
+        if isinstance(field, LossField):
+            found.append(checks.derivatives(remarks := audit(Counted(motion.meter), theta[0])))
+            more = [str(r) for r in remarks if r.warning or r.name == "kinks"]
         rest = bool(motion.still)
         if (broken := passed_singular(motion.meter, witness, at_rest=rest)) is not None:
             found.append(broken)
@@ -214,7 +220,7 @@ def _path(
         table["loss"] = None
     path = Path(
         label="flow", kind="flow", method=motion.method, start=theta[0], final=motion.theta[0].clone(), cost=cost, status=status,
-        certificates=Certificates(found), notes=notes(motion), settings=settings, field=field, **table,
+        certificates=Certificates(found), notes=notes(motion) + more, settings=settings, field=field, **table,
     )  # fmt: skip
     return path
 
@@ -273,6 +279,17 @@ def notes(motion: Flow) -> list[str]:
     if motion.chooser.switches:
         times = f"{motion.chooser.switches} time{'s' if motion.chooser.switches > 1 else ''}"
         said.append(f"auto switched method {times}, by cost: {' and '.join(motion.used)} were used")
+    if not motion.field.potential and len(motion.t) == 1 and motion.steps > 50 and not motion.solvers[0].stabilized:
+        motion.spectrum.measure_norm(
+            motion.meter.linearize(motion.theta, motion.here), torch.zeros(1, dtype=torch.int64)
+        )
+        mean = float(motion.t[0]) / motion.steps
+        load = mean * float(motion.spectrum.top[0]) / 1.2 / max(motion.solvers[0].reach(0), 1e-300)
+        if load > 0.7:
+            said.append(
+                f"stiff: the steps are as long as {motion.method} is stable for ({load:.1f} of it), not as accuracy "
+                "would allow. If the Jacobian's eigenvalues are real, method='rkc2' takes far fewer"
+            )
     return said
 
 
