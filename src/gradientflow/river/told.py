@@ -19,6 +19,7 @@ from gradientflow.river.paths.path import Certificates, Cost, Ensemble, Path, St
 MOST = 4000  # moments of one path that go into a record
 FEW = 8  # parameters up to which start and end are written out
 FINE = 1500  # points that a path in the plane is drawn with, about
+STILL = 1e-3  # of the way so far: a shorter move of a descent is not drawn
 CLOSE = 5e-3  # of the spread of all drops: closer is one place
 TRAIL = 240  # and the trail of one of many drops
 
@@ -61,6 +62,7 @@ def tell(
                 apart=[] if comparison is None else apart(comparison),
             )
         )
+    compared = [c.cost for _, _, c in stories or [] if c is not None]
     return Flow(
         target=target,
         field=field.name,
@@ -71,6 +73,7 @@ def tell(
         description=about,
         stories=told,
         drops=None if drops is None else many(drops, field),
+        comparing=spent(sum(compared, Cost())) if compared else None,
         fixed=[] if portrait is None else portrait.fixed,
         notes=list(notes or []),
     )
@@ -80,14 +83,11 @@ def tell(
 
 
 def track(path: Path, field: Field) -> Track:
-    """Return one path as a record, thinned to `MOST` moments."""
+    """Return one path as a record, thinned to `MOST` moments; `moments` says how many there were."""
     n = len(path.times)
     keep = torch.arange(n) if n <= MOST else torch.linspace(0, n - 1, MOST, dtype=torch.float64).round().long()
     plane = path.final.numel() == 2
     few = path.final.numel() <= FEW
-    notes = list(path.notes)
-    if n > MOST:
-        notes.append(f"{n} moments were kept, {len(keep)} of them are written here")
     return Track(
         label=path.label,
         kind=path.kind,
@@ -102,23 +102,37 @@ def track(path: Path, field: Field) -> Track:
         ending=ending(path.status),
         spent=spent(path.cost),
         checks=checks(path.certificates),
-        points=_drawn(path, field, keep) if plane else [],
+        points=_drawn(path, field) if plane else [],
         start=[float(x) for x in path.start] if few else [],
         final=[float(x) for x in path.final] if few else [],
-        notes=notes,
+        notes=list(path.notes),
         settings=plain(path.settings),
         conserved=laws(field, path.start, path.final),
         moments=n,
     )
 
 
-def _drawn(path: Path, field: Field, keep: Tensor) -> list[tuple[float, float]]:
-    """The path in the plane; of a flow finer than its moments, where θ was kept."""
+def _drawn(path: Path, field: Field) -> list[tuple[float, float]]:
+    """The path in the plane, where θ was kept: of a flow finer than its moments, of a descent the steps that move."""
     if path.theta is None:
         return pairs(torch.stack([path.start, path.final]))
     if path.kind == "descent":
-        return pairs(path.theta[keep])
+        return steps(pairs(path.theta))
     return pairs(finer(field, path.times, path.theta, FINE))
+
+
+def steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points without those closer than `STILL` of the way so far to the last one that stays.
+
+    The way so far is the largest distance from the start. Long steps all stay, so that a zig-zag is drawn as one; the
+    thousands of steps at a place of rest become one.
+    """
+    kept, way = points[:1], 0.0
+    for p in points[1:-1]:
+        way = max(way, math.dist(p, points[0]))
+        if math.dist(p, kept[-1]) > STILL * way:
+            kept.append(p)
+    return [*kept, *points[1:][-1:]]
 
 
 def finer(field: Field, times: Tensor, theta: Tensor, about: int) -> Tensor:
@@ -321,9 +335,11 @@ def apart(comparison: Comparison) -> list[Apart]:
 def _descents(descents: list[Path], comparison: Comparison | None, field: Field) -> list[Track]:
     """Descents as records, with the sharpness at which each gets unstable, where a number is known."""
     told = [track(d, field) for d in descents]
-    for one, b in zip(told, comparison.beside if comparison is not None else (), strict=False):
-        if b.edge is not None:
-            one.threshold, one.threshold_name = b.edge, edge_rule(one.settings)
+    edges = {b.label: b.edge for b in comparison.beside} if comparison is not None else {}
+    for one in told:
+        edge = edges.get(one.label)
+        if edge is not None:
+            one.threshold, one.threshold_name = edge, edge_rule(one.settings)
     return told
 
 

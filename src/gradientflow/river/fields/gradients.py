@@ -17,6 +17,7 @@ from torch import Tensor
 from gradientflow.errors import FieldError
 from gradientflow.river.fields.base import Linear
 from gradientflow.river.fields.batches import Batches
+from gradientflow.river.fields.compiled import Compiled
 from gradientflow.river.fields.model import Model
 from gradientflow.river.fields.objective import Objective
 
@@ -51,7 +52,7 @@ class Gradients:
         self._sums = self.space.dtype if accumulate is None else torch.promote_types(accumulate, self.space.dtype)
         self._alone = batches.number == 1
         self._together = True  # until a module is met that cannot be vectorised
-        self._compiled = _Compiled(self) if compile else None
+        self._compiled = Compiled(model, objective, steady=not batches.stream) if compile else None
         self._seat: tuple[Tensor, list[Tensor]] | None = None
 
     # ── a group of rows ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,38 +248,6 @@ class Gradients:
                 why = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:160]
                 self.notes.append(f"drops are evaluated one by one: {self.model.name} cannot be vectorised ({why}).")
         return [of(*group) for group in zip(*(torch.split(r, 1) for r in rows), strict=True)]
-
-
-class _Compiled:
-    """Loss and gradient of a batch at a single row, by ``torch.compile``."""
-
-    def __init__(self, owner: Gradients) -> None:
-        of, split = owner.model.traceable(owner.objective), owner.space.split
-
-        def loss(row: Tensor, x: Any, y: Any) -> Tensor:
-            return of(split(row), x, y)
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the compiler's own
-            self._call: Callable[..., tuple[Tensor, Tensor]] = torch.compile(torch.func.grad_and_value(loss))
-        self._name, self._first = owner.model.name, True
-
-    def __call__(self, row: Tensor, x: Any, y: Any) -> tuple[Tensor, Tensor]:
-        if not self._first:
-            return self._call(row.detach(), x, y)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                slope, loss = self._call(row.detach(), x, y)
-        except FieldError:
-            raise
-        except Exception as problem:
-            why = (str(problem).strip().splitlines() or [type(problem).__name__])[0][:300]
-            raise FieldError(
-                f"torch.compile could not compile {self._name}: {why} Leave compile=True out."
-            ) from problem
-        self._first = False
-        return slope, loss
 
 
 def derivative(

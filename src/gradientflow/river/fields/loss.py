@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gradientflow.errors import FieldError
-from gradientflow.river.fields import chance
 from gradientflow.river.fields.base import Evaluation, Field, Linear
-from gradientflow.river.fields.batches import Batches, changed, tensors
+from gradientflow.river.fields.batches import Batches, tensors
 from gradientflow.river.fields.gradients import Gradients
 from gradientflow.river.fields.kinks import crooked, nodes, third_warning
 from gradientflow.river.fields.laws import Law, laws_of
+from gradientflow.river.fields.look import first_look
 from gradientflow.river.fields.model import FunctionModel, Model, ModuleModel
 from gradientflow.river.fields.objective import Objective
 from gradientflow.river.fields.wrapped import central_difference
@@ -106,8 +106,7 @@ class LossField(Field):
         if torch.finfo(self.dtype).bits < 32:
             self.notes.append(f"θ is kept in {self.dtype}: 2 or 3 digits. Use model.float() for a flow to be trusted.")
         if check:
-            with chance.kept():
-                self._look()
+            self.notes.extend(first_look(self))
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         if not self._rows(theta):
@@ -223,50 +222,6 @@ class LossField(Field):
             rows = [self.space.unflatten(row) for row in theta.detach()]
             return {law.name: torch.stack([law.of(row).reshape(-1) for row in rows]) for law in self._laws}
 
-    # ── the first look ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _look(self) -> None:
-        """See that the first batch goes through, that the loss is finite and can be differentiated, and that it repeats."""
-        from gradientflow.river.fields.guard import check_deterministic, depends_on_cut
-
-        x, y, n = next((b for b in self.batches if self.objective.amount(b[1], b[2])), self.batches.first())
-        theta = self.start()
-        with torch.enable_grad():
-            leaves = self.gradients.leaves(theta[None])
-            try:
-                out = self.model(leaves, x)
-                loss = self.model.loss(leaves, x, y, self.objective)
-            except FieldError:
-                raise
-            except Exception as problem:
-                raise FieldError(
-                    f"{self.name} failed on a batch: {type(problem).__name__}: {problem} The input is {_shapes(x)}, the "
-                    f"target {_shapes(y)}, the parameters {self.dtype} on {self.device}. Expected model(x) and "
-                    "loss(model(x), y) to work as they stand; a dict x is passed as model(**x), a tuple as model(*x)."
-                ) from problem
-            if not loss.requires_grad:
-                raise FieldError(
-                    f"{self.name} does not depend on the parameters in a way PyTorch can see: expected a loss with a graph. "
-                    "Remove torch.no_grad(), .detach(), .item() or numpy from the model and the loss."
-                )
-            slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
-        if not bool(torch.isfinite(loss)):
-            raise FieldError(
-                f"the loss at the start is {float(loss.detach())}: {self.name}, {n} examples. Expected a finite number. "
-                f"{_not_finite(self.model.present(), x, y, out)}"
-            )
-        idle = [name for name, slope in zip(self.space.names, slopes, strict=True) if slope is None]
-        if idle:
-            self.notes.append(
-                f"the loss does not depend on {', '.join(idle[:6])}{' …' if len(idle) > 6 else ''}: they stay."
-            )
-        if self.batches.number > 1:
-            with torch.no_grad():
-                note = self.objective.check(changed(out, torch.Tensor.detach), y, n)
-            self.notes.extend([note] if note else [])
-            self.notes.extend(depends_on_cut(self))
-        self.notes.extend(check_deterministic(self, theta))
-
 
 def _model(
     model: nn.Module | Callable[[dict[str, Tensor], Any], Any],
@@ -294,22 +249,3 @@ def _numbers(weight_decay: float, accumulate: torch.dtype | None, chunk: int | N
         raise FieldError(f"chunk must be a number of drops, 1 or more, got {chunk!r}.")
     if accumulate is not None and not accumulate.is_floating_point:
         raise FieldError(f"accumulate must be a floating dtype, as torch.float64, got {accumulate}.")
-
-
-def _shapes(tree: Any) -> str:
-    return ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in tensors(tree)) or type(tree).__name__
-
-
-def _not_finite(params: Mapping[str, Tensor], x: Any, y: Any, out: Any) -> str:
-    """Say where the first number that is not finite stands."""
-    bad = [name for name, p in params.items() if not bool(torch.isfinite(p).all())]
-    if bad:
-        return f"The parameter {bad[0]!r} is not finite: make or load the model anew."
-    for name, tree in (("input", x), ("target", y)):
-        if any(t.is_floating_point() and not bool(torch.isfinite(t).all()) for t in tensors(tree)):
-            return f"The {name} holds numbers that are not finite: clean the data."
-    if any(not bool(torch.isfinite(t).all()) for t in tensors(out)):
-        return (
-            "The model's output is not finite, its parameters and the input are: scale the input or the initialisation."
-        )
-    return "The output is finite: the loss itself overflows or takes the logarithm or the root of what it must not."

@@ -14,6 +14,7 @@ from torch import Tensor
 from gradientflow.river.solvers.base import Solver
 
 BETTER = 0.75  # a switch must promise to cost at most this share
+COMFORT = 0.35  # of its stability bound: the length at which an explicit method also damps what is stiff
 PATIENCE = 6  # steps with a method before the next switch; doubled by each switch back
 
 
@@ -45,7 +46,7 @@ class Chooser:
         self.since[rows] += 1
         if int(self.now[rows[0]]) == 1:
             price = _stages(stabilized, h * rho) / h
-            rival = explicit.stages(0.0) * rho / (0.9 * explicit.reach(0))
+            rival = explicit.stages(0.0) * rho / (COMFORT * explicit.reach(0))
         else:
             if other_h is None:
                 return none

@@ -19,7 +19,7 @@ WIDTH = 4  # basis vectors held: with θ, its rate and the work vector no more t
 SAFETY = 1.05  # of the largest Ritz value, which approaches the eigenvalue from below
 DRIFT = 0.05  # a relative growth of the sharpness that asks for a refresh
 EASING = 0.2  # a relative fall that does: a ρ that is too large costs stages, not stability
-MOST = 25  # steps without a refresh at most
+MOST = 10  # steps without a refresh at most
 IDLE = 4  # times as rarely where the number only says whether a flow is stiff
 NORM_STEPS = 8  # of the power iteration on a J that is not symmetric
 
