@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import pytest
 
+import gradientflow
 from gradientflow import cli
 from gradientflow.records import SCHEMA, Meta, Step, Verdict
 from gradientflow.store import Store, read
 from tests.depth.scripts import sandbox, write
 
-SOURCE = str(Path(cli.__file__).parents[1])
+SOURCE = str(Path(gradientflow.__file__).parents[1])
 
 TRAINING = """
 import sys, time

@@ -1,12 +1,25 @@
-"""The report room: a verdict made visible.
+"""The report room: what was found, made visible.
 
-Three doors, one picture: `print_verdict` for the terminal, `write_html` for a self-contained page, `LiveLine` for the
-status line while a script runs. The room is dry: it knows records only, never torch, so that a report of yesterday's
-run opens on a machine that has no PyTorch.
+For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `LiveLine` for the status
+line while a script runs. For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
+`check_folder` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
+torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
 
+from gradientflow.report.figures import check_figure, check_folder, write_figure
+from gradientflow.report.flow_live import FlowLive
+from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
 from gradientflow.report.terminal import print_verdict
 
-__all__ = ["LiveLine", "print_verdict", "write_html"]
+__all__ = [
+    "FlowLive",
+    "LiveLine",
+    "check_figure",
+    "check_folder",
+    "print_flow",
+    "print_verdict",
+    "write_figure",
+    "write_html",
+]

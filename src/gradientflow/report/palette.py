@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 
-_BATLOW = bytes.fromhex(
+BATLOW = bytes.fromhex(
     "011959021b59031c5a041e5a051f5a06215b07225b07245b08255b09275c0a285c0a2a5c0b2b5c0b2d5d0c2e5d0c2f5d0d315d0d325e"
     "0d335e0e355e0e365e0e375e0f385f0f395f0f3b5f0f3c5f103d5f103e5f103f60104060114160114260114360114460124561124661"
     "124761124861134961134a61134b61144c62144d62144e62154f62154f62165062165162175262175362185462185562195662195762"
@@ -35,7 +35,7 @@ NOTHING, BROKEN, DEAD, LOWEST = 0, 1, 2, 3  # codes of a cell; LOWEST..255 are l
 def batlow(at: float) -> str:
     """The colour at 0..1, dark to bright, as #rrggbb."""
     k = 3 * min(max(round(255 * at), 0), 255)
-    return "#" + _BATLOW[k : k + 3].hex()
+    return "#" + BATLOW[k : k + 3].hex()
 
 
 def level(x: float, low: float, high: float) -> int:
@@ -49,7 +49,7 @@ def png(codes: Sequence[bytes]) -> bytes:
     table = bytearray(3 * LOWEST)
     for code in range(LOWEST, 256):
         k = 3 * round(255 * (code - LOWEST) / (255 - LOWEST))
-        table += _BATLOW[k : k + 3]
+        table += BATLOW[k : k + 3]
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", len(codes[0]), len(codes), 8, 3, 0, 0, 0)),
         (b"PLTE", bytes(table)),

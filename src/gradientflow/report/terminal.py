@@ -40,10 +40,10 @@ def print_verdict(verdict: Verdict, run: Run | None, console: Console, *, report
         return
     page = Page(verdict, run, PLAIN_WIDTH, True)
     text = "\n".join(line.plain.rstrip() for line in page.lines(report))
-    console.out(_writable(text, console.encoding), highlight=False)
+    console.out(encodable(text, console.encoding), highlight=False)
 
 
-def _writable(text: str, encoding: str) -> str:
+def encodable(text: str, encoding: str) -> str:
     """The text as far as the stream's encoding can carry it: a log in ASCII gets plain signs instead of an error."""
     try:
         text.encode(encoding)

@@ -51,7 +51,7 @@ class Objective:
         while isinstance(core, functools.partial):
             settings = {**core.keywords, **settings}
             core = core.func
-        self.name = getattr(core, "__name__", type(core).__name__)
+        self.name = getattr(core, "__name__", type(core).__name__).replace("<lambda>", "loss")
         found = settings.get("reduction", getattr(core, "reduction", None))
         if found == "batchmean":  # KLDivLoss: the sum over the batch, divided by the examples
             found = "mean"

@@ -279,7 +279,8 @@ def again(path: Path, keep: Keep, *, sharpness_every: int = 0) -> Path:
         raise UsageError(
             "this descent was read from a file and cannot be run again; keep its points: keep=gf.Keep(theta=True)."
         )
-    return descend(path.field, start=path.start, keep=keep, sharpness_every=sharpness_every, **path.recipe)
+    recipe = path.recipe | {"t": float(path.times[-1])}  # a spent budget ended it: the same steps, and no more
+    return descend(path.field, start=path.start, keep=keep, sharpness_every=sharpness_every, **recipe)
 
 
 def _maker(

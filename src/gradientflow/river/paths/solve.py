@@ -250,6 +250,8 @@ def _error(
         return none("it would spend more than max_gradients")
     looser = min(LOOSER * motion.rtol, 0.1)
     ratio = looser / motion.rtol
+    if ratio < 3:
+        return none(f"rtol {motion.rtol:g} leaves no room for a looser run")
     solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential)
     again = Flow(motion.meter, theta, end, solvers, looser, motion.atol * ratio, seed=motion_seed(settings) + 1)
     try:

@@ -1,0 +1,61 @@
+"""`gradientflow report`: judges a run on disk again; and the files that every verdict is written to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from gradientflow import depth, store
+from gradientflow.cli.common import EXIT_USAGE, say, told_on
+from gradientflow.records import Run, Verdict
+from gradientflow.report import print_verdict, write_html
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
+) -> None:
+    """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
+    run_seen = store.read(folder)
+    verdict = depth.judge(run_seen)
+    problems: list[str] = []
+    page = write(verdict, run_seen, folder if folder.is_dir() else folder.parent, json, problems)
+    err = told_on()
+    if not quiet:
+        print_verdict(verdict, run_seen, err, report=str(page) if page else None)
+    for problem in problems:
+        say(err, problem)
+    raise SystemExit(EXIT_USAGE if problems else 0)
+
+
+def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, problems: list[str]) -> Path | None:
+    """Write verdict.json and report.html (and --json); what cannot be written becomes a problem to tell, not a crash."""
+    text = msgspec.json.format(msgspec.json.encode(verdict), indent=2)
+    for file in [folder / "verdict.json", *([json] if json is not None else [])]:
+        try:
+            file.write_bytes(text + b"\n")
+        except OSError as problem:
+            problems.append(
+                f"the verdict could not be written to {file}: {problem.strerror}. Free some space or name another place."
+            )
+    page = folder / "report.html"
+    try:
+        write_html(verdict, run_seen, page)
+    except OSError as problem:
+        problems.append(
+            f"the report could not be written to {page}: {problem.strerror}. Free some space, then: gradientflow report {folder}"
+        )
+        return None
+    except Exception as problem:  # a fault of ours must not cost the script its exit code, nor the user the verdict
+        problems.append(
+            f"the report could not be made: {type(problem).__name__}: {problem}. The verdict is in {folder / 'verdict.json'}."
+        )
+        return None
+    return Path(os.path.relpath(page)) if page.is_relative_to(Path.cwd()) else page

@@ -1,0 +1,99 @@
+"""`gradientflow run`: a training script, under watch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradientflow import depth
+from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli.report import write
+from gradientflow.errors import UsageError
+from gradientflow.records import SYMPTOMS
+from gradientflow.report import LiveLine, print_verdict
+
+SICK = tuple(s for s in SYMPTOMS if s not in ("healthy", "not-measured"))
+
+HELP = """Run a training script under watch and end with a verdict.
+
+The script runs exactly as [bold]python script.py …[/bold] would: same arguments, output, exit code, random numbers and \
+results, to the bit. While it trains, gradientflow reads its gradient through PyTorch's own hooks. At the end it says \
+what is wrong (vanishing, exploding, not finite, dead, disconnected, …), at which source line, why, and what to do, \
+and writes a report you can open and share.
+
+[bold]Examples[/bold]
+
+  gradientflow run train.py --epochs 3                 options after the script are the script's own
+
+  gradientflow run -m package.train lr=0.1             run a module, as python -m does
+
+  gradientflow run --max-steps 200 train.py            look at the first 200 steps only
+
+  gradientflow run --fail-on vanishing,not-finite t.py exit code 3 on these symptoms, for CI
+
+Press Ctrl-C once to stop the script and get the verdict on what was seen so far."""
+
+
+def run(
+    target: Annotated[
+        list[str], typer.Argument(metavar="SCRIPT [ARGS]", help="The script (or module, with -m), then its own arguments.")
+    ],
+    module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module name, run as python -m does.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder for run.db, report.html, verdict.json. Default: runs/<script>-<time>/"),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")] = None,
+    probe_every: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Trace every N-th step op by op. Default: the first steps, then ever more "
+                     "rarely, and at once when something looks wrong."),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop the script after N optimizer steps.")] = None,
+    max_time: Annotated[
+        float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the script after so many seconds.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="SYMPTOMS", help=f"Exit with code 3 when one of these is found: any, or a comma-separated list of "
+                     f"{', '.join(SICK)}."),
+    ] = None,
+) -> None:  # fmt: skip
+    wanted = _symptoms(fail_on)
+    if json is not None:
+        writable("--json", json)
+    err = told_on()
+    live = None if quiet else LiveLine(sys.stderr)
+    outcome = depth.run(
+        target, module=module, out=out, probe_every=probe_every, max_steps=max_steps, max_time=max_time, live=live
+    )
+    problems = list(outcome.problems)
+    page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
+    if not quiet:
+        print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
+    for problem in problems:
+        say(err, problem)
+    code = outcome.ending.code
+    if wanted and code == 0 and (found := [f.symptom for f in outcome.verdict.findings if f.symptom in wanted]):
+        say(err, f"--fail-on: found {', '.join(dict.fromkeys(found))}")
+        code = EXIT_FAILED_ON
+    if wanted and code == 0 and outcome.verdict.symptom == "not-measured":
+        code = EXIT_USAGE
+    raise SystemExit(code)
+
+
+def _symptoms(fail_on: str | None) -> set[str]:
+    if fail_on is None:
+        return set()
+    words = {w.strip() for w in fail_on.split(",") if w.strip()}
+    unknown = words - {*SICK, "any"}
+    if unknown or not words:
+        raise UsageError(
+            f"--fail-on: unknown symptom {', '.join(sorted(unknown)) or '(none given)'}. "
+            f"Expected any, or a comma-separated list of {', '.join(SICK)}."
+        )
+    return set(SICK) if "any" in words else words

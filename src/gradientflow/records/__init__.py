@@ -1,0 +1,99 @@
+"""The sluice: the only types that leave the torch side.
+
+Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
+PyTorch. Three families:
+
+- `seen`     what was seen of a training run: `Run` = `Meta` + `Step` + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
+- `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
+- `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
+
+Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
+of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
+time, of which one gradient-descent step of learning rate η takes η.
+"""
+
+from gradientflow.records.flow import (
+    FLOW_SCHEMA,
+    Apart,
+    Check,
+    Drops,
+    Ending,
+    FixedPoint,
+    Flow,
+    Portrait,
+    Rest,
+    Spent,
+    Story,
+    Track,
+)
+from gradientflow.records.seen import (
+    ABSENT,
+    GradStat,
+    Meta,
+    Note,
+    Op,
+    Operand,
+    Optimizer,
+    Param,
+    ParamNorms,
+    ParamState,
+    Place,
+    Probe,
+    Run,
+    Sharpness,
+    Step,
+    ValueStat,
+)
+from gradientflow.records.verdict import (
+    MARKS,
+    SCHEMA,
+    SYMPTOMS,
+    Budget,
+    Finding,
+    Loss,
+    Remedy,
+    Share,
+    Verdict,
+    Watch,
+)
+
+__all__ = [
+    "ABSENT",
+    "FLOW_SCHEMA",
+    "MARKS",
+    "SCHEMA",
+    "SYMPTOMS",
+    "Apart",
+    "Budget",
+    "Check",
+    "Drops",
+    "Ending",
+    "Finding",
+    "FixedPoint",
+    "Flow",
+    "GradStat",
+    "Loss",
+    "Meta",
+    "Note",
+    "Op",
+    "Operand",
+    "Optimizer",
+    "Param",
+    "ParamNorms",
+    "ParamState",
+    "Place",
+    "Portrait",
+    "Probe",
+    "Remedy",
+    "Rest",
+    "Run",
+    "Share",
+    "Sharpness",
+    "Spent",
+    "Step",
+    "Story",
+    "Track",
+    "ValueStat",
+    "Verdict",
+    "Watch",
+]

@@ -1,0 +1,121 @@
+"""What a run means: the verdict, written as `verdict.json` under the schema name in `SCHEMA`.
+
+A `gain` is ‖gradient at the input‖ / ‖gradient at the output‖ of an operation, and a *decade* is log10 of a gain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gradientflow.records.seen import Place
+
+SCHEMA = "gradientflow.verdict/1"
+
+
+class Remedy(msgspec.Struct):
+    """What to do, in words; `replayed` holds the measured effect once it was tried on the same script."""
+
+    kind: str
+    text: str
+    replayed: dict[str, Any] | None = None
+
+
+class Finding(msgspec.Struct):
+    """One thing that is wrong: symptom, cause, place, the numbers it rests on, and remedies."""
+
+    symptom: str
+    cause: str
+    confidence: float  # 0..1
+    place: Place | None
+    summary: str
+    evidence: dict[str, Any]
+    remedies: list[Remedy]
+
+
+class Share(msgspec.Struct):
+    """One row of the budget: what an op, module or kind did to the gradient on its way back.
+
+    `gain` is this row's factor; `decades` its log10 (negative: taken); `norm` is the gradient that arrives at the row's
+    tensor (the op's output, before the op acts), `left` its log10 relative to the gradient at the network's output. `share` marks rows at a branch: the fraction of
+    the gradient that went this way. Rows of `by_module` and `by_kind` sum rows of `by_op`.
+    """
+
+    name: str
+    kind: str
+    decades: float | None
+    gain: float | None
+    left: float | None = None
+    norm: float | None = None
+    file: str | None = None
+    line: int | None = None
+    module: str | None = None
+    op: int | None = None  # index into Probe.ops
+    count: int = 1
+    share: float | None = None
+    mark: str | None = None  # "vanishing" ▼, "exploding" ▲, "not-finite" ✕, "dead" ○ where this row is to blame
+    body: bool = True  # between the network's output and its first layer (the part that is judged), or loss side
+
+
+class Budget(msgspec.Struct):
+    """Decades from the loss back to the first layer; parts sum to the total, `residual` is parts minus total.
+
+    `body_decades` leaves out the loss side, so that a factor on the loss changes nothing that is judged.
+    """
+
+    total_decades: float | None = None
+    by_op: list[Share] = []
+    by_module: list[Share] = []
+    by_kind: list[Share] = []
+    residual: float | None = None
+    body_decades: float | None = None
+    branched: bool = False
+    step: int | None = None
+    note: str = ""
+
+
+class Loss(msgspec.Struct):
+    """First and last loss seen."""
+
+    first: float | None = None
+    last: float | None = None
+
+
+class Watch(msgspec.Struct):
+    """What watching was and cost: probed steps, overhead as a fraction of the script's own time, errors of ours."""
+
+    probed_steps: int = 0
+    overhead: float = 0.0
+    errors: list[str] = []
+
+
+class Verdict(msgspec.Struct):
+    """The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured"."""
+
+    script: str
+    steps: int
+    loss: Loss
+    symptom: str
+    findings: list[Finding]
+    budget: Budget
+    watch: Watch
+    summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
+    schema: str = SCHEMA
+
+
+SYMPTOMS = (
+    "vanishing",
+    "exploding",
+    "not-finite",
+    "dead",
+    "disconnected",
+    "oscillating",
+    "diverging",
+    "crawling",
+    "noisy",
+    "healthy",
+    "not-measured",
+)
+
+MARKS = {"vanishing": "▼", "exploding": "▲", "not-finite": "✕", "dead": "○"}

@@ -1,0 +1,85 @@
+"""Figures of a flow, as PNG, SVG or PDF: the water of a field of two parameters; for a network, four curves over time.
+
+matplotlib is an extra, and is imported only when a figure is drawn; `check_figure` asks for it, and for a file that can
+be written, before the work begins.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from gradientflow.errors import OutputError, UsageError
+from gradientflow.records import Flow, Portrait
+
+KINDS = ("png", "svg", "pdf")
+
+
+def check_figure(file: Path) -> None:
+    """Refuse a figure that could not be drawn, before there is anything to draw.
+
+    Raises:
+        UsageError: the file's extension is unknown, or matplotlib is not installed.
+        OutputError: the folder is missing or cannot be written.
+    """
+    kind = file.suffix.lower().removeprefix(".")
+    if kind not in KINDS:
+        got = f"the extension .{kind}" if kind else "no extension"
+        raise UsageError(
+            f"--plot {file}: {got}; expected one of {', '.join('.' + k for k in KINDS)}, as in {file.with_suffix('.png')}."
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "--plot needs matplotlib, which is not installed. Install it with: pip install 'gradientflow[plot]'   "
+            "(or leave --plot out: the table on the terminal needs nothing)."
+        )
+    check_folder("--plot", file)
+
+
+def check_folder(option: str, file: Path) -> None:
+    """Refuse a file whose folder is missing or cannot be written.
+
+    Raises:
+        OutputError: with what is wrong, and the mend.
+    """
+    folder = file.parent
+    if file.is_dir():
+        raise OutputError(f"{option} {file}: this is a folder; expected a file, as in {file / 'flow'}.")
+    if not folder.is_dir():
+        raise OutputError(f"{option} {file}: the folder {folder} does not exist. Make it first: mkdir -p {folder}")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise OutputError(f"{option} {file}: cannot be written (no permission). Name a file in a folder that is yours.")
+
+
+def write_figure(flow: Flow, portrait: Portrait | None, file: Path) -> None:
+    """Draw a flow into a file.
+
+    Args:
+        flow: what was solved.
+        portrait: the plane, for a field of two parameters; None: curves over time are drawn.
+        file: ends in .png, .svg or .pdf.
+
+    Raises:
+        UsageError, OutputError: as `check_figure`.
+    """
+    check_figure(file)
+    import matplotlib
+
+    from gradientflow.report.panels import draw_panels
+    from gradientflow.report.water_page import draw_water
+
+    settings: Any = {
+        "font.family": "DejaVu Sans",  # ships with matplotlib, and has θ, ∇, ‖ and the glyphs of points at rest
+        "svg.hashsalt": "gradientflow",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+        "path.simplify_threshold": 0.05,
+    }
+    with matplotlib.rc_context(settings):
+        figure = draw_panels(flow) if portrait is None else draw_water(flow, portrait)
+        try:
+            figure.savefig(file, facecolor=figure.get_facecolor())
+        except OSError as problem:
+            raise OutputError(f"--plot: {file} could not be written: {problem.strerror or problem}.") from problem
