@@ -139,7 +139,7 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
     again = flow(
         base, max(float(times[-1]), 1e-300), start=path.start, method=str(path.settings["method"]), rtol=min(float(path.settings["rtol"]), FINER),
         atol=min(float(path.settings["atol"]), 1e-3 * FINER), step=path.settings["step"], seed=path.settings["seed"], certify=False,
-        keep=Keep(at=times, theta=True),
+        keep=Keep(at=times, theta=True, exact=True),
     )  # fmt: skip
     cost = again.cost
     solved = again.theta
@@ -202,7 +202,7 @@ def _leading(path: Path, times: Tensor, rate: float) -> tuple[Tensor, Cost]:
     run = flow(
         pair, float(times[-1]), start=start, method="rkc2" if path.method.startswith("rk") else "dp54",
         rtol=min(1e-2, max(10 * float(path.settings["rtol"]), 1e-6)), certify=False,
-        keep=Keep(at=times, theta=False, functions={"e": lambda state: state[p:]}),
+        keep=Keep(at=times, theta=False, exact=True, functions={"e": lambda state: state[p:]}),
     )  # fmt: skip
     return rate * run.kept["e"], run.cost
 

@@ -150,6 +150,7 @@ def check(events: list[Event], piece: Piece, motion: Motion) -> dict[int, tuple[
     first: dict[int, tuple[float, Status]] = {}
     for event in events:
         for i, t, text in event.fired(piece, motion):
+            t = t if piece.rate1 is not None else float(piece.t1[i])  # between two steps there is no descent
             if i not in first or t < first[i][0]:
                 first[i] = (t, Status("event", text + f" at t = {t:.9g}."))
     return first

@@ -14,6 +14,7 @@ from gradientflow.river.paths.choose import Chooser
 from gradientflow.river.paths.ending import diagnose
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.motion import Piece
+from gradientflow.river.paths.pace import ahead, first_steps, other_length
 from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import Past, Solver, Trial, lengths
 from gradientflow.river.solvers.control import Controller, Tolerance
@@ -45,10 +46,11 @@ class Flow:
         seed: int = 0,
         first: float | None = None,
         fixed: float | None = None,
+        stops: Tensor | None = None,
     ) -> None:
         drops, size = theta.shape
         self.meter, self.field, self.t_end, self.solvers = meter, meter.field, t_end, solvers
-        self.rtol, self.atol, self.fixed = rtol, atol, fixed
+        self.rtol, self.atol, self.fixed, self.stops = rtol, atol, fixed, stops
         self.tolerance = Tolerance.of(self.field, rtol, atol)
         self.chooser, self.control = Chooser(solvers, drops), Controller(drops)
         self.spectrum = Spectrum(drops, size, theta, seed=seed)
@@ -60,6 +62,7 @@ class Flow:
         self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
         self.t = torch.zeros(drops, dtype=torch.float64)
         self.h = torch.full((drops,), float("nan") if first is None else first, dtype=torch.float64)
+        self.cut = torch.zeros(drops, dtype=torch.bool)  # the step tried is shorter than planned, to hit a moment
         self.live = torch.ones(drops, dtype=torch.bool)
         self.statuses: list[Status | None] = [None] * drops
         self.repeats = torch.zeros(drops, dtype=torch.int64)
@@ -125,17 +128,18 @@ class Flow:
 
     def _attempt(self, rows: Tensor, solver: Solver) -> Piece | None:
         self._measure(rows, solver)
-        self._first_steps(rows, solver)
+        first_steps(self, rows, solver)
         if solver.two_step:
             ready = self.past_h[rows] >= LEAST_RATIO * self.h[rows]
             if not bool(ready.all()):
                 rows, solver = rows[~ready], self.starter
-        theta, here = self._take(rows)
+        theta, here = self.take(rows)
         rho = self.spectrum.rho(rows)
         rho = torch.where(rho.isnan(), torch.zeros_like(rho), rho)
-        left = self.t_end - self.t[rows]
+        left = ahead(self, rows) - self.t[rows]
         h = torch.minimum(self.h[rows], left)
         h = torch.where(left - h < 0.01 * h, left, h)
+        self.cut[rows] = h < 0.99 * self.h[rows]
         stages: list[int] = []
         ratio = self.past_h[rows] / h
         if solver.stabilized:
@@ -212,7 +216,7 @@ class Flow:
         before, there = (theta, trial.there) if alike else (theta[good], _rows(trial.there, good))
         start = here if alike else _rows(here, good)
         after = trial.theta if alike else trial.theta[good]
-        other = self._other_length(before, after, start, there, length, on, solver)
+        other = other_length(self, before, after, start, there, length, on, solver)
         t0 = self.t[on]
         t1 = t0 + length
         t1 = torch.where(self.t_end - t1 <= 1e-14 * abs(self.t_end), torch.full_like(t1, self.t_end), t1)
@@ -262,19 +266,7 @@ class Flow:
             elif not isinstance(solver, RungeKutta):
                 bound = 0.9 * self.solvers[0].reach(0) / rho.clamp_min(1e-300)
                 new = torch.where(went, torch.minimum(bound, 3.0 * new), new)
-        self.h[on] = new
-
-    def _other_length(
-        self, before: Tensor, after: Tensor, start: Evaluation, there: Evaluation, h: Tensor, on: Tensor, solver: Solver
-    ) -> Tensor | None:
-        """Return the length at which RKC2's own estimate, read off this explicit step, would just be allowed."""
-        if solver.stabilized or len(self.solvers) == 1:
-            return None
-        defect = (before - after).mul_(0.8)
-        defect.add_((start.rate + there.rate).mul_(0.4 * h.to(before)[:, None]))
-        error = self.tolerance.size(defect, before, after).clamp_min(1e-12)
-        other: Tensor = h * (0.8 * error ** (-1.0 / 3.0)).clamp(0.05, 20.0)
-        return other
+        self.h[on] = torch.where(self.cut[on], torch.maximum(new, self.h[on]), new)  # cut short, not shortened
 
     def _reject(self, rows: Tensor, error: Tensor, h: Tensor, trial: Trial, solver: Solver) -> None:
         self.repeats[rows] += 1
@@ -295,7 +287,7 @@ class Flow:
         due = self.spectrum.due(rows, idle=not solver.stabilized and getattr(solver, "rule", None) is None)
         if len(due) == 0:
             return
-        theta, here = self._take(due)
+        theta, here = self.take(due)
         apply = self.meter.linearize(theta, here)
         if self.field.potential:
             self.spectrum.measure(apply, due)
@@ -303,34 +295,12 @@ class Flow:
         else:
             self.spectrum.measure_norm(apply, due)
 
-    def _first_steps(self, rows: Tensor, solver: Solver) -> None:
-        """Choose the first step of drops that have none: so that its error is well within what is allowed."""
-        new = rows[self.h[rows].isnan()]
-        if len(new) == 0:
-            return
-        rho = self.spectrum.rho(new).nan_to_num(0.0)
-        if self.fixed is not None or (isinstance(solver, RungeKutta) and solver.rule is not None):
-            rule = solver.rule if isinstance(solver, RungeKutta) and solver.rule else 1.0
-            self.h[new] = self.fixed if self.fixed is not None else rule / rho.clamp_min(1e-300)
-            return
-        theta, here = self._take(new)
-        speed = lengths(here.rate)
-        length = lengths(theta).clamp_min(1e-3)
-        guess = torch.where(rho > 0, 1.0 / rho.clamp_min(1e-300), 0.01 * length / speed.clamp_min(1e-300))
-        guess = guess.clamp_max(self.t_end)
-        column = guess.to(theta)[:, None]
-        ahead = self.meter(theta + column * here.rate)
-        error = self.tolerance.size((ahead.rate - here.rate).mul_(column), theta, theta)
-        error = torch.where(torch.isfinite(error), error, torch.full_like(error, 1e12))
-        factor = (0.01 / error.clamp_min(1e-30)) ** (1.0 / (solver.order + 1))
-        self.h[new] = (guess * factor).clamp_max(self.t_end)
-
     def _most_stages(self, theta: Tensor) -> int:
         """Return the number of stages at which round-off reaches a tenth of the tolerance (RKC 1998, §3.5)."""
         unit = torch.finfo(theta.dtype).eps / 2
         return max(8, min(STAGES, int(math.sqrt(self.rtol / (10 * unit)))))
 
-    def _take(self, rows: Tensor) -> tuple[Tensor, Evaluation]:
+    def take(self, rows: Tensor) -> tuple[Tensor, Evaluation]:
         if len(rows) == len(self.t):
             return self.theta, self.here
         return self.theta[rows], _rows(self.here, rows)
@@ -365,7 +335,7 @@ class Flow:
 
     # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    _TENSORS = ("theta", "t", "h", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
+    _TENSORS = ("theta", "t", "h", "cut", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
 
     def freeze(self) -> dict[str, Any]:
         """Return all that decides the future."""

@@ -24,6 +24,7 @@ class Keep:
         at: flow times, ascending; between steps the path is interpolated (cubic Hermite, no further gradient).
             None: every accepted step; for an ensemble 65 times evenly from 0 to the end.
         theta: keep the points themselves, n × P numbers. None: only where P ≤ 8.
+        exact: let steps end at these times instead of interpolating; more steps, no interpolation error.
         every: keep every so many accepted steps (without `at`); the start and the end are always kept.
         functions: name → function of one point, shape (P,), whose results are kept in ``path.kept``.
 
@@ -37,6 +38,7 @@ class Keep:
 
     at: Sequence[float] | Tensor | None = None
     theta: bool | None = None
+    exact: bool = False
     every: int = 1
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 

@@ -137,11 +137,13 @@ def flow(
     }
     limits = Limits(
         max_gradients, max_seconds, callback, progress, None if checkpoint is None else File(checkpoint), resume=resume,
-        asked=disk.fingerprint(settings | {"keep": repr(keep.times), "every": keep.every}, theta),
+        asked=disk.fingerprint(settings | {"keep": repr(keep.times), "every": keep.every, "exact": keep.exact}, theta),
         events=[as_event(e) for e in events],
     )  # fmt: skip
     meter = Meter(field)
-    motion = Flow(meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step)
+    motion = Flow(
+        meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=keep.times if keep.exact else None
+    )  # fmt: skip
     witness = Witness(field, motion)
     if starts is None:
         sampler = Sampler(keep, theta.shape[1])
