@@ -203,6 +203,8 @@ def test_never_worse_than_dop853_means_at_each_of_its_tolerances():
     assert aim.measured == pytest.approx(1.8) and aim.met is False
     (aim,) = aims("C", 3000.0, [*mine, *ROWS[6:8], row("scipy DOP853", 5000, 1e-7)])
     assert aim.measured == math.inf and not aim.met  # nothing of ours errs as little
+    (aim,) = aims("C", 3000.0, [*mine, *ROWS[6:8], row("scipy DOP853", 5000, 1e-7, judge=True)])
+    assert aim.met  # the reference is not a rival
 
 
 def test_an_aim_without_its_runs_is_neither_met_nor_missed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
@@ -17,9 +17,6 @@ from gradientflow.cli.solving import Request, Solved, solve
 from gradientflow.cli.target import Target, load, own_lines, users
 from gradientflow.errors import GradientflowError, OutputError, UsageError
 from gradientflow.records import Flow
-
-if TYPE_CHECKING:
-    pass
 
 HELP = """Solve the gradient flow dθ/dt = −∇L(θ) of your model, beside the optimizers you would use.
 
