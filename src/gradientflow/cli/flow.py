@@ -81,8 +81,8 @@ def flow(
         int | None, typer.Option(min=1, metavar="N", help="Put N drops on the water instead of one. With --compare at most 9.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="S", help="Seed of the drops.")] = 0,
-    rtol: Annotated[float | None, typer.Option(metavar="R", help="Relative tolerance. Default 1e-3 in float64.")] = None,
-    atol: Annotated[float | None, typer.Option(metavar="A", help="Absolute tolerance. Default: from the size of θ.")] = None,
+    rtol: Annotated[float | None, typer.Option(metavar="R", help="Relative error a step may make. Default 1e-3.")] = None,
+    atol: Annotated[float | None, typer.Option(metavar="A", help="Absolute error a step may make, per parameter. Default rtol/1000.")] = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="auto, or a solver by name: rkc2, rkmc2, dp54, dp87, rk4, euler, …")
     ] = "auto",

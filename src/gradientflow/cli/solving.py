@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradientflow.cli.common import busy
+from gradientflow.cli.common import busy, say, told_on
 from gradientflow.cli.optimizers import Chosen
 from gradientflow.cli.target import Target
 from gradientflow.errors import UsageError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradientflow import river
 
 NUMBERED = 9  # drops that can be compared with optimizers one by one
+LONG = 20_000  # steps of a descent that a user is told of before they are made
 DRAWN = 150  # steps of a descent whose sharpness is measured for a figure
 MOMENTS = 200  # at which the places of many drops are kept, for their trails
 
@@ -143,6 +144,12 @@ class _Solver:
             if self.cancelled:
                 self.notes.append(f"{one.label} and what comes after it were not run: stopped")
                 break
+            steps = r.time / one.lr
+            if steps > LONG and not r.quiet:
+                say(
+                    told_on(),
+                    f"{one.label} takes {steps:,.0f} steps to reach t = {r.time:g}; Ctrl-C ends it with what there is.",
+                )
             with self.progress(label + one.label) as progress:
                 path = river.descend(
                     self.found.field, one.maker, r.time, lr=one.lr, start=start, progress=progress, seed=r.seed,
@@ -163,7 +170,11 @@ class _Solver:
         if not whole or self.cancelled or len(path.times) < 2:
             return None
         with busy("comparing, at the steps of the optimizers", quiet=self.request.quiet):
-            return river.compare(path, *whole)
+            try:
+                return river.compare(path, *whole)
+            except Exception as problem:  # what was solved must not be lost over a comparison
+                self.notes.append(f"the comparison failed: {type(problem).__name__}: {problem}")
+                return None
 
     def measured(self, one: Chosen) -> int:
         """How often a descent's sharpness is measured: only where it is drawn, at about `DRAWN` of its steps."""

@@ -134,9 +134,7 @@ class VectorField(Field):
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         with torch.no_grad():
-            rate = self._rate(theta).detach()
-            if rate.data_ptr() == theta.data_ptr():
-                rate = rate.clone()
+            rate = self._rate(theta).detach().clone()  # f may hand out a tensor of its own
         return Evaluation(rate.to(theta.dtype), None)
 
     def linearize(self, theta: Tensor) -> Linear:

@@ -29,7 +29,8 @@ def of_flow(field: Field, witness: Witness, *, rtol: float, order: int, row: int
     limit = allowed(rtol, order)
     if field.potential and witness.begin is not None and witness.last is not None:
         first, last = float(witness.begin[row]), float(witness.last[row])
-        found.append(monotone(first, last, float(witness.climb[row]), float(witness.climb_at[row]), rtol))
+        unit = torch.finfo(field.dtype).eps
+        found.append(monotone(first, last, float(witness.climb[row]), float(witness.climb_at[row]), rtol, unit))
         doubt = rtol * float(witness.doubt[row]) / max(abs(first - last), 1e-300)
         found.append(energy(first, last, float(witness.work[row]), allowed(rtol, 2) + min(doubt, 1.0)))
     found += [
@@ -50,9 +51,9 @@ def of_flow(field: Field, witness: Witness, *, rtol: float, order: int, row: int
     return found
 
 
-def monotone(first: float, last: float, climb: float, at: float, rtol: float) -> Certificate:
+def monotone(first: float, last: float, climb: float, at: float, rtol: float, unit: float = 1e-14) -> Certificate:
     """Check that the loss never rose: dL/dt = −‖∇L‖²."""
-    eps = 1e-12 * max(abs(first), abs(last))
+    eps = 100 * unit * max(abs(first), abs(last))  # what round-off alone does to a loss
     bound = 0.02 * rtol * abs(first - last) + eps
     where = f" at t = {at:.6g}" if climb > bound and not math.isnan(at) else ""
     return Certificate(

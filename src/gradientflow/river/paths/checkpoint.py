@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ def fingerprint(settings: dict[str, Any], theta: Tensor) -> str:
     return hashlib.sha256(
         text.encode() + theta.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
     ).hexdigest()
+
+
+def ready(file: Path | None, *, resume: bool) -> None:
+    """Refuse, before anything is spent, a checkpoint that could not be written, and a resume without one.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written.
+        UsageError: resume without a checkpoint.
+    """
+    if file is None:
+        if resume:
+            raise UsageError("resume=True goes on from a checkpoint: name its file, checkpoint=…")
+        return
+    if not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
+        raise OutputError(f"the checkpoint {file} cannot be written: {file.parent} is missing or not writable.")
 
 
 def write(file: Path, asked: str, state: dict[str, Any]) -> None:
@@ -51,11 +66,15 @@ def read(file: Path, asked: str) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        stored = torch.load(file, weights_only=True)
-        if stored["format"] != FORMAT:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is none of ours PyTorch has more to say than we have
+            stored = torch.load(file, weights_only=True)
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT or not {"asked", "state"} <= set(stored):
             raise KeyError("format")
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as problem:
-        raise RecordError(f"{file} is not a checkpoint of a path: {problem}. Remove it to begin anew.") from problem
+    except Exception as problem:
+        raise RecordError(
+            f"{file} is not a checkpoint of a path ({type(problem).__name__}). Remove it to begin anew."
+        ) from problem
     if stored["asked"] != asked:
         raise UsageError(
             f"{file} belongs to a run with other settings, another start or another field. "

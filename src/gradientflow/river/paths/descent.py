@@ -79,6 +79,14 @@ class Descent:
         for i in rows.tolist():
             self.statuses[i] = status
 
+    def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]:
+        """Return the end of the piece: between two steps there is no descent."""
+        return piece.theta1[i], float("nan") if piece.value1 is None else float(piece.value1[i])
+
+    def least(self, row: int) -> float:
+        """Return the smallest eigenvalue as last measured."""
+        return float(self.spectrum.bottom[row])
+
     def halt(self, row: int, t: float, theta: Tensor) -> None:
         """Leave the descent at the step at which the event happened: between two steps there is no descent."""
 
@@ -248,15 +256,16 @@ def descend(
     keep = keep or Keep()
     limits = Limits(
         max_gradients, max_seconds, callback, progress, None if checkpoint is None else File(checkpoint), resume=resume,
-        asked=disk.fingerprint(said | {"keep": repr(keep.times), "every": keep.every}, theta),
         events=[as_event(e) for e in events],
     )  # fmt: skip
+    disk.ready(limits.checkpoint, resume=resume)
     meter = Meter(field)
     motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
     if not bool(torch.isfinite(motion.here.rate).all()):
         raise FieldError(
             f"{field.name}: the gradient at the start is not finite. Choose another start=, or check the loss there."
         )
+    limits.asked = disk.fingerprint(said | keep.asked(), torch.cat([theta.flatten(), motion.here.rate.flatten()]))
     witness, sampler = Witness(field, motion), Sampler(keep, theta.shape[1])
     run(motion, sampler, witness, limits)
     table = sampler.arrays()

@@ -30,6 +30,11 @@ def diagnose(flow: Flow, i: int) -> Status:
     t = float(flow.t[i])
     theta, rate = flow.theta[i : i + 1], flow.here.rate[i : i + 1]
     size, speed = float(theta.norm()), float(rate.norm())
+    if flow.fixed is not None:
+        return Status(
+            "not-finite", f"with steps of {flow.fixed:g} the numbers run away at t = {t:.6g} (‖θ‖ {size:.3g}).",
+            "Take a smaller step, or leave step= out: then the error is controlled.",
+        )  # fmt: skip
     trail = [x for x in flow._trail if x[2] > 0]
     if len(trail) >= 4:
         grew, stretched = trail[-1][2] / trail[0][2], trail[-1][1] / max(trail[0][1], 1e-300)
@@ -39,6 +44,11 @@ def diagnose(flow: Flow, i: int) -> Status:
                 "blow-up", f"the path runs to infinity in finite time, at t ≈ {end:.9g}; at t = {t:.9g} ‖θ‖ is {size:.3g} and "
                 f"‖dθ/dt‖ is {speed:.3g}.", f"Ask for a time before {end:.6g}; the flow does not exist beyond.",
             )  # fmt: skip
+    if not trail and (size > 1e6 and speed > 1e12):
+        return Status(
+            "blow-up", f"the path runs to infinity in finite time, near t = {t:.9g}; ‖θ‖ is {size:.3g}, ‖dθ/dt‖ {speed:.3g}.",
+            f"Ask for a time before {t:.6g}; the flow does not exist beyond.",
+        )  # fmt: skip
     steep = steepness(flow.meter, theta, rate)
     if steep is not None:
         return Status(

@@ -26,6 +26,10 @@ class Event:
 
     name = "event"
 
+    def level(self, theta: Tensor, value: float) -> float | None:
+        """Return what comes down to zero at the event, at one point with its loss; None where the event is no such thing."""
+        return None
+
     def fired(self, piece: Piece, motion: Motion) -> list[tuple[int, float, str]]:
         """Return (row within the piece, flow time, sentence) for each row where the event happened."""
         raise NotImplementedError
@@ -53,8 +57,10 @@ class SteadyState(Event):
         for i in low.nonzero()[:, 0].tolist():
             row = int(piece.rows[i])
             bottom = float(motion.sharpness()[1][row])
-            if self.curvature is not None and bottom < -self.curvature:
-                continue
+            if self.curvature is not None and bottom == bottom:
+                bottom = min(bottom, motion.least(row))  # a few Lanczos steps may have missed a slightly negative one
+                if bottom < -self.curvature:
+                    continue
             least = "" if bottom != bottom else f", λmin {bottom:.3g}"
             found.append(
                 (i, float(piece.t1[i]), f"steady state: ‖dθ/dt‖ {float(piece.speed1[i]):.3g} ≤ {self.rate:g}{least}")
@@ -76,6 +82,10 @@ class LossTarget(Event):
         hit = ((piece.value1 <= self.value) & (piece.value0 > self.value)).nonzero()[:, 0].tolist()
         return [(i, _bisect(partial(self._above, piece, i), piece, i), f"loss reached {self.value:g}") for i in hit]
 
+    def level(self, theta: Tensor, value: float) -> float | None:
+        """Return the loss above the target."""
+        return value - self.value
+
     def _above(self, piece: Piece, i: int, t: float) -> float:
         return piece.value(i, t) - self.value
 
@@ -96,6 +106,10 @@ class LeavesBall(Event):
         out = ((self._beyond(piece.theta1) > 0) & (self._beyond(piece.theta0) <= 0)).nonzero()[:, 0].tolist()
         text = f"left the ball of radius {self.radius:g}"
         return [(i, _bisect(partial(self._room, piece, i), piece, i), text) for i in out]
+
+    def level(self, theta: Tensor, value: float) -> float | None:
+        """Return the room left to the sphere."""
+        return -float(self._beyond(theta))
 
     def _room(self, piece: Piece, i: int, t: float) -> float:
         return -float(self._beyond(piece.at(i, t)))
@@ -126,6 +140,11 @@ class When(Event):
                 found.append((i, _bisect(partial(self._value, piece, i), piece, i), self.name))
         return found
 
+    def level(self, theta: Tensor, value: float) -> float | None:
+        """Return the function's value, where it is a number."""
+        at = self.function(theta)
+        return None if isinstance(at, bool) or (isinstance(at, Tensor) and at.dtype == torch.bool) else float(at)
+
     def _value(self, piece: Piece, i: int, t: float) -> float:
         return float(self.function(piece.at(i, t)))
 
@@ -145,15 +164,55 @@ def as_event(event: Event | Callable[[Tensor], float | bool | Tensor]) -> Event:
     )
 
 
-def check(events: list[Event], piece: Piece, motion: Motion) -> dict[int, tuple[float, Status]]:
-    """Return for each row of the piece the first event that happened in it."""
-    first: dict[int, tuple[float, Status]] = {}
+def check(events: list[Event], piece: Piece, motion: Motion) -> dict[int, tuple[float, Status, Tensor | None]]:
+    """Return for each row of the piece the first event that happened in it: when, the status, and the point there.
+
+    Events are found on the interpolated path; where they are is then settled by steps of the solver itself.
+    """
+    first: dict[int, tuple[float, Event, str]] = {}
     for event in events:
         for i, t, text in event.fired(piece, motion):
-            t = t if piece.rate1 is not None else float(piece.t1[i])  # between two steps there is no descent
             if i not in first or t < first[i][0]:
-                first[i] = (t, Status("event", text + f" at t = {t:.9g}."))
-    return first
+                first[i] = (t, event, text)
+    found: dict[int, tuple[float, Status, Tensor | None]] = {}
+    for i, (t, event, text) in first.items():
+        theta = None
+        if piece.rate1 is None:  # between two steps there is no descent
+            t = float(piece.t1[i])
+        else:
+            t, theta = _settle(event, piece, i, motion, t)
+        found[i] = (t, Status("event", text + f" at t = {t:.9g}."), theta)
+    return found
+
+
+def _settle(event: Event, piece: Piece, i: int, motion: Motion, guess: float) -> tuple[float, Tensor | None]:
+    """Return where the event is on the path that the solver takes, by the Illinois method, and the point there."""
+    low, high = float(piece.t0[i]), float(piece.t1[i])
+    value0 = float("nan") if piece.value0 is None else float(piece.value0[i])
+    value1 = float("nan") if piece.value1 is None else float(piece.value1[i])
+    above, below = event.level(piece.theta0[i], value0), event.level(piece.theta1[i], value1)
+    if above is None or below is None or not above > 0 >= below:
+        return guess, None
+    t, point = guess, piece.theta1[i]
+    if not low < t < high:
+        return high, None
+    best = (high, piece.theta1[i])
+    for _ in range(40):
+        point, value = motion.peek(piece, i, t)
+        now = event.level(point, value)
+        if now is None or now != now:
+            break
+        if now > 0:
+            low, above, below = t, now, 0.5 * below
+        else:
+            high, below, above = t, now, 0.5 * above
+            best = (t, point)
+        if now == 0 or high - low <= 1e-13 * max(abs(high), 1e-300):
+            break
+        t = low + (high - low) * above / (above - below) if above != below else 0.5 * (low + high)
+        if not low < t < high:
+            t = 0.5 * (low + high)
+    return best
 
 
 def _bisect(f: Callable[[float], float], piece: Piece, i: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradientflow.curvature import lanczos
 from gradientflow.errors import FieldError
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.choose import Chooser
@@ -26,6 +27,7 @@ from gradientflow.river.solvers.twostep import LEAST_RATIO
 STAGES = 500  # at most; the round-off of a step grows as s²
 EVEN = 12.0  # stages at which a step may make the error asked for; a step of s stages may make s/12 of it: see `_allow`
 RIDE = 1.5  # an explicit method's error estimate lets it ride this much above its bound
+LOOK = 60  # products of the look for a negative curvature before a path is said to rest
 REPEATS = 40  # rejections in a row after which a drop is stuck
 
 
@@ -56,9 +58,10 @@ class Flow:
         self.spectrum = Spectrum(drops, size, theta, seed=seed)
         self.two_step = any(s.two_step for s in solvers)
         self.starter = RKC2()
-        self.theta = theta.clone()
-        self.here = meter(self.theta)
+        self.theta = theta.clone() if drops > 1 else theta  # a single drop's point is never written over
+        self.here = _checked(meter(self.theta), self.theta, self.field.name)
         self._refuse_bad_start()
+        self.first_speed, self.first_size = float(self.here.rate.norm()), float(theta.norm())
         self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
         self.t = torch.zeros(drops, dtype=torch.float64)
         self.h = torch.full((drops,), float("nan") if first is None else first, dtype=torch.float64)
@@ -76,6 +79,13 @@ class Flow:
         self._all = torch.arange(drops)
         if self.field.potential:
             self._measure(self._all, solvers[-1])  # so that the sharpness is known from the start on
+        unit = torch.finfo(theta.dtype).eps
+        if rtol < 10 * unit and fixed is None:
+            kind = str(theta.dtype).removeprefix("torch.")
+            self.end(self._all, Status(
+                "stuck", f"rtol {rtol:g} is below what {kind} can tell apart.",
+                f"Ask for rtol ≥ {100 * unit:.0e}, or use more digits than {kind} has.",
+            ))  # fmt: skip
         self._trail: list[tuple[float, float, float]] = []  # t, ‖θ‖, ‖rate‖ of the drop that is most behind
 
     # ── what the loop asks ───────────────────────────────────────────────────────────────────────────────────────────
@@ -106,6 +116,27 @@ class Flow:
         self.live[rows] = False
         for i in rows.tolist():
             self.statuses[i] = status
+
+    def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]:
+        """Return the point and the loss at a time within a piece, by a step of the solver from where the piece began."""
+        solver = next(s for s in (*self.solvers, self.starter) if s.name == piece.method)
+        solver = self.starter if solver.two_step else solver
+        assert piece.rate0 is not None  # pieces of a flow have rates
+        here = Evaluation(piece.rate0[i : i + 1], None if piece.value0 is None else piece.value0[i : i + 1])
+        h = t - float(piece.t0[i])
+        rho = float(self.spectrum.rho(piece.rows[i : i + 1]).nan_to_num(0.0))
+        column = torch.full((1, 1), h, dtype=self.theta.dtype, device=self.theta.device)
+        trial = solver.step(self.meter, piece.theta0[i : i + 1], here, column, [solver.stages(h * rho)])
+        value = trial.there.value
+        return trial.theta[0], float("nan") if value is None else float(value)
+
+    def least(self, row: int) -> float:
+        """Return the smallest eigenvalue of the Hessian where a drop is, by a longer look than steps need."""
+        theta, here = self.take(torch.tensor([row]))
+        maker = torch.Generator().manual_seed(1)
+        start = torch.randn(theta.shape[1], generator=maker, dtype=torch.float64).to(theta)[None]
+        apply = self.meter.linearize(theta, here)
+        return float(lanczos(lambda v: apply(v).neg(), start, width=min(LOOK, theta.shape[1]), tolerance=0.0).bottom)
 
     def halt(self, row: int, t: float, theta: Tensor) -> None:
         """Put a drop back to a moment within its last piece, where an event happened."""
@@ -180,7 +211,9 @@ class Flow:
             error = torch.zeros(len(rows), dtype=torch.float64)
         else:
             error = self.tolerance.size(trial.defect, theta, trial.theta) * self._allow(stages)
-        finite = torch.isfinite(trial.there.rate.norm(dim=1).cpu()) & torch.isfinite(error)
+        finite = torch.isfinite(lengths(trial.there.rate)) & torch.isfinite(error)
+        if trial.there.value is not None:
+            finite &= torch.isfinite(trial.there.value).cpu()
         error = torch.where(finite, error, torch.full_like(error, math.inf))
         if (
             self.field.potential
@@ -318,6 +351,10 @@ class Flow:
         if len(self.t) == 1:
             self._trail.append((float(piece.t1[0]), float(piece.theta1.norm()), float(piece.speed1[0])))
             del self._trail[:-8]
+            t, size, speed = self._trail[-1]
+            runs = speed > 1e8 * max(self.first_speed, 1e-300) and size > 1e3 * (1.0 + self.first_size)
+            if runs and float(piece.t1[0] - piece.t0[0]) < 1e-6 * t:
+                self.end(self._all, diagnose(self, 0))
 
     def _refuse_bad_start(self) -> None:
         bad = ~torch.isfinite(self.here.rate).all(dim=1)
@@ -357,6 +394,21 @@ class Flow:
                 if n != "solvers":
                     setattr(part, n, state[f"{name}.{n}"])
         self.statuses = [None if s is None else Status(*s) for s in state["statuses"]]
+
+
+def _checked(at: Evaluation, theta: Tensor, name: str) -> Evaluation:
+    """Refuse a field that does not return what the protocol asks for."""
+    if at.rate.shape != theta.shape or at.rate.dtype != theta.dtype:
+        raise FieldError(
+            f"{name} was given points of shape {tuple(theta.shape)}, {theta.dtype}, and returned a rate of shape "
+            f"{tuple(at.rate.shape)}, {at.rate.dtype}; expected the same shape and dtype: one row per drop."
+        )
+    if at.value is not None and at.value.shape != theta.shape[:1]:
+        raise FieldError(
+            f"{name} returned a loss of shape {tuple(at.value.shape)} for {len(theta)} points; expected {tuple(theta.shape[:1])}: "
+            "one number per drop."
+        )
+    return at
 
 
 def _rows(at: Evaluation, rows: Tensor) -> Evaluation:

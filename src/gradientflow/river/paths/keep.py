@@ -24,7 +24,8 @@ class Keep:
         at: flow times, ascending; between steps the path is interpolated (cubic Hermite, no further gradient).
             None: every accepted step; for an ensemble 65 times evenly from 0 to the end.
         theta: keep the points themselves, n × P numbers. None: only where P ≤ 8.
-        exact: let steps end at these times instead of interpolating; more steps, no interpolation error.
+        exact: let steps end at these times instead of interpolating; more steps, no interpolation error. None: where
+            rtol is below 1e-6, which the cubic between two long steps would spoil.
         every: keep every so many accepted steps (without `at`); the start and the end are always kept.
         functions: name → function of one point, shape (P,), whose results are kept in ``path.kept``.
 
@@ -38,7 +39,7 @@ class Keep:
 
     at: Sequence[float] | Tensor | None = None
     theta: bool | None = None
-    exact: bool = False
+    exact: bool | None = None
     every: int = 1
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
 
@@ -50,6 +51,13 @@ class Keep:
             len(times) == 0 or not bool(torch.isfinite(times).all()) or bool((times.diff() <= 0).any())
         ):
             raise UsageError("Keep(at=…) wants finite flow times in ascending order, at least one.")
+
+    def asked(self) -> dict[str, Any]:
+        """Return what was asked to be kept, as plain data: a path resumes only with the same."""
+        return {
+            "at": repr(None if self.times is None else self.times.tolist()), "every": self.every, "exact": self.exact,
+            "theta": self.theta, "functions": sorted(self.functions),
+        }  # fmt: skip
 
     @property
     def times(self) -> Tensor | None:
@@ -88,8 +96,11 @@ class Sampler:
             if end is None:
                 value = None if piece.value1 is None else float(piece.value1[0])
                 self._moment(t1, piece.theta1[0], value, float(piece.speed1[0]), motion, t1 - t0, int(piece.stages[0]))
-            else:
-                self._within(piece, t1, motion)
+            else:  # the motion stands at the event already
+                loss = motion.loss()
+                self._moment(
+                    t1, motion.theta[0], _first(loss), float(motion.speed()[0]), motion, t1 - t0, int(piece.stages[0])
+                )
 
     def close(self, motion: Motion) -> None:
         """Take the end, where it is not there yet."""
@@ -113,7 +124,7 @@ class Sampler:
         for name, number in motion.extra().items():
             self.kept.setdefault(name, []).append(torch.tensor(number, dtype=torch.float64))
         for name, function in self.keep.functions.items():
-            self.kept[name].append(torch.as_tensor(function(theta.detach().clone())).detach().clone())
+            self.kept[name].append(_number(function(theta.detach().clone())))
 
     def arrays(self) -> dict[str, Any]:
         """Return the columns, θ and the kept functions, as they go into a path."""
@@ -205,6 +216,12 @@ class GridSampler:
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
         vars(self).update(state)
+
+
+def _number(result: Any) -> Tensor:
+    """Return what a function of θ returned as a tensor; numbers of Python keep all their digits."""
+    kind = torch.float64 if isinstance(result, float) else None
+    return torch.as_tensor(result, dtype=kind).detach().clone()
 
 
 def _first(values: Tensor | None) -> float | None:

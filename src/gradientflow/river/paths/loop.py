@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -111,31 +112,32 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
                 )
     except KeyboardInterrupt:
         motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "interrupted"))
+    kept = None
+    if limits.checkpoint and not all(s is not None and s.ok for s in motion.statuses):
+        _revive(motion)  # a spent budget or an interrupt is no end: the next run may go on from here
+        kept = copy.deepcopy(_freeze(motion, sampler, witness, time.perf_counter() - began + spent))
+        _restore(motion)
     sampler.close(motion)
     if witness.laws:
         witness.look(torch.arange(len(motion.t)), motion.theta)
     if limits.checkpoint:
-        if all(s is not None and s.ok for s in motion.statuses):
+        if kept is None:
             limits.checkpoint.unlink(missing_ok=True)
-        else:  # a spent budget or an interrupt is no end: the next run may go on from here
-            _revive(motion)
-            checkpoint.write(
-                limits.checkpoint, limits.asked, _freeze(motion, sampler, witness, time.perf_counter() - began + spent)
-            )
-            _restore(motion)
+        else:
+            checkpoint.write(limits.checkpoint, limits.asked, kept)
     motion.meter.began -= spent
 
 
 def _finish(piece: Piece, motion: Motion, sampler: Sampler | GridSampler, events: list[Event]) -> None:
     """Keep the piece, and end the drops that met an event in it or have arrived."""
     ended = check(events, piece, motion) if events else {}
+    for i, (t, status, theta) in ended.items():
+        motion.halt(int(piece.rows[i]), t, piece.at(i, t) if theta is None else theta)
+        motion.end(piece.rows[i : i + 1], status)
     if isinstance(sampler, Sampler):
         sampler.take(piece, motion, ended[0][0] if 0 in ended else None)
     else:
         sampler.take(piece, motion)
-    for i, (t, status) in ended.items():
-        motion.halt(int(piece.rows[i]), t, piece.at(i, t))
-        motion.end(piece.rows[i : i + 1], status)
     there = (motion.t >= motion.t_end) & motion.live
     if bool(there.any()):
         motion.end(there.nonzero()[:, 0], Status("reached", f"t = {motion.t_end:g}."))

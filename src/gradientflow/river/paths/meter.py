@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.river.fields.base import Evaluation, Field, Linear
+from gradientflow.river.fields.kinks import kinks, nodes
 from gradientflow.river.paths.path import Cost
 
 REACH = 1e-6  # of a finite difference, relative to |θ|: half the digits of float64 are left, and the spectrum needs two
@@ -24,6 +25,7 @@ class Meter:
         self.losses = 0
         self.inside = 0.0
         self.began = time.perf_counter()
+        self.exact = field.dtype != torch.float64 or self._kinked()  # a difference would step across kinks
 
     def __call__(self, theta: Tensor) -> Evaluation:
         began = time.perf_counter()
@@ -34,11 +36,11 @@ class Meter:
         return there
 
     def linearize(self, theta: Tensor, here: Evaluation) -> Linear:
-        """Return v ↦ Jv at θ: in float64 by a difference of rates, for one gradient; else exactly, for two.
+        """Return v ↦ Jv at θ: by a difference of rates, for one gradient; in float32 and with kinks exactly, for two.
 
         A difference also asks nothing of the model that a gradient does not ask: no double backward.
         """
-        if theta.dtype != torch.float64:
+        if self.exact:
             began = time.perf_counter()
             exact = self.field.linearize(theta)
             self.inside += time.perf_counter() - began
@@ -59,6 +61,10 @@ class Meter:
             return self(theta + step * v).rate.sub_(here.rate).div_(step)
 
         return difference
+
+    def _kinked(self) -> bool:
+        begin = self.field.start()
+        return self.field.potential and begin is not None and bool(kinks(nodes(self.field, begin[None])))
 
     def cost(self, *, checking: float = 0.0) -> Cost:
         """Return what was spent so far."""

@@ -235,24 +235,29 @@ class Path:
         import numpy as np
 
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 meta = json.loads(str(stored["meta"]))
-                if meta.get("format") != FORMAT:
-                    raise RecordError(f"{file} says it is {meta.get('format')!r}; expected {FORMAT!r}.")
+                if meta["format"] != FORMAT:
+                    raise KeyError("format")
                 arrays = {n: torch.from_numpy(stored[n]) for n in stored.files if n != "meta"}
-        except OSError as problem:
+            head = {n: meta[n] for n in ("label", "kind", "method", "notes", "settings")}
+            cost, status = Cost(**meta["cost"]), Status(**meta["status"])
+            held = Certificates(Certificate(**c) for c in meta["certificates"])
+            missing = [n for n in _ARRAYS if n not in arrays and n not in ("loss", "theta")]
+            if missing:
+                raise KeyError(missing[0])
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
             raise RecordError(
-                f"cannot read {file}: {problem.strerror or problem}. Expected what path.save(file) wrote."
+                f"cannot read {file}: {problem.strerror}. Expected what path.save(file) wrote."
             ) from problem
-        except (ValueError, KeyError, zipfile.BadZipFile) as problem:
-            raise RecordError(f"{file} is not a path: {problem}. Expected what path.save(file) wrote.") from problem
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as problem:
+            raise RecordError(
+                f"{file} is not a path ({type(problem).__name__}). Expected what path.save(file) wrote, format {FORMAT!r}."
+            ) from problem
         columns: dict[str, Any] = {n: arrays.get(n) for n in _ARRAYS}
         return Path(
-            label=meta["label"], kind=meta["kind"], method=meta["method"], cost=Cost(**meta["cost"]),
-            status=Status(**meta["status"]), notes=meta["notes"], settings=meta["settings"],
-            certificates=Certificates(Certificate(**c) for c in meta["certificates"]),
-            kept={n.removeprefix("kept/"): t for n, t in arrays.items() if n.startswith("kept/")},
-            **columns,
+            **head, cost=cost, status=status, certificates=held,
+            kept={n.removeprefix("kept/"): t for n, t in arrays.items() if n.startswith("kept/")}, **columns,
         )  # fmt: skip
 
 

@@ -126,6 +126,10 @@ def flow(
     theta = starting_points(field, start, starts)
     solvers = candidates(method, rtol, potential=field.potential, drops=len(theta))
     keep = keep or Keep()
+    if keep.times is not None and not (float(keep.times[0]) >= 0 and float(keep.times[-1]) <= t * (1 + 1e-12)):
+        raise UsageError(
+            f"Keep(at=…) asks for flow times from {float(keep.times[0]):g} to {float(keep.times[-1]):g}; the path goes from 0 to {t:g}."
+        )
     settings = {
         "t": float(t),
         "rtol": rtol,
@@ -137,13 +141,15 @@ def flow(
     }
     limits = Limits(
         max_gradients, max_seconds, callback, progress, None if checkpoint is None else File(checkpoint), resume=resume,
-        asked=disk.fingerprint(settings | {"keep": repr(keep.times), "every": keep.every, "exact": keep.exact}, theta),
         events=[as_event(e) for e in events],
     )  # fmt: skip
+    disk.ready(limits.checkpoint, resume=resume)
     meter = Meter(field)
     motion = Flow(
-        meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=keep.times if keep.exact else None
+        meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=keep.times if (rtol < 1e-6 if keep.exact is None else keep.exact) else None
     )  # fmt: skip
+    seen = torch.cat([theta.flatten(), motion.here.rate.flatten()])  # another loss or other data begin otherwise
+    limits.asked = disk.fingerprint(settings | keep.asked() | {"many": starts is not None}, seen)
     witness = Witness(field, motion)
     if starts is None:
         sampler = Sampler(keep, theta.shape[1])
@@ -206,7 +212,7 @@ def _path(
     found: list[Certificate] = []
     more: list[str] = []
     if certify:
-        order = min(s.order for s in motion.solvers if s.name in motion.used) if motion.used else 2
+        order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
         rtol = float(settings["rtol"])
         found = checks.of_flow(field, witness, rtol=rtol, order=order)
         if isinstance(field, LossField):
@@ -283,7 +289,14 @@ def notes(motion: Flow) -> list[str]:
     if motion.chooser.switches:
         times = f"{motion.chooser.switches} time{'s' if motion.chooser.switches > 1 else ''}"
         said.append(f"auto switched method {times}, by cost: {' and '.join(motion.used)} were used")
-    if not motion.field.potential and len(motion.t) == 1 and motion.steps > 50 and not motion.solvers[0].stabilized:
+    arrived = motion.statuses[0] is not None and motion.statuses[0].ok
+    if (
+        arrived
+        and not motion.field.potential
+        and len(motion.t) == 1
+        and motion.steps > 50
+        and not motion.solvers[0].stabilized
+    ):
         motion.spectrum.measure_norm(
             motion.meter.linearize(motion.theta, motion.here), torch.zeros(1, dtype=torch.int64)
         )
@@ -309,7 +322,7 @@ def _ensemble(
     statuses = [s or Status("cancelled") for s in motion.statuses]
     found: list[Certificate] = []
     if certify:
-        order = min(s.order for s in motion.solvers if s.name in motion.used) if motion.used else 2
+        order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
         each = [checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i) for i in range(len(theta))]
         found = [_worst([row[k] for row in each]) for k in range(len(each[0]))]
     table = grid.values

@@ -14,7 +14,7 @@ from gradientflow.river.solvers.base import lengths
 # A step is suspected of a point that is not Lipschitz when the rate changes across it ten times as fast as before and
 # after, or the path is ten times as slow there.
 SPIKE = 10.0
-SEARCHED = 20_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
+SEARCHED = 1_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
 DIP = 0.1
 LAWS_EVERY = 8  # steps between two looks at conserved quantities
 
@@ -29,7 +29,7 @@ class Witness:
         self.climb = torch.zeros(drops, dtype=torch.float64)
         self.climb_at = torch.full((drops,), float("nan"), dtype=torch.float64)
         self.load = torch.zeros(drops, dtype=torch.float64)
-        self.start = motion.theta.clone() if drops > 1 else motion.theta  # a single drop's point is never written over
+        self.start = motion.theta.clone() if drops > 1 else motion.theta
         self.far = torch.zeros(drops, dtype=torch.float64)  # largest distance from the start
         self.doubt = torch.zeros(drops, dtype=torch.float64)  # largest ‖θ‖·‖rate‖: what a relative error in θ does to L
         self.begin = motion.loss()
@@ -80,7 +80,7 @@ class Witness:
         quotient, slow = float((rate1 - rate0).norm()) / way, float(torch.minimum(piece.speed0[0], piece.speed1[0]))
         self.fast = max(self.fast, float(piece.speed0[0]))
         if quotient > SPIKE * self.calm or slow < DIP * self.fast:
-            score = max(quotient / self.calm, self.fast / max(slow, 1e-300))
+            score = max(quotient / max(self.calm, 1e-300), self.fast / max(slow, 1e-300))
             if score > self.score:
                 self.score, self.strange = score, (float(piece.t1[0]), piece.theta0, piece.theta1)
                 self.sharp, self.low = quotient, slow

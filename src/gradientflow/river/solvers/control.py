@@ -39,7 +39,7 @@ class Tolerance:
             scale = torch.maximum(lengths(before), lengths(after))
             root = math.sqrt(defect.shape[1])
             return lengths(defect) / (self.rtol * scale + self.atol * root).clamp_min(1e-300)
-        weight = torch.maximum(before.abs(), after.abs()).mul_(self.rtol).add_(self.atol)
+        weight = torch.maximum(before.abs(), after.abs()).mul_(self.rtol).add_(self.atol).clamp_min_(1e-300)
         return lengths(defect / weight) / math.sqrt(defect.shape[1])
 
 

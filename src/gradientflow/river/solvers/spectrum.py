@@ -82,7 +82,8 @@ class Spectrum:
             warm = found.ritz(top=1.0, bottom=0.5 if found.products > 1 else 0.0)  # one vector holds both ends
             if bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
                 break
-        known = ~old.isnan() & (old.abs() > 0)
+        sure = self.bound[rows] <= 0.03 * old.abs()  # a rough first look that is corrected is no drift
+        known = ~old.isnan() & (old.abs() > 0) & sure
         age = self.age[rows].clamp_min(1)
         change = torch.where(known, (top / old - 1.0).abs(), torch.full_like(top, DRIFT))
         rate = change / age

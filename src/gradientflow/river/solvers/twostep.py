@@ -91,7 +91,7 @@ def plan(s: int, q: float) -> Plan:
     b = (1 + a * q) / c
     w1 = c * t1 / t2
     w = [0.0, 0.0, *(d[2][j] / d[1][j] ** 2 for j in range(2, s + 1))]
-    w[0], w[1] = w[2], w[2] / 8  # small at j = 1: there the stage is of first order only, and this makes it count less
+    w[0], w[1] = w[2], w[2] / 48  # small at j = 1: there the stage is of first order only, and this makes it count less
     shift = [1 - w[j] * d[0][j] for j in range(s + 1)]
     mu, nu, kappa, gamma = [0.0, 1.0], [0.0, 0.0], [0.0, w[1] * w1], [0.0, 0.0]
     for j in range(2, s + 1):
