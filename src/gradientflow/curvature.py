@@ -92,7 +92,9 @@ def top_eigenpair(
     norm = start.norm()
     if not torch.isfinite(norm) or float(norm) == 0.0:
         return None
-    found = lanczos(lambda v: apply(v[0])[None], start.detach()[None], width=max_products, tolerance=tolerance, least=1)
+    found = lanczos(
+        lambda v: apply(v[0])[None], start.detach().clone()[None], width=max_products, tolerance=tolerance, least=1
+    )
     if not found.finite:
         return None
     value = float(found.top[0])
@@ -137,7 +139,7 @@ def lanczos(apply: Operator, start: Tensor, *, width: int, tolerance: float, lea
 
     Args:
         apply: row-wise operator, (B, n) → (B, n).
-        start: start vectors, shape (B, n), none of them zero.
+        start: start vectors, shape (B, n), none of them zero; spent: it becomes the first basis vector.
         width: products, and basis vectors held, at most.
         tolerance: stop when every row's bound is below this share of its top Ritz value.
         least: products at least.
@@ -151,7 +153,7 @@ def lanczos(apply: Operator, start: Tensor, *, width: int, tolerance: float, lea
         (5.0, 1.0)
     """
     drops, size = start.shape
-    basis = [start / start.norm(dim=1, keepdim=True).clamp_min(1e-300)]
+    basis = [start.div_(start.norm(dim=1, keepdim=True).clamp_min(1e-30))]
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     while True:

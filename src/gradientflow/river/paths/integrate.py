@@ -214,6 +214,8 @@ class Flow:
         finite = torch.isfinite(lengths(trial.there.rate)) & torch.isfinite(error)
         if trial.there.value is not None:
             finite &= torch.isfinite(trial.there.value).cpu()
+        if self.fixed is not None:
+            error = torch.zeros_like(error)  # no control: the certificates are the judges
         error = torch.where(finite, error, torch.full_like(error, math.inf))
         if (
             self.field.potential
@@ -226,7 +228,7 @@ class Flow:
             slack = 0.01 * self.rtol * (self.first_loss[rows] - before).abs() + 64 * eps * before.abs().clamp_min(
                 1e-300
             )
-            climbs = (after - before > slack) & (trial.defect is not None)
+            climbs = (after - before > slack) & (trial.defect is not None and self.fixed is None)
             error = torch.where(climbs, error.clamp_min(30.0), error)
         return error
 
@@ -261,7 +263,7 @@ class Flow:
         piece = Piece(
             on, t0, t1, before, after, start.rate, there.rate, start.value, there.value,
             lengths(start.rate), lengths(there.rate), trial.work[pick].cpu(),
-            self.loads[on].clone(), counts, solver.name,
+            self.loads[on].clone(), counts, solver.name, self.field.potential,
         )  # fmt: skip
         self._put(on, after, there, alike)
         if self.past_theta is not None:
@@ -373,6 +375,12 @@ class Flow:
     # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _TENSORS = ("theta", "t", "h", "cut", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
+
+    def release(self) -> None:
+        """Let go of the vectors that only a further step would need."""
+        self.spectrum.warm = self.spectrum.warm[:, :0].clone()
+        self.here = Evaluation(self.here.rate[:, :0].clone(), self.here.value)
+        self.past_theta = None
 
     def freeze(self) -> dict[str, Any]:
         """Return all that decides the future."""

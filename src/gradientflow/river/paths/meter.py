@@ -58,7 +58,8 @@ class Meter:
 
         def difference(v: Tensor) -> Tensor:
             step = reach / v.norm(dim=1, keepdim=True).clamp_min(1e-300)
-            return self(theta + step * v).rate.sub_(here.rate).div_(step)
+            point = torch.addcmul(theta, v, step)
+            return self(point).rate.sub_(here.rate).div_(step)
 
         return difference
 

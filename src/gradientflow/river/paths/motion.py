@@ -43,6 +43,7 @@ class Piece:
     load: Tensor
     stages: Tensor
     method: str
+    falls: bool = False  # the loss falls at the rate ‖rate‖²: a gradient flow
 
     def at(self, i: int, t: float) -> Tensor:
         """Return row i at time t within the piece, shape (P,): cubic Hermite, which takes no further gradient."""
@@ -64,7 +65,7 @@ class Piece:
         s = (t - float(self.t0[i])) / h
         a, b = float(self.value0[i]), float(self.value1[i])
         chord = a + s * (b - a)
-        if self.rate0 is None or self.rate1 is None or not self.slopes:
+        if not self.falls:
             return chord
         da, db = -(float(self.speed0[i]) ** 2), -(float(self.speed1[i]) ** 2)
         curve = (
@@ -73,10 +74,6 @@ class Piece:
             + h * (da * s * (1 - s) ** 2 + db * s * s * (s - 1))
         )
         return min(max(curve, min(a, b)), max(a, b))  # a fast transient within the step may bend the cubic too far
-
-    @property
-    def slopes(self) -> bool:
-        return self.method not in ("", "chord")
 
     def speed(self, i: int, t: float) -> float:
         """Return ‖dθ/dt‖ of row i at time t, between the ends on a logarithmic scale."""

@@ -211,6 +211,7 @@ def _path(
     own = motion.meter.equivalents
     found: list[Certificate] = []
     more: list[str] = []
+    said: list[str] | None = None
     if certify:
         order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
         rtol = float(settings["rtol"])
@@ -221,6 +222,8 @@ def _path(
         rest = bool(motion.still)
         if (broken := passed_singular(motion.meter, witness, at_rest=rest)) is not None:
             found.append(broken)
+        said = notes(motion)
+        motion.release()
         found.append(_error(motion, witness, settings, field, theta, status, limits, order))
     cost = motion.meter.cost(checking=motion.meter.equivalents - own)
     table = sampler.arrays()
@@ -228,7 +231,7 @@ def _path(
         table["loss"] = None
     path = Path(
         label="flow", kind="flow", method=motion.method, start=theta[0], final=motion.theta[0].clone(), cost=cost, status=status,
-        certificates=Certificates(found), notes=notes(motion) + more, settings=settings, field=field, **table,
+        certificates=Certificates(found), notes=(notes(motion) if said is None else said) + more, settings=settings, field=field, **table,
     )  # fmt: skip
     return path
 

@@ -15,7 +15,7 @@ from gradientflow.curvature import lanczos
 from gradientflow.river.fields.base import Linear
 from gradientflow.river.solvers.base import lengths
 
-WIDTH = 4  # basis vectors held: with θ, its rate and the work vector no more than a step needs
+WIDTH = 3  # basis vectors held: with θ, its rate and the work vector no more than a step needs
 SAFETY = 1.05  # of the largest Ritz value, which approaches the eigenvalue from below
 DRIFT = 0.05  # a relative growth of the sharpness that asks for a refresh
 EASING = 0.2  # a relative fall that does: a ρ that is too large costs stages, not stability
@@ -73,7 +73,7 @@ class Spectrum:
         """
         old = self.top[rows]
         cold = bool(old.isnan().any())
-        warm = self.warm[rows]
+        warm = self.warm if len(rows) == len(self.age) else self.warm[rows]
         products = 0
         for _ in range(4 if cold else 2):
             found = lanczos(lambda v: apply(v).neg(), warm, width=WIDTH, tolerance=0.1 if cold else 0.02)
@@ -91,7 +91,8 @@ class Spectrum:
         room = torch.where(top >= old, DRIFT, EASING)
         self.wait[rows] = (room / rate.clamp_min(1e-9)).clamp(1, MOST).minimum(4.0 * age).to(torch.int64)
         self.top[rows], self.bottom[rows], self.bound[rows] = top + bound, bottom, bound
-        self.warm[rows] = warm
+        if warm is not self.warm:
+            self.warm[rows] = warm
         self.age[rows] = 0
         return products
 
