@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradientflow.errors import UsageError
 from gradientflow.river.fields.audit import Remark
-from gradientflow.river.fields.base import Field
+from gradientflow.river.fields.base import Field, as_field
 from gradientflow.river.paths.path import Certificate, Certificates
 from gradientflow.river.paths.witness import Witness
+from gradientflow.river.solvers.base import lengths
 
+AMPLIFIED = 100.0  # times rtol: the growth of neighbouring paths beyond which no second run tells the error
 STABLE = 1.5  # λ is an estimate from above and may have grown within the step; what stays above it for long is rejected
 
 
@@ -23,7 +27,9 @@ def allowed(rtol: float, order: int) -> float:
     return float(30 * rtol * (1e-3 / rtol) ** (1 / (order + 1)))
 
 
-def of_flow(field: Field, witness: Witness, *, rtol: float, order: int, row: int = 0) -> list[Certificate]:
+def of_flow(
+    field: Field, witness: Witness, *, rtol: float, order: int, row: int = 0, stable: float = STABLE
+) -> list[Certificate]:
     """Return the checks of one solved drop, the error estimate excepted."""
     found: list[Certificate] = []
     limit = allowed(rtol, order)
@@ -42,9 +48,9 @@ def of_flow(field: Field, witness: Witness, *, rtol: float, order: int, row: int
         found.append(
             Certificate(
                 "stability",
-                load <= STABLE,
+                load <= stable,
                 load,
-                STABLE,
+                stable,
                 f"h·λ, with λ measured after the step, was at most {load:.2f} of what the method is stable for",
             )
         )
@@ -107,12 +113,20 @@ def derivatives(remarks: list[Remark]) -> Certificate:
     return Certificate("derivatives", not wrong, value, bound, text)
 
 
-def error(fine: Tensor, coarse: Tensor, way: float, ratio: float, order: int, limit: float) -> Certificate:
+def error(
+    fine: Tensor, coarse: Tensor, way: float, more: float, limit: float, growth: float, rtol: float
+) -> Certificate:
     """Estimate the error of the end point from a second run at a looser tolerance.
 
-    With errors ~ rtol^(p/(p+1)) the looser run errs by `ratio`^(p/(p+1)) times more, and their distance is that much less one.
+    With steps ~ rtol^(1/k), k the order of the estimate, and errors ~ hᵖ the looser run errs by `more` = ratio^(p/k) times
+    more, and their distance is that much less one. `growth` is ∫max(0, −λmin) dt: by exp(growth) neighbouring paths part.
     """
-    more = ratio ** (order / (order + 1))
+    if growth > math.log(AMPLIFIED / rtol):
+        return Certificate(
+            "error", False, float("nan"), limit,
+            f"neighbouring paths part by up to e^{growth:.1f} along this one: what a step at rtol {rtol:g} may err decides "
+            "where it ends; tighten rtol and compare",
+        )  # fmt: skip
     value = float((fine - coarse).norm()) / (more - 1) / max(way, 1e-300)
     ok = math.isfinite(value) and value <= limit
     why = "" if ok else "; the path may amplify errors here: tighten rtol and compare"
@@ -148,17 +162,17 @@ def of_points(field: Field, times: Tensor, theta: Tensor, *, rtol: float = 1e-3,
         >>> of_points(bowl, t, torch.exp(-1.1 * t)[:, None]).ok
         False
     """
-    from gradientflow.river.paths.solve import flow
-
+    field = as_field(field)
+    times, theta = _points(times, theta)
     limit = allowed(rtol, 2)
     found: list[Certificate] = []
     at = [field.evaluate(w[None]) for w in theta]
+    rates = torch.cat([e.rate for e in at])
     values = None if at[0].value is None else torch.stack([e.value[0] for e in at if e.value is not None]).double()
-    squares = torch.stack([e.rate[0].norm() for e in at]).double().square()
-    times = times.double()
+    squares = torch.linalg.vecdot(rates, rates).double()
     if field.potential and values is not None:
-        rises = values.diff()
-        worst = int(rises.nan_to_num(math.inf).argmax())
+        rises = values.diff().nan_to_num(math.inf)
+        worst = int(rises.argmax())
         found.append(
             monotone(
                 float(values[0]), float(values[-1]), float(rises[worst].clamp_min(0)), float(times[worst + 1]), rtol
@@ -186,33 +200,67 @@ def of_points(field: Field, times: Tensor, theta: Tensor, *, rtol: float = 1e-3,
                 f"{name} drifted by {drift / scale:.1e} of its size (allowed {limit:.1e})",
             )
         )
-    if checks and len(times) > 1:
-        way = float((theta - theta[0]).norm(dim=1).max())
-        worst_gap, when = 0.0, 0.0
-        picks = torch.linspace(0, len(times) - 2, min(checks, len(times) - 1)).round().long().tolist()
-        for k in sorted(set(picks)):
-            again = flow(
-                field, float(times[k + 1] - times[k]), start=theta[k], rtol=min(rtol, 1e-3) * 0.1, certify=False
-            )
-            gap = float((again.final - theta[k + 1]).norm()) / max(way, 1e-300)
-            if not gap <= worst_gap:
-                worst_gap, when = gap, float(times[k])
-        found.append(
-            Certificate("residual", worst_gap <= limit, worst_gap, limit,
-                        f"from its own point at t = {when:.6g} the flow ends {worst_gap:.1e} of the way gone beside the path's next point (allowed {limit:.1e})")
-        )  # fmt: skip
+    if checks:
+        found.append(_residual(field, times, theta, rates, rtol, limit, checks))
     return Certificates(found)
+
+
+def _residual(
+    field: Field, times: Tensor, theta: Tensor, rates: Tensor, rtol: float, limit: float, checks: int
+) -> Certificate:
+    """Solve some intervals again: `checks` spread over the path, and as many where points and rates fit together worst.
+
+    The gap is relative to the way that the path goes there, or on average in as much time: many small gaps add up.
+    """
+    from gradientflow.river.paths.solve import flow
+
+    h = times.diff()
+    ways = lengths(theta.diff(dim=0))
+    mean = lengths(theta - theta[0]).nan_to_num(0.0).max() * h / (times[-1] - times[0])
+    scale = torch.maximum(ways, mean).clamp_min(1e-300)
+    chord = 0.5 * h.to(theta)[:, None] * (rates[1:] + rates[:-1])  # where the rates at both ends would lead
+    misfit = (lengths(theta.diff(dim=0) - chord) / scale).nan_to_num(math.inf)
+    some = min(checks, len(h))
+    picks = {*torch.linspace(0, len(h) - 1, some).round().long().tolist(), *misfit.topk(some).indices.tolist()}
+    worst, when = 0.0, 0.0
+    for k in sorted(picks):
+        gap = math.inf
+        if bool(torch.isfinite(theta[k : k + 2]).all()) and bool(torch.isfinite(rates[k]).all()):
+            again = flow(field, float(h[k]), start=theta[k], rtol=min(rtol, 1e-3) * 0.1, certify=False)
+            gap = float((again.final - theta[k + 1]).norm()) / float(scale[k])
+        if not gap <= worst:
+            worst, when = gap, float(times[k])
+    return Certificate(
+        "residual", worst <= limit, worst, limit,
+        f"from its own point at t = {when:.6g} the flow ends {worst:.1e} of the way to the path's next point beside it "
+        f"(allowed {limit:.1e})",
+    )  # fmt: skip
+
+
+def _points(times: Any, theta: Any) -> tuple[Tensor, Tensor]:
+    """Return anybody's path as tensors, checked."""
+    times = torch.as_tensor(times, dtype=torch.float64)
+    theta = theta if isinstance(theta, Tensor) else torch.as_tensor(theta, dtype=torch.float64)
+    if theta.dim() != 2 or times.shape != theta.shape[:1] or len(times) < 2:
+        raise UsageError(
+            f"certify got times of shape {tuple(times.shape)} and points of shape {tuple(theta.shape)}; expected (n,) and "
+            "(n, P), at least two points."
+        )
+    if not bool((times.diff() > 0).all()):
+        raise UsageError("certify got times that do not ascend; expected flow times, each after the one before.")
+    return times, theta
 
 
 def _work(times: Tensor, squares: Tensor) -> tuple[float, float]:
     """Return ∫‖∇L‖² dt over the points, and how far two quadratures of it are apart.
 
-    Between two points ‖∇L‖² is taken as geometric (a decaying mode is), and as linear for the doubt.
+    Between two points ‖∇L‖² is taken as geometric (a decaying mode is). A sum of decaying modes lies below, at most down
+    to the smaller of both ends, and a path that turns lies between the ends: both are doubt.
     """
     h = times.diff()
     a, b = squares[:-1].clamp_min(1e-300), squares[1:].clamp_min(1e-300)
     ratio = torch.log(b / a)
     geometric = torch.where(ratio.abs() < 1e-6, 0.5 * (a + b), (b - a) / ratio)
-    linear = 0.5 * (a + b)
+    linear, least = 0.5 * (a + b), torch.minimum(a, b)
     total = float((h * geometric).sum())
-    return total, float((h * (linear - geometric).abs()).sum())
+    return total, float((h * torch.maximum(linear - geometric, geometric - least)).sum())

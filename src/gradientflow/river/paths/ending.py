@@ -46,7 +46,7 @@ def diagnose(flow: Flow, i: int) -> Status:
             )  # fmt: skip
     if not trail and (size > 1e6 and speed > 1e12):
         return Status(
-            "blow-up", f"the path runs to infinity in finite time, near t = {t:.9g}; ‖θ‖ is {size:.3g}, ‖dθ/dt‖ {speed:.3g}.",
+            "blow-up", f"the path runs to infinity in finite time, at t ≈ {t:.9g}; ‖θ‖ is {size:.3g}, ‖dθ/dt‖ {speed:.3g}.",
             f"Ask for a time before {t:.6g}; the flow does not exist beyond.",
         )  # fmt: skip
     steep = steepness(flow.meter, theta, rate)

@@ -257,7 +257,8 @@ class Flow:
         t1 = torch.where(self.t_end - t1 <= 1e-14 * abs(self.t_end), torch.full_like(t1, self.t_end), t1)
         counts = torch.tensor(stages)[pick]
         ratios = (self.past_h[on] / length).tolist() if solver.two_step else [1.0] * len(on)
-        spare = 1.0 if solver.stabilized else RIDE
+        held = self.fixed is None and getattr(solver, "rule", None) is None  # by its error estimate
+        spare = RIDE if held and not solver.stabilized else 1.0
         reach = [spare * solver.reach(s, q) for s, q in zip(counts.tolist(), ratios, strict=True)]
         self.spans[on] = length / torch.tensor(reach, dtype=torch.float64)
         piece = Piece(
@@ -375,6 +376,13 @@ class Flow:
     # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _TENSORS = ("theta", "t", "h", "cut", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
+
+    def look(self) -> None:
+        """Measure the sharpness once more, where the drops have come to."""
+        if self.field.potential and self.steps:
+            self.spectrum.wait.zero_()
+            self.spectrum.age.clamp_min_(1)
+            self._measure(self._all, self.starter)
 
     def release(self) -> None:
         """Let go of the vectors that only a further step would need."""

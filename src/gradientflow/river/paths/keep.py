@@ -110,6 +110,8 @@ class Sampler:
 
     def _within(self, piece: Piece, t: float, motion: Motion) -> None:
         value = None if piece.value1 is None else piece.value(0, t)
+        if value is not None and not piece.falls and piece.rate1 is not None:  # no slope is known: ask
+            value = float(motion.meter.value(piece.at(0, t)[None]))
         length = float(piece.t1[0] - piece.t0[0])
         self._moment(t, piece.at(0, t), value, piece.speed(0, t), motion, length, int(piece.stages[0]))
 
@@ -176,14 +178,17 @@ class GridSampler:
                 self.theta[0] = motion.theta.cpu()
             self.next += 1
 
-    def take(self, piece: Piece, motion: Motion, end: float | None = None) -> None:
-        """Take the times that lie within a piece, all drops at once."""
+    def take(self, piece: Piece, motion: Motion, ends: dict[int, float] | None = None) -> None:
+        """Take the times that lie within a piece, all drops at once; `ends`: row of the piece → where an event cut it."""
         self.steps[piece.rows] += 1
+        last = piece.t1.clone()
+        for i, t in (ends or {}).items():
+            last[i] = t
         while True:
             k = self.next[piece.rows]
             inside = k < len(self.times)
             when = self.times[k.clamp_max(len(self.times) - 1)]
-            inside &= when <= piece.t1
+            inside &= when <= last
             if not bool(inside.any()):
                 return
             rows, k, when = piece.rows[inside], k[inside], when[inside]
@@ -197,7 +202,13 @@ class GridSampler:
         self.rates[k, rows] = a ** (1 - s) * b**s
         if piece.value0 is not None and piece.value1 is not None:
             va, vb = piece.value0[inside].double().cpu(), piece.value1[inside].double().cpu()
-            self.values[k, rows] = va + s * (vb - va)
+            between = va + s * (vb - va)
+            if piece.falls:
+                da, db = -(piece.speed0[inside] ** 2), -(piece.speed1[inside] ** 2)
+                between = va * (1 + 2 * s) * (1 - s) ** 2 + vb * s * s * (3 - 2 * s)
+                between += h * (da * s * (1 - s) ** 2 + db * s * s * (s - 1))
+                between = torch.minimum(torch.maximum(between, torch.minimum(va, vb)), torch.maximum(va, vb))
+            self.values[k, rows] = between
         if self.theta is None:
             return
         s_, h_ = s.to(piece.theta0)[:, None], h.to(piece.theta0)[:, None]

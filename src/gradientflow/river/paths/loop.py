@@ -90,6 +90,7 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
         spent = _thaw(stored, motion, sampler, witness)
     else:
         sampler.begin(motion)
+    piece: Piece | None = None
     try:
         while bool(motion.live.any()):
             over = _over(limits, motion, time.perf_counter() - began)
@@ -99,12 +100,13 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
             piece = motion.advance()
             if piece is None:
                 continue
-            witness.see(piece)
+            witness.see(piece, motion.sharpness()[1])
             _finish(piece, motion, sampler, limits.events)
             now = time.perf_counter()
             if (limits.callback or limits.progress) and _tell(piece, motion, limits, now - began + spent):
                 motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "a callback asked to stop"))
                 break
+            piece = None  # two vectors less while the next step is made
             if limits.checkpoint and now - saved >= limits.every:
                 saved = now
                 checkpoint.write(
@@ -112,6 +114,7 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
                 )
     except KeyboardInterrupt:
         motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "interrupted"))
+    piece = None
     kept = None
     if limits.checkpoint and not all(s is not None and s.ok for s in motion.statuses):
         _revive(motion)  # a spent budget or an interrupt is no end: the next run may go on from here
@@ -137,7 +140,7 @@ def _finish(piece: Piece, motion: Motion, sampler: Sampler | GridSampler, events
     if isinstance(sampler, Sampler):
         sampler.take(piece, motion, ended[0][0] if 0 in ended else None)
     else:
-        sampler.take(piece, motion)
+        sampler.take(piece, motion, {i: t for i, (t, _, _) in ended.items()})
     there = (motion.t >= motion.t_end) & motion.live
     if bool(there.any()):
         motion.end(there.nonzero()[:, 0], Status("reached", f"t = {motion.t_end:g}."))

@@ -35,6 +35,12 @@ class Meter:
         self.hvps += theta.shape[0] * self.field.price[1]
         return there
 
+    def value(self, theta: Tensor) -> Tensor:
+        """Return the loss alone; NaN where the field has none."""
+        self.losses += theta.shape[0]
+        found = self.field.value(theta)
+        return torch.full((theta.shape[0],), float("nan")) if found is None else found
+
     def linearize(self, theta: Tensor, here: Evaluation) -> Linear:
         """Return v ↦ Jv at θ: by a difference of rates, for one gradient; in float32 and with kinks exactly, for two.
 

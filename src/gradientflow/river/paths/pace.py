@@ -31,8 +31,10 @@ def first_steps(flow: Flow, rows: Tensor, solver: Solver) -> None:
     guess = torch.where(rho > 0, 1.0 / rho.clamp_min(1e-300), 0.01 * length / speed.clamp_min(1e-300))
     guess = guess.clamp_max(flow.t_end)
     column = guess.to(theta)[:, None]
-    there = flow.meter(theta + column * here.rate)
-    error = flow.tolerance.size((there.rate - here.rate).mul_(column), theta, theta)
+    point = torch.addcmul(theta, here.rate, column)
+    change = flow.meter(point).rate.sub_(here.rate).mul_(column)
+    del point
+    error = flow.tolerance.size(change, theta, theta)
     error = torch.where(torch.isfinite(error), error, torch.full_like(error, 1e12))
     factor = (0.01 / error.clamp_min(1e-30)) ** (1.0 / (solver.order + 1))
     flow.h[new] = (guess * factor).clamp_max(flow.t_end)

@@ -179,7 +179,9 @@ def starting_points(field: Field, start: Start | None, starts: Tensor | Sequence
             raise FieldError(f"starts= wants shape (drops, parameters), at least one drop; got {tuple(rows.shape)}.")
         theta = rows.detach().clone()
     elif start is not None:
-        theta = as_point(start)[None]
+        theta = (
+            start.detach().reshape(-1) if isinstance(start, Tensor) and start.is_floating_point() else as_point(start)
+        )[None]
     elif own is not None:
         theta = own[None].clone()
     else:
@@ -208,6 +210,7 @@ def _path(
     certify: bool,
 ) -> Path:  # fmt: skip
     status = motion.statuses[0] or Status("cancelled")
+    motion.look()
     own = motion.meter.equivalents
     found: list[Certificate] = []
     more: list[str] = []
@@ -215,7 +218,7 @@ def _path(
     if certify:
         order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
         rtol = float(settings["rtol"])
-        found = checks.of_flow(field, witness, rtol=rtol, order=order)
+        found = checks.of_flow(field, witness, rtol=rtol, order=order, stable=_stable(motion))
         if isinstance(field, LossField):
             found.append(checks.derivatives(remarks := audit(Counted(motion.meter), theta[0])))
             more = [str(r) for r in remarks if r.warning or r.name == "kinks"]
@@ -227,6 +230,8 @@ def _path(
         found.append(_error(motion, witness, settings, field, theta, status, limits, order))
     cost = motion.meter.cost(checking=motion.meter.equivalents - own)
     table = sampler.arrays()
+    if len(table["times"]) and float(table["times"][-1]) == float(motion.t[0]):
+        table["sharpness"][-1], table["lambda_min"][-1] = (float(x[0]) for x in motion.sharpness())
     if table["loss"].isnan().all():
         table["loss"] = None
     path = Path(
@@ -278,7 +283,15 @@ def _error(
     if ended is None or not ended.ok:
         return none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
     way = max(float(witness.far[0]), 1e-9 * float(theta.norm()))
-    return checks.error(motion.theta[0], again.theta[0], way, ratio, order, limit)
+    share = min((s.order / s.error_order for s in motion.solvers if s.name in motion.used), default=2 / 3)
+    growth = float(witness.growth[0])
+    return checks.error(motion.theta[0], again.theta[0], way, ratio**share, limit, growth, motion.rtol)
+
+
+def _stable(motion: Flow) -> float:
+    """Return what h·λ may be of the bound: without an error control nothing holds a method that goes beyond."""
+    controlled = motion.fixed is None and getattr(motion.solvers[0], "rule", None) is None
+    return checks.STABLE if controlled else 1.05
 
 
 def motion_seed(settings: dict[str, Any]) -> int:
@@ -326,7 +339,10 @@ def _ensemble(
     found: list[Certificate] = []
     if certify:
         order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
-        each = [checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i) for i in range(len(theta))]
+        each = [
+            checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
+            for i in range(len(theta))
+        ]
         found = [_worst([row[k] for row in each]) for k in range(len(each[0]))]
     table = grid.values
     return Ensemble(

@@ -37,6 +37,7 @@ class Witness:
         laws = field.conserved(motion.theta)
         self.laws = {n: v.detach().clone() for n, v in laws.items()}
         self.drift = {n: torch.zeros(drops, dtype=torch.float64) for n in laws}
+        self.growth = torch.zeros(drops, dtype=torch.float64)  # ∫ max(0, −λmin) dt
         self.steps = 0
         self.calm, self.fast, self.score = (
             float("inf"),
@@ -47,11 +48,13 @@ class Witness:
         self.gone = False  # the path has become ordinary again since
         self.strange: tuple[float, Tensor, Tensor] | None = None  # when, and the ends of the step
 
-    def see(self, piece: Piece) -> None:
+    def see(self, piece: Piece, bottom: Tensor | None = None) -> None:
         """Take a piece."""
         rows = piece.rows
         self.steps += 1
         self.work[rows] += piece.work
+        if bottom is not None:
+            self.growth[rows] += (-bottom[rows]).nan_to_num(0.0).clamp_min(0.0) * (piece.t1 - piece.t0)
         way = lengths(piece.theta1 - self.start[rows])
         self.far[rows] = torch.maximum(self.far[rows], way)
         doubt = lengths(piece.theta0) * piece.speed0
@@ -87,7 +90,8 @@ class Witness:
                 self.gone = False
         if self.strange is not None and (quotient * SPIKE < self.sharp or float(piece.speed1[0]) * DIP > self.low):
             self.gone = True
-        self.calm = min(self.calm, quotient)
+        if quotient > 0:  # at rest nothing changes, and nothing is learnt
+            self.calm = min(self.calm, quotient)
 
     def look(self, rows: Tensor, theta: Tensor) -> None:
         """Measure how far the conserved quantities have drifted."""

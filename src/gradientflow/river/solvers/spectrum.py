@@ -62,7 +62,7 @@ class Spectrum:
     def rho(self, rows: Tensor) -> Tensor:
         """Return what a step has to be stable for: the top with its error, its drift since, and a margin; at least 0."""
         grown = 1.0 + self.growth[rows].clamp(-0.1, 0.2) * (self.age[rows] + 1)
-        return (self.top[rows] * SAFETY * grown.clamp_min(0.5)).clamp_min(0.0)
+        return ((self.top[rows] + self.bound[rows]) * SAFETY * grown.clamp_min(0.5)).clamp_min(0.0)
 
     def measure(self, apply: Linear, rows: Tensor) -> int:
         """Measure at the points the operator was built for; return the products used (per drop).
@@ -82,7 +82,7 @@ class Spectrum:
             warm = found.ritz(top=1.0, bottom=0.5 if found.products > 1 else 0.0)  # one vector holds both ends
             if bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
                 break
-        sure = self.bound[rows] <= 0.03 * old.abs()  # a rough first look that is corrected is no drift
+        sure = self.bound[rows] <= 0.06 * old.abs()  # a rough first look that is corrected is no drift
         known = ~old.isnan() & (old.abs() > 0) & sure
         age = self.age[rows].clamp_min(1)
         change = torch.where(known, (top / old - 1.0).abs(), torch.full_like(top, DRIFT))
@@ -90,7 +90,7 @@ class Spectrum:
         self.growth[rows] = torch.where(known, torch.where(top > old, rate, -0.5 * rate), torch.zeros_like(rate))
         room = torch.where(top >= old, DRIFT, EASING)
         self.wait[rows] = (room / rate.clamp_min(1e-9)).clamp(1, MOST).minimum(4.0 * age).to(torch.int64)
-        self.top[rows], self.bottom[rows], self.bound[rows] = top + bound, bottom, bound
+        self.top[rows], self.bottom[rows], self.bound[rows] = top, bottom, bound
         if warm is not self.warm:
             self.warm[rows] = warm
         self.age[rows] = 0
@@ -107,6 +107,6 @@ class Spectrum:
         self.warm[rows] = v
         self.top[rows] = 1.2 * size
         self.bottom[rows] = float("nan")
-        self.bound[rows] = 0.2 * size
+        self.bound[rows] = 0.0
         self.growth[rows], self.age[rows], self.wait[rows] = 0.0, 0, 5
         return NORM_STEPS
