@@ -78,7 +78,7 @@ def blow_up_time(trail: list[tuple[float, float]]) -> float:
 
     Example:
         >>> round(blow_up_time([(t, (1 - t) ** -2) for t in (0.5, 0.6, 0.7, 0.8)]), 3)
-        0.998
+        0.994
     """
     slopes = [
         (0.5 * (a[0] + b[0]), (b[0] - a[0]) / math.log(b[1] / a[1]))
