@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.integrate import Flow
     from gradientflow.river.paths.meter import Meter
 
-GREW = 1e3  # growth of ‖rate‖ over the last steps that is taken for a singularity
 PROBES = (1e-3, 1e-6, 1e-9)
 
 

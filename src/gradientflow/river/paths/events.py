@@ -39,7 +39,8 @@ class Event:
 class SteadyState(Event):
     """The path has come to rest: ‖dθ/dt‖ ≤ `rate`, and no direction of growth is left (λmin ≥ −`curvature`).
 
-    A saddle also has a small gradient; the smallest Hessian eigenvalue, as last measured, tells them apart.
+    A saddle also has a small gradient; the smallest Hessian eigenvalue tells them apart: it is
+    looked for once more, with up to 60 products, before the path is said to rest.
 
     Args:
         rate: tolerance on ‖dθ/dt‖ (for a loss ‖∇L‖), in parameter units per flow time.
@@ -58,7 +59,8 @@ class SteadyState(Event):
             row = int(piece.rows[i])
             bottom = float(motion.sharpness()[1][row])
             if self.curvature is not None and bottom == bottom:
-                bottom = min(bottom, motion.least(row))  # a few Lanczos steps may have missed a slightly negative one
+                if bottom >= -self.curvature:  # only then: a few Lanczos steps may have missed a slightly negative one
+                    bottom = min(bottom, motion.least(row))
                 if bottom < -self.curvature:
                     continue
             least = "" if bottom != bottom else f", λmin {bottom:.3g}"

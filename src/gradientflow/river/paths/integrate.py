@@ -34,8 +34,6 @@ REPEATS = 40  # rejections in a row after which a drop is stuck
 class Flow:
     """B drops on one field; keeps the rules in `motion`."""
 
-    kind = "flow"
-
     def __init__(
         self,
         meter: Meter,
@@ -46,7 +44,6 @@ class Flow:
         atol: float,
         *,
         seed: int = 0,
-        first: float | None = None,
         fixed: float | None = None,
         stops: Tensor | None = None,
     ) -> None:
@@ -64,7 +61,7 @@ class Flow:
         self.first_speed, self.first_size = float(self.here.rate.norm()), float(theta.norm())
         self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
         self.t = torch.zeros(drops, dtype=torch.float64)
-        self.h = torch.full((drops,), float("nan") if first is None else first, dtype=torch.float64)
+        self.h = torch.full((drops,), float("nan"), dtype=torch.float64)
         self.cut = torch.zeros(drops, dtype=torch.bool)  # the step tried is shorter than planned, to hit a moment
         self.live = torch.ones(drops, dtype=torch.bool)
         self.statuses: list[Status | None] = [None] * drops
@@ -200,7 +197,7 @@ class Flow:
             self._accept(rows, good, theta, here, trial, h, error, rho, stages, solver) if bool(good.any()) else None
         )
         if not bool(good.all()):
-            self._reject(rows[~good], error[~good], h[~good], trial, solver)
+            self._reject(rows[~good], error[~good], h[~good], solver)
         return piece
 
     def _judge(
@@ -304,7 +301,7 @@ class Flow:
                 new = torch.where(went, torch.minimum(bound, 3.0 * new), new)
         self.h[on] = torch.where(self.cut[on], torch.maximum(new, self.h[on]), new)  # cut short, not shortened
 
-    def _reject(self, rows: Tensor, error: Tensor, h: Tensor, trial: Trial, solver: Solver) -> None:
+    def _reject(self, rows: Tensor, error: Tensor, h: Tensor, solver: Solver) -> None:
         self.repeats[rows] += 1
         self.past_h[rows] = torch.where(self.repeats[rows] > 1, torch.zeros_like(h), self.past_h[rows])
         self.h[rows] = h * self.control.rejected(rows, error, solver.error_order)
@@ -394,6 +391,7 @@ class Flow:
         """Return all that decides the future."""
         state: dict[str, Any] = {n: getattr(self, n) for n in self._TENSORS}
         state |= {"rate": self.here.rate, "value": self.here.value, "used": list(self.used), "trail": list(self._trail)}
+        state["steps"] = self.steps
         for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
             state |= {f"{name}.{n}": v for n, v in vars(part).items() if n != "solvers"}
         state["statuses"] = [None if s is None else (s.reason, s.text, s.remedy) for s in self.statuses]
@@ -405,6 +403,7 @@ class Flow:
             setattr(self, n, state[n])
         self.here = Evaluation(state["rate"], state["value"])
         self.used, self._trail = list(state["used"]), [tuple(x) for x in state["trail"]]
+        self.steps = state["steps"]
         for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
             for n in vars(part):
                 if n != "solvers":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,7 +26,6 @@ class Meter:
         self.losses = 0
         self.inside = 0.0
         self.began = time.perf_counter()
-        self.exact = field.dtype != torch.float64 or self._kinked()  # a difference would step across kinks
 
     def __call__(self, theta: Tensor) -> Evaluation:
         began = time.perf_counter()
@@ -69,8 +69,12 @@ class Meter:
 
         return difference
 
-    def _kinked(self) -> bool:
+    @cached_property
+    def exact(self) -> bool:
+        """Whether Hessian products have to be exact: in float32, and where a difference would step across kinks."""
         begin = self.field.start()
+        if self.field.dtype != torch.float64:
+            return True
         return self.field.potential and begin is not None and bool(kinks(nodes(self.field, begin[None])))
 
     def cost(self, *, checking: float = 0.0) -> Cost:

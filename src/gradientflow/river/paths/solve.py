@@ -213,19 +213,16 @@ def _path(
     motion.look()
     own = motion.meter.equivalents
     found: list[Certificate] = []
-    more: list[str] = []
-    said: list[str] | None = None
+    said = notes(motion)
     if certify:
-        order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
+        order = _order(motion)
         rtol = float(settings["rtol"])
         found = checks.of_flow(field, witness, rtol=rtol, order=order, stable=_stable(motion))
         if isinstance(field, LossField):
             found.append(checks.derivatives(remarks := audit(Counted(motion.meter), theta[0])))
-            more = [str(r) for r in remarks if r.warning or r.name == "kinks"]
-        rest = bool(motion.still)
-        if (broken := passed_singular(motion.meter, witness, at_rest=rest)) is not None:
+            said += [str(r) for r in remarks if r.warning or r.name == "kinks"]
+        if (broken := passed_singular(motion.meter, witness, at_rest=motion.still)) is not None:
             found.append(broken)
-        said = notes(motion)
         motion.release()
         found.append(_error(motion, witness, settings, field, theta, status, limits, order))
     cost = motion.meter.cost(checking=motion.meter.equivalents - own)
@@ -236,7 +233,7 @@ def _path(
         table["loss"] = None
     path = Path(
         label="flow", kind="flow", method=motion.method, start=theta[0], final=motion.theta[0].clone(), cost=cost, status=status,
-        certificates=Certificates(found), notes=(notes(motion) if said is None else said) + more, settings=settings, field=field, **table,
+        certificates=Certificates(found), notes=said, settings=settings, field=field, **table,
     )  # fmt: skip
     return path
 
@@ -269,7 +266,7 @@ def _error(
     if ratio < 3:
         return none(f"rtol {motion.rtol:g} leaves no room for a looser run")
     solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential)
-    again = Flow(motion.meter, theta, end, solvers, looser, motion.atol * ratio, seed=motion_seed(settings) + 1)
+    again = Flow(motion.meter, theta, end, solvers, looser, motion.atol * ratio, seed=int(settings["seed"]) + 1)
     try:
         run(
             again,
@@ -288,15 +285,15 @@ def _error(
     return checks.error(motion.theta[0], again.theta[0], way, ratio**share, limit, growth, motion.rtol)
 
 
+def _order(motion: Flow) -> int:
+    """Return the lowest order of the methods that made the path: what its errors scale with."""
+    return min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
+
+
 def _stable(motion: Flow) -> float:
     """Return what h·λ may be of the bound: without an error control nothing holds a method that goes beyond."""
     controlled = motion.fixed is None and getattr(motion.solvers[0], "rule", None) is None
     return checks.STABLE if controlled else 1.05
-
-
-def motion_seed(settings: dict[str, Any]) -> int:
-    """Return the seed that a path was solved with."""
-    return int(settings["seed"])
 
 
 def notes(motion: Flow) -> list[str]:
@@ -338,7 +335,7 @@ def _ensemble(
     statuses = [s or Status("cancelled") for s in motion.statuses]
     found: list[Certificate] = []
     if certify:
-        order = min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
+        order = _order(motion)
         each = [
             checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
             for i in range(len(theta))

@@ -14,8 +14,8 @@ from gradientflow.river.solvers.base import lengths
 # A step is suspected of a point that is not Lipschitz when the rate changes across it ten times as fast as before and
 # after, or the path is ten times as slow there.
 SPIKE = 10.0
-SEARCHED = 1_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
 DIP = 0.1
+SEARCHED = 1_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
 LAWS_EVERY = 8  # steps between two looks at conserved quantities
 
 
@@ -39,11 +39,8 @@ class Witness:
         self.drift = {n: torch.zeros(drops, dtype=torch.float64) for n in laws}
         self.growth = torch.zeros(drops, dtype=torch.float64)  # ∫ max(0, −λmin) dt
         self.steps = 0
-        self.calm, self.fast, self.score = (
-            float("inf"),
-            0.0,
-            0.0,
-        )  # least Lipschitz quotient, largest speed, how strange
+        self.calm = float("inf")  # least Lipschitz quotient so far
+        self.fast, self.score = 0.0, 0.0  # largest speed so far, and how strange the strangest step was
         self.sharp, self.low = 0.0, 0.0  # quotient and speed of the strange step
         self.gone = False  # the path has become ordinary again since
         self.strange: tuple[float, Tensor, Tensor] | None = None  # when, and the ends of the step
