@@ -18,7 +18,7 @@ from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.motion import Piece
+from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.paths.path import Path, Status
 from gradientflow.river.paths.solve import Start, starting_points
 from gradientflow.river.paths.witness import Witness
@@ -31,7 +31,7 @@ Schedule = Callable[[Optimizer], Any]
 RUNAWAY = 1e12  # times the first ‖θ‖: the descent has diverged
 
 
-class Descent:
+class Descent(Motion):
     """One optimizer on one field; keeps the rules in `motion`. A step advances t by the learning rate it is made with."""
 
     def __init__(
@@ -60,24 +60,6 @@ class Descent:
     def _cut(self, theta: Tensor) -> list[Tensor]:
         sizes = [int(torch.Size(s).numel()) for s in self.shapes]
         return [p.view(s).detach() for p, s in zip(torch.split(theta, sizes), self.shapes, strict=True)]
-
-    def loss(self) -> Tensor | None:
-        """Return the loss, (1,), float64."""
-        return None if self.here.value is None else self.here.value.double().cpu().clone()
-
-    def speed(self) -> Tensor:
-        """Return ‖∇L‖, (1,), float64."""
-        return lengths(self.here.rate)
-
-    def sharpness(self) -> tuple[Tensor, Tensor]:
-        """Return the largest and smallest Hessian eigenvalue as last measured, (1,) each."""
-        return self.spectrum.top, self.spectrum.bottom
-
-    def end(self, rows: Tensor, status: Status) -> None:
-        """Let it rest."""
-        self.live[rows] = False
-        for i in rows.tolist():
-            self.statuses[i] = status
 
     def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]:
         """Return the end of the piece: between two steps there is no descent."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -82,14 +81,11 @@ class LossTarget(Event):
         if piece.value1 is None or piece.value0 is None:
             raise UsageError("LossTarget needs a field with a loss; this one has none. Use your own event: gf.When(f).")
         hit = ((piece.value1 <= self.value) & (piece.value0 > self.value)).nonzero()[:, 0].tolist()
-        return [(i, _bisect(partial(self._above, piece, i), piece, i), f"loss reached {self.value:g}") for i in hit]
+        return [(i, _bisect(self, piece, i), f"loss reached {self.value:g}") for i in hit]
 
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the loss above the target."""
         return value - self.value
-
-    def _above(self, piece: Piece, i: int, t: float) -> float:
-        return piece.value(i, t) - self.value
 
 
 @dataclass(frozen=True)
@@ -107,14 +103,11 @@ class LeavesBall(Event):
         """Return the rows that left."""
         out = ((self._beyond(piece.theta1) > 0) & (self._beyond(piece.theta0) <= 0)).nonzero()[:, 0].tolist()
         text = f"left the ball of radius {self.radius:g}"
-        return [(i, _bisect(partial(self._room, piece, i), piece, i), text) for i in out]
+        return [(i, _bisect(self, piece, i), text) for i in out]
 
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the room left to the sphere."""
         return -float(self._beyond(theta))
-
-    def _room(self, piece: Piece, i: int, t: float) -> float:
-        return -float(self._beyond(piece.at(i, t)))
 
 
 @dataclass(frozen=True)
@@ -139,16 +132,13 @@ class When(Event):
                 if after:
                     found.append((i, float(piece.t1[i]), self.name))
             elif float(after) <= 0 < float(self.function(piece.theta0[i])):
-                found.append((i, _bisect(partial(self._value, piece, i), piece, i), self.name))
+                found.append((i, _bisect(self, piece, i), self.name))
         return found
 
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the function's value, where it is a number."""
         at = self.function(theta)
         return None if isinstance(at, bool) or (isinstance(at, Tensor) and at.dtype == torch.bool) else float(at)
-
-    def _value(self, piece: Piece, i: int, t: float) -> float:
-        return float(self.function(piece.at(i, t)))
 
 
 def as_event(event: Event | Callable[[Tensor], float | bool | Tensor]) -> Event:
@@ -217,14 +207,15 @@ def _settle(event: Event, piece: Piece, i: int, motion: Motion, guess: float) ->
     return best
 
 
-def _bisect(f: Callable[[float], float], piece: Piece, i: int) -> float:
-    """Return where f, positive at the beginning of the piece, comes down to zero."""
+def _bisect(event: Event, piece: Piece, i: int) -> float:
+    """Return where the event's level, positive at the beginning of the piece, comes down to zero on the interpolated path."""
     low, high = float(piece.t0[i]), float(piece.t1[i])
     for _ in range(BISECTIONS):
         middle = 0.5 * (low + high)
         if middle in (low, high):
             break
-        if f(middle) > 0:
+        level = event.level(piece.at(i, middle), piece.value(i, middle))
+        if level is not None and level > 0:
             low = middle
         else:
             high = middle

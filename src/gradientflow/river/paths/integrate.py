@@ -14,7 +14,7 @@ from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.choose import Chooser
 from gradientflow.river.paths.ending import diagnose
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.motion import Piece
+from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.paths.pace import ahead, first_steps, other_length
 from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import Past, Solver, Trial, lengths
@@ -31,7 +31,7 @@ LOOK = 60  # products of the look for a negative curvature before a path is said
 REPEATS = 40  # rejections in a row after which a drop is stuck
 
 
-class Flow:
+class Flow(Motion):
     """B drops on one field; keeps the rules in `motion`."""
 
     def __init__(
@@ -91,28 +91,6 @@ class Flow:
     def method(self) -> str:
         """The methods that were used, in order of first use."""
         return "+".join(self.used) or self.solvers[-1].name
-
-    def loss(self) -> Tensor | None:
-        """Return the loss of each drop, (B,), float64, or None."""
-        return None if self.here.value is None else self.here.value.double().cpu().clone()
-
-    def speed(self) -> Tensor:
-        """Return ‖dθ/dt‖ of each drop, (B,), float64."""
-        return lengths(self.here.rate)
-
-    def sharpness(self) -> tuple[Tensor, Tensor]:
-        """Return the largest and the smallest eigenvalue of the Hessian as last measured, (B,) each."""
-        return self.spectrum.top, self.spectrum.bottom
-
-    def extra(self) -> dict[str, float]:
-        """Return nothing: a flow has no more to keep than its statistics."""
-        return {}
-
-    def end(self, rows: Tensor, status: Status) -> None:
-        """Let these drops rest."""
-        self.live[rows] = False
-        for i in rows.tolist():
-            self.statuses[i] = status
 
     def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]:
         """Return the point and the loss at a time within a piece, by a step of the solver from where the piece began."""

@@ -9,14 +9,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.path import Status
+from gradientflow.river.solvers.base import lengths
+from gradientflow.river.solvers.spectrum import Spectrum
 
 
 @dataclass(slots=True)
@@ -82,34 +86,60 @@ class Piece:
         return a ** (1 - s) * b**s if a > 0 and b > 0 else a + s * (b - a)
 
 
-class Motion(Protocol):
-    """See the module's rules."""
+class Motion(ABC):
+    """What moves drops: the module's rules, and what every motion answers alike."""
 
     meter: Meter
     t_end: float
     t: Tensor
     theta: Tensor
+    here: Evaluation
     live: Tensor
     statuses: list[Status | None]
+    spectrum: Spectrum
 
-    def advance(self) -> Piece | None: ...
+    def loss(self) -> Tensor | None:
+        """Return the loss of each drop, (B,), float64, or None; a copy."""
+        return None if self.here.value is None else self.here.value.double().cpu().clone()
 
-    def loss(self) -> Tensor | None: ...
+    def speed(self) -> Tensor:
+        """Return ‖dθ/dt‖ of each drop, (B,), float64."""
+        return lengths(self.here.rate)
 
-    def speed(self) -> Tensor: ...
+    def sharpness(self) -> tuple[Tensor, Tensor]:
+        """Return the largest and the smallest eigenvalue of the Hessian as last measured, (B,) each."""
+        return self.spectrum.top, self.spectrum.bottom
 
-    def sharpness(self) -> tuple[Tensor, Tensor]: ...
+    def extra(self) -> dict[str, float]:
+        """Return what a moment of this motion knows besides."""
+        return {}
 
-    def extra(self) -> dict[str, float]: ...
+    def end(self, rows: Tensor, status: Status) -> None:
+        """Let these drops rest."""
+        self.live[rows] = False
+        for i in rows.tolist():
+            self.statuses[i] = status
 
-    def end(self, rows: Tensor, status: Status) -> None: ...
+    @abstractmethod
+    def advance(self) -> Piece | None:
+        """Try one step; return the accepted pieces."""
 
-    def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]: ...
+    @abstractmethod
+    def peek(self, piece: Piece, i: int, t: float) -> tuple[Tensor, float]:
+        """Return the point and the loss of row i at a time within a piece."""
 
-    def least(self, row: int) -> float: ...
+    @abstractmethod
+    def least(self, row: int) -> float:
+        """Return the smallest eigenvalue of the Hessian where a drop is."""
 
-    def halt(self, row: int, t: float, theta: Tensor) -> None: ...
+    @abstractmethod
+    def halt(self, row: int, t: float, theta: Tensor) -> None:
+        """Put a drop back to a moment within its last piece."""
 
-    def freeze(self) -> dict[str, Any]: ...
+    @abstractmethod
+    def freeze(self) -> dict[str, Any]:
+        """Return all that decides the future."""
 
-    def thaw(self, state: dict[str, Any]) -> None: ...
+    @abstractmethod
+    def thaw(self, state: dict[str, Any]) -> None:
+        """Take back what `freeze` returned."""
