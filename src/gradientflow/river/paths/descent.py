@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradientflow.errors import FieldError, UsageError
+from gradientflow.errors import UsageError
 from gradientflow.river.fields.base import Evaluation, Field, Linear, as_field
 from gradientflow.river.paths import checkpoint as disk
+from gradientflow.river.paths.door import admitted
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
@@ -46,7 +47,7 @@ class Descent(Motion):
         self.optimizer = make(self.leaves)
         self.schedule = None if schedule is None else schedule(self.optimizer)
         self.theta = theta.clone()
-        self.here = meter(self.theta)
+        self.here = admitted(meter(self.theta), self.theta, self.field.name)
         self.t = torch.zeros(1, dtype=torch.float64)
         self.live = torch.ones(1, dtype=torch.bool)
         self.statuses: list[Status | None] = [None]
@@ -243,10 +244,6 @@ def descend(
     disk.ready(limits.checkpoint, resume=resume)
     meter = Meter(field)
     motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
-    if not bool(torch.isfinite(motion.here.rate).all()):
-        raise FieldError(
-            f"{field.name}: the gradient at the start is not finite. Choose another start=, or check the loss there."
-        )
     limits.asked = disk.fingerprint(said | keep.asked(), torch.cat([theta.flatten(), motion.here.rate.flatten()]))
     witness, sampler = Witness(field, motion), Sampler(keep, theta.shape[1])
     run(motion, sampler, witness, limits)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gradientflow.curvature import lanczos
-from gradientflow.errors import FieldError
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.choose import Chooser
+from gradientflow.river.paths.door import admitted
 from gradientflow.river.paths.ending import diagnose
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.motion import Motion, Piece
@@ -56,8 +56,7 @@ class Flow(Motion):
         self.two_step = any(s.two_step for s in solvers)
         self.starter = RKC2()
         self.theta = theta.clone() if drops > 1 else theta  # a single drop's point is never written over
-        self.here = _checked(meter(self.theta), self.theta, self.field.name)
-        self._refuse_bad_start()
+        self.here = admitted(meter(self.theta), self.theta, self.field.name)
         self.first_speed, self.first_size = float(self.here.rate.norm()), float(theta.norm())
         self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
         self.t = torch.zeros(drops, dtype=torch.float64)
@@ -334,20 +333,6 @@ class Flow(Motion):
             if runs and float(piece.t1[0] - piece.t0[0]) < 1e-6 * t:
                 self.end(self._all, diagnose(self, 0))
 
-    def _refuse_bad_start(self) -> None:
-        bad = ~torch.isfinite(self.here.rate).all(dim=1)
-        if self.here.value is not None:
-            bad |= ~torch.isfinite(self.here.value)
-        if bool(bad.any()):
-            i = int(bad.nonzero()[0])
-            value = "" if self.here.value is None else f"the loss is {float(self.here.value[i]):g} and "
-            count = "" if len(bad) == 1 else f" (drop {i}; {int(bad.sum())} of {len(bad)} drops)"
-            wrong = int((~torch.isfinite(self.here.rate[i])).sum())
-            raise FieldError(
-                f"{self.field.name}: at the start{count} {value}{wrong} of {self.here.rate.shape[1]} components of dθ/dt are "
-                "not finite; expected a point where the field is defined. Choose another start=, or check the loss there."
-            )
-
     # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     _TENSORS = ("theta", "t", "h", "cut", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
@@ -387,21 +372,6 @@ class Flow(Motion):
                 if n != "solvers":
                     setattr(part, n, state[f"{name}.{n}"])
         self.statuses = [None if s is None else Status(*s) for s in state["statuses"]]
-
-
-def _checked(at: Evaluation, theta: Tensor, name: str) -> Evaluation:
-    """Refuse a field that does not return what the protocol asks for."""
-    if at.rate.shape != theta.shape or at.rate.dtype != theta.dtype:
-        raise FieldError(
-            f"{name} was given points of shape {tuple(theta.shape)}, {theta.dtype}, and returned a rate of shape "
-            f"{tuple(at.rate.shape)}, {at.rate.dtype}; expected the same shape and dtype: one row per drop."
-        )
-    if at.value is not None and at.value.shape != theta.shape[:1]:
-        raise FieldError(
-            f"{name} returned a loss of shape {tuple(at.value.shape)} for {len(theta)} points; expected {tuple(theta.shape[:1])}: "
-            "one number per drop."
-        )
-    return at
 
 
 def _rows(at: Evaluation, rows: Tensor) -> Evaluation:
