@@ -1,10 +1,11 @@
 """The sluice: the only types that leave the torch side.
 
 Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
-PyTorch. Three families:
+PyTorch. Four families:
 
 - `seen`     what was seen of a training run: `Run` = `Meta` + `Step` + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
 - `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
+- `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
@@ -26,6 +27,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.replay import Change, Outlook, Replay, Trial
 from gradientflow.records.seen import (
     ABSENT,
     GradStat,
@@ -65,6 +67,7 @@ __all__ = [
     "SYMPTOMS",
     "Apart",
     "Budget",
+    "Change",
     "Check",
     "Drops",
     "Ending",
@@ -78,6 +81,7 @@ __all__ = [
     "Op",
     "Operand",
     "Optimizer",
+    "Outlook",
     "Param",
     "ParamNorms",
     "ParamState",
@@ -85,6 +89,7 @@ __all__ = [
     "Portrait",
     "Probe",
     "Remedy",
+    "Replay",
     "Rest",
     "Run",
     "Share",
@@ -93,6 +98,7 @@ __all__ = [
     "Step",
     "Story",
     "Track",
+    "Trial",
     "ValueStat",
     "Verdict",
     "Watch",

@@ -264,6 +264,7 @@ class Meta(msgspec.Struct):
     exit_code: int | None = None
     error: str | None = None
     unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer
+    module: bool = False  # run as `python -m`
 
 
 class Run(msgspec.Struct):

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.records.replay import Replay
 from gradientflow.records.seen import Place
 
 SCHEMA = "gradientflow.verdict/1"
@@ -101,6 +102,7 @@ class Verdict(msgspec.Struct):
     budget: Budget
     watch: Watch
     summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
+    replay: Replay | None = None  # remedies tried on the same script; None: nothing was tried
     schema: str = SCHEMA
 
 
