@@ -27,7 +27,9 @@ from gradientflow.depth.replay.interventions.steps import (
     Warmup,
     ZeroGrad,
 )
+from gradientflow.depth.replay.interventions.structure import AddNorm, AddSkip, RemoveNorm
 from gradientflow.depth.replay.interventions.weights import BreakSymmetry, OrthogonalRecurrence, RescaleInit
+from gradientflow.depth.replay.interventions.wiring import Adopt, FlipSign, LowerPenalty, Reattach
 from gradientflow.records import Change
 
 __all__ = ["KINDS", "install"]
@@ -35,6 +37,14 @@ __all__ = ["KINDS", "install"]
 
 def _bad_batch(change: Change, sites: Sites) -> Acting:
     return Together(change, sites, SkipBadStep, RepairRows)
+
+
+def _regularisation(change: Change, sites: Sites) -> Acting:
+    return Together(change, sites, LowerDecay, LowerPenalty)
+
+
+def _reconnect(change: Change, sites: Sites) -> Acting:
+    return Together(change, sites, Adopt, Reattach)
 
 
 KINDS: dict[str, Callable[[Change, Sites], Acting]] = {
@@ -52,7 +62,12 @@ KINDS: dict[str, Callable[[Change, Sites], Acting]] = {
     "warmup": Warmup,
     "zero-grad": ZeroGrad,
     "larger-batch": LargerBatch,
-    "lower-regularisation": LowerDecay,
+    "lower-regularisation": _regularisation,
+    "reconnect": _reconnect,
+    "flip-sign": FlipSign,
+    "add-skip": AddSkip,
+    "add-norm": AddNorm,
+    "remove-norm": RemoveNorm,
     "drop-bad-batch": _bad_batch,
 }
 

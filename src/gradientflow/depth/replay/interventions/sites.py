@@ -6,7 +6,8 @@ calling the model stands where the layer was made (`causes.places.of_op` says th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,10 +27,10 @@ class Sites:
     def __init__(self) -> None:
         self._modules: dict[int, _Made] = {}
         self._params: dict[int, _Line] = {}
+        self._owners: list[tuple[weakref.ref[torch.nn.Module], str]] = []
         self._resolved: dict[int, _Line] = {}
         self._texts: dict[str, str] = {}
         self._handles: list[Any] = []
-        self._rewritten: Callable[[], None] | None = None
 
     def open(self) -> None:
         """Begin to listen for what modules register."""
@@ -54,6 +55,17 @@ class Sites:
         if isinstance(param, Tensor) and id(param) not in self._params:
             where = locate(2, modules=False, limit=1)
             self._params[id(param)] = (where.file, where.line)
+            self._owners.append((weakref.ref(module), name))
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield every module's parameters that are still there, each once."""
+        seen: set[int] = set()
+        for ref, name in self._owners:
+            module = ref()
+            param = module._parameters.get(name) if module is not None else None
+            if param is not None and id(param) not in seen:
+                seen.add(id(param))
+                yield param
 
     def made(self, param: Tensor) -> _Line:
         """Return the line that made a module's parameter; (None, None) where it was not seen."""

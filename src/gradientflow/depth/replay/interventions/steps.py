@@ -103,7 +103,7 @@ def norm_of(params: list[Tensor]) -> float:
 class ScaleStep(OnSteps):
     """The learning rate of every group times a factor, for the time of the step: a scheduler sees its own numbers.
 
-    `factor` in the settings; with `steps` the factor rises from 1/steps to 1 (a warm-up).
+    Settings: `factor`; `least`, below which no learning rate falls.
     """
 
     def __init__(self, change: Change, sites: Sites) -> None:
@@ -123,8 +123,9 @@ class ScaleStep(OnSteps):
         for group in optimizer.param_groups:
             if "lr" in group:
                 self._kept.append((group, group["lr"]))
-                group["lr"] = group["lr"] * factor
-        self.acted += bool(self._kept) and factor != 1.0
+                wanted = max(group["lr"] * factor, self.number("least", 0.0))
+                self.acted += bool(wanted != group["lr"])
+                group["lr"] = wanted
 
     def after(self, optimizer: Optimizer) -> None:
         """Give the learning rates back."""

@@ -1,0 +1,116 @@
+"""Plans for remedies at the step: its size, the gradient it gets, the batch behind it, what regularises it."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from gradientflow.depth.causes.case import rounded
+from gradientflow.depth.replay.planner import Planner, named, unique
+from gradientflow.records import Change, Finding, Optimizer, Place
+
+_FELL = 1e-3  # last over largest learning rate, below which the schedule is what keeps it small
+_ROWS = 32  # samples that a step should see at least, where noise is the trouble
+
+
+def lower_step(plan: Planner, finding: Finding) -> list[Change]:
+    """Half the stable step where the sharpness was measured; else a tenth, and a hundredth."""
+    optimizer = plan.optimizer(finding)
+    if optimizer is None:
+        return []
+    lr, stable = finding.evidence.get("learning_rate"), finding.evidence.get("stable_below")
+    if not isinstance(lr, (int, float)) or not lr:
+        lr = next((s.lr for s in plan.case.main.steps if s.lr), None)
+    factors = [0.1, 0.01]
+    if isinstance(stable, (int, float)) and lr and 0 < 0.5 * stable < lr:
+        half = 0.5 * stable / lr
+        factors = [half, 0.1 * half if half > 0.03 else 0.1]
+    return [_scaled("lower-step", f, lr, optimizer) for f in factors]
+
+
+def raise_step(plan: Planner, finding: Finding) -> list[Change]:
+    """Ten and a hundred times; where a schedule has let it fall to nothing, the first learning rate held."""
+    optimizer = plan.optimizer(finding)
+    if optimizer is None:
+        return []
+    lrs = [s.lr for s in plan.case.main.steps if s.lr]
+    if lrs and lrs[-1] < _FELL * max(lrs):
+        text = f"learning rate held at {max(lrs):.2g}, where the schedule lets it fall to {lrs[-1]:.2g}"
+        return [Change("raise-step", text, _made(optimizer), {"least": max(lrs)})]
+    return [_scaled("raise-step", f, lrs[0] if lrs else None, optimizer) for f in (10.0, 100.0)]
+
+
+def _scaled(kind: str, factor: float, lr: float | None, optimizer: Optimizer) -> Change:
+    factor = rounded(factor, 3) or factor
+    to = f"{lr * factor:.2g} instead of {lr:.2g}" if lr else f"{factor:g} times what it is"
+    line = f" at {optimizer.made_file}:{optimizer.made_line}" if optimizer.made_file else ""
+    return Change(kind, f"learning rate {to}{line}", _made(optimizer), {"factor": factor})
+
+
+def _made(optimizer: Optimizer) -> list[Place]:
+    return [Place(optimizer.made_file, optimizer.made_line, None, optimizer.name)] if optimizer.made_file else []
+
+
+def warmup(plan: Planner, finding: Finding) -> list[Change]:
+    """A quarter of the run, between 10 and 200 steps."""
+    if plan.optimizer(finding) is None:
+        return []
+    steps = max(10, min(200, len(plan.case.main.steps) // 4))
+    return [Change("warmup", f"learning rate rising linearly over the first {steps} steps", [], {"steps": steps})]
+
+
+def clip(plan: Planner, finding: Finding) -> list[Change]:
+    """To 1, or to the usual norm of the gradient where that is smaller and single batches are the trouble."""
+    if plan.optimizer(finding) is None:
+        return []
+    steps = plan.case.main.steps[:200]
+    grads = [s.grad for s in steps if s.grad is not None and math.isfinite(s.grad) and s.grad > 0]
+    usual = median(grads) if grads else 1.0
+    limit = rounded(usual, 2) or 1.0 if usual < 1.0 else 1.0
+    return [Change("clip-gradient", f"gradients clipped to norm {limit:g} before each step", [], {"max_norm": limit})]
+
+
+def zero_grad(plan: Planner, finding: Finding) -> list[Change]:
+    """After each step."""
+    return [Change("zero-grad", "gradients cleared after each step", [])]
+
+
+def larger_batch(plan: Planner, finding: Finding) -> list[Change]:
+    """Enough batches together for 32 samples, four at least."""
+    if plan.optimizer(finding) is None:
+        return []
+    rows = next((g.probe.batch for g in plan.case.finite if g.probe.batch), 1)
+    batches = max(4, _ROWS // rows)
+    return [
+        Change("larger-batch", f"gradients averaged over {batches} batches for each step", [], {"batches": batches})
+    ]
+
+
+def drop_bad_batch(plan: Planner, finding: Finding) -> list[Change]:
+    """Rows with absurd values repaired where data enters, and steps out of line not taken."""
+    graph = plan.graph(finding)
+    entering = plan.case.inputs(graph) if graph is not None else []
+    at = unique(plan.place(op) for op, _, _ in entering)
+    text = f"absurd and missing values replaced by the column's median{' before ' + named(at) if at else ''}, and steps left out whose gradient is not finite or 20 times the usual"
+    return [Change("drop-bad-batch", text, at)]
+
+
+def lower_regularisation(plan: Planner, finding: Finding) -> list[Change]:
+    """Weight decay and explicit penalties times 0.01."""
+    graph = plan.graph(finding)
+    at = []
+    if graph is not None and finding.place is not None:
+        line = finding.place.file, finding.place.line
+        alone = [graph.probe.ops[i] for i in sorted(graph.weights_only)]
+        own = [op for op in alone if any(o.param in graph.weights for o in op.operands)]
+        at = unique(p for op in own if (p := plan.place(op)) and (p.file, p.line) == line)
+    optimizer = plan.optimizer(finding)
+    decay = (optimizer.options.get("weight_decay") or 0.0) if optimizer is not None else 0.0
+    if not at and not decay:
+        return []
+    text = (
+        f"the penalty at {named(at)} a hundredth of what it is"
+        if at
+        else f"weight decay {0.01 * decay:g} instead of {decay:g}"
+    )
+    return [Change("lower-regularisation", text, at, {"factor": 0.01})]
