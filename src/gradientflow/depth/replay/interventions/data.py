@@ -71,6 +71,7 @@ class Column:
 
     def __init__(self) -> None:
         self.rows = 0
+        self._whole = False  # whether the first batch was large enough by itself
         self._sum: Tensor | None = None
         self._squares: Tensor | None = None
         self._anchor: Tensor | None = None
@@ -79,7 +80,7 @@ class Column:
 
     def learn(self, data: Tensor, columns: int) -> None:
         """Look at a batch, unless enough was seen."""
-        if self.rows >= (_ENOUGH if self.rows < _FEW or self._growing else 1) and self.rows:
+        if self.rows and (self._whole or self.rows >= _ENOUGH):
             return
         wide = (
             data.double().movedim(columns, -1).reshape(-1, data.shape[columns])
@@ -88,6 +89,7 @@ class Column:
         )
         wide = torch.where(torch.isfinite(wide), wide, torch.zeros_like(wide))
         if self._sum is None or self._squares is None or self._anchor is None:
+            self._whole = wide.shape[0] >= _FEW
             self._anchor = wide.mean(0)
             self._sum, self._squares = torch.zeros_like(self._anchor), torch.zeros_like(self._anchor)
         self._sum = self._sum + (wide - self._anchor).sum(0)
@@ -106,10 +108,6 @@ class Column:
         size = torch.where(level > 0, level, torch.full_like(level, overall or 1.0))
         self.scale = torch.where(still, torch.where(level == 1.0, one, size), spread)
         self.shift = torch.where(still, 0.0, (mean + self._anchor) * (1.0 - few))
-
-    @property
-    def _growing(self) -> bool:
-        return self.rows < _ENOUGH
 
     def apply(self, data: Tensor, columns: int) -> Tensor:
         """Return the data less its shift, over its scale."""
@@ -144,8 +142,9 @@ class AtTheEntrance(OnCalls):
             if not torch.is_grad_enabled() or not self.here(call):
                 return
             known = self._first[id(entry.weight)] = (entry.weight, self.fresh())
+        training = torch.is_grad_enabled()
         with quietly():
-            treated = self.treated(entry, known[1])
+            treated = self.treated(entry, known[1], training)
         if treated is not None:
             self.acted += 1
             call.put(treated, entry.position, "input", "self")
@@ -153,7 +152,7 @@ class AtTheEntrance(OnCalls):
     def fresh(self) -> Any:
         """Return what is remembered for one first layer."""
 
-    def treated(self, entry: Entry, known: Any) -> Tensor | None:
+    def treated(self, entry: Entry, known: Any, training: bool) -> Tensor | None:
         """Return what is to enter in the data's place; None to leave it."""
 
 
@@ -164,9 +163,9 @@ class ScaleInput(AtTheEntrance):
         """Return columns of which nothing is known yet."""
         return Column()
 
-    def treated(self, entry: Entry, known: Column) -> Tensor | None:
+    def treated(self, entry: Entry, known: Column, training: bool) -> Tensor | None:
         """Standardise."""
-        if torch.is_grad_enabled() or known.scale is None:
+        if training or known.scale is None:
             known.learn(entry.data, entry.columns)
         return known.apply(entry.data, entry.columns)
 
@@ -178,7 +177,7 @@ class RepairRows(AtTheEntrance):
         """Return a memory for the columns' medians."""
         return {}
 
-    def treated(self, entry: Entry, known: dict[str, Tensor]) -> Tensor | None:
+    def treated(self, entry: Entry, known: dict[str, Tensor], training: bool) -> Tensor | None:
         """Repair, where there is something to repair."""
         data = entry.data
         wide = (

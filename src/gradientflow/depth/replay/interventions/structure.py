@@ -11,7 +11,7 @@ from torch import Tensor
 from gradientflow.depth.probe.kinds import kind_of
 from gradientflow.depth.replay.interventions.base import quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
-from gradientflow.depth.replay.interventions.weights import LAYERS, leaf_of
+from gradientflow.depth.replay.interventions.weights import LAYERS, leaf_of, weights_of
 
 _PASSING = frozenset(
     {"norm", "activation", "random"}
@@ -46,7 +46,8 @@ class AddSkip(OnCalls):
             self._entered.clear()
             return
         if call.name in LAYERS:
-            x = next((t for t in call.tensors() if t.requires_grad and leaf_of(t) is None), None)
+            weights = {id(w) for w, _, _ in weights_of(call)}
+            x = next((t for t in call.tensors() if t.requires_grad and t.dim() > 1 and not _is(t, weights)), None)
         else:
             x = self._known(call.argument(0, "input", "self"))
         if x is not None:
@@ -70,6 +71,11 @@ class AddSkip(OnCalls):
     def _known(self, t: Any) -> Tensor | None:
         found = self._entered.get(id(t))
         return found[1] if found is not None and not found[0].expired() else None
+
+
+def _is(t: Tensor, weights: set[int]) -> bool:
+    found = leaf_of(t)
+    return found is not None and id(found[0]) in weights
 
 
 class AddNorm(OnCalls):

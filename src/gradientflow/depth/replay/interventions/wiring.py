@@ -97,7 +97,9 @@ class Adopt(OnSteps):
         if self._adopted:
             return
         self._adopted = True
-        optimizers = [o for o in gc.get_objects() if isinstance(o, Optimizer)]
+        optimizers = [
+            o for o in gc.get_objects() if issubclass(type(o), Optimizer)
+        ]  # (no look at `__class__`: some compute it)
         held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
         lines = {(p.file, p.line) for p in self.change.places if p.op == "parameter"}
         for p in self.sites.parameters():
