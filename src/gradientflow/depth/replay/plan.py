@@ -13,7 +13,7 @@ from gradientflow.depth.replay.planner import Planner
 from gradientflow.records import Change, Finding, Run, Verdict
 
 _FINDINGS = 4  # findings whose remedies are looked at
-_FROM_FIRST = 3  # remedies of the top finding that come before any of the others'
+_FROM_FIRST = 2  # remedies of the top finding that come before any of the others'
 
 PLANS: dict[str, Callable[[Planner, Finding], list[Change]]] = {
     "swap-activation": plan_layers.swap_activation,
@@ -66,16 +66,21 @@ def candidates(run: Run, verdict: Verdict, *, most: int = 4) -> list[tuple[int, 
 
 
 def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]]:
-    """Yield the top finding's first remedies; then the second form of its first, and the others' first; then what is left."""
-    waves: list[list[tuple[int, Change]]] = [[], [], []]
+    """Yield the top finding's first remedies; then the first of each of the others, and another form (a smaller step, another
+    function) of the very first; then what is left.
+    """
+    first: list[tuple[int, Change]] = []
+    second: list[tuple[int, Change]] = []
+    rest: list[tuple[int, Change]] = []
     for index, finding in enumerate(verdict.findings[:_FINDINGS]):
         planned = [changes for r in finding.remedies if (changes := _planned(planner, finding, r.kind))]
-        for rank, changes in enumerate(planned):
-            top = index == 0 and rank < _FROM_FIRST
-            waves[0 if top else 1 if rank == 0 else 2].append((index, changes[0]))
-            waves[1 if index == 0 and rank == 0 else 2].extend((index, c) for c in changes[1:])
-    for wave in waves:
-        yield from wave
+        for rank, (change, *forms) in enumerate(planned):
+            early = first if index == 0 and rank < _FROM_FIRST else second if index > 0 and rank == 0 else rest
+            early.append((index, change))
+            rest.extend((index, form) for form in forms)
+    top = [pair for pair in rest if first and pair[0] == 0 and pair[1].kind == first[0][1].kind][:1]
+    yield from (*first, *second[:1], *top, *second[1:])
+    yield from (pair for pair in rest if pair not in top)
 
 
 def _planned(planner: Planner, finding: Finding, kind: str) -> list[Change]:

@@ -241,6 +241,8 @@ def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
     place = Place(at.file, at.line, None, at.op)
     settings: dict[str, float | int | str | bool | list[float]] = {"eps": eps}
     text = f"the operand of {at.op} at {at.file}:{at.line} kept {eps:g} from its singular point"
+    if finding.cause == "overflow":
+        text = f"what enters {at.op} at {at.file}:{at.line} kept below overflow"
     if at.op == "exp":
         text = f"the exponent at {at.file}:{at.line} kept below overflow"
         dim = _softmax_dim(plan, finding, place)
