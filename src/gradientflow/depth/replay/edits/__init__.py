@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gradientflow.depth.replay.edits import activations, data, layers, loop, operands, rates, weights, wires
+from gradientflow.depth.replay.edits import activations, data, layers, loop, operands, rates, recurrent, weights, wires
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import unified
 from gradientflow.depth.replay.edits.source import NoEditError
@@ -36,8 +36,8 @@ _MAKERS: dict[str, Callable[[Job], None]] = {
     "fix-output": activations.remove,
     "rescale-init": weights.rescale,
     "break-symmetry": weights.break_symmetry,
-    "orthogonal-recurrence": weights.orthogonal,
-    "gated-cell": weights.gated,
+    "orthogonal-recurrence": recurrent.orthogonal,
+    "gated-cell": recurrent.gated,
     "add-norm": layers.add_norm,
     "add-skip": layers.add_skip,
     "remove-norm": layers.remove_norm,

@@ -151,15 +151,16 @@ def _elsewhere(job: Job, line: int | None, kind: str | None) -> list[Use]:
 
 
 def swap(job: Job) -> None:
-    """Write another activation at the change's lines; setting: `to` (relu if not given)."""
-    word = job.word("to", "activation") or "relu"
-    if word.lower() in _NONE:
+    """Write another activation at the change's lines; setting: `to` (relu if not given; leaky_relu in place of relu)."""
+    word = job.word("to")
+    if word is not None and word.lower() in _NONE:
         remove(job)
         return
-    to = kind_of(word)
+    written = written_uses(job, kind_of(job.word("from")))
+    to = kind_of(word or ("leaky_relu" if any(u.kind == "relu" for u in written) else "relu"))
     if to is None:
         raise NoEditError(f"no activation is known by the name {word}")
-    found = [u for u in written_uses(job, kind_of(job.word("from"))) if u.kind != to]
+    found = [u for u in written if u.kind != to]
     if not found:
         raise NoEditError("it is that activation already")
     for use in found:
@@ -234,6 +235,22 @@ def remove(job: Job) -> None:
             other.node in job.source.above(use.node) for other in found
         ):  # the last one to act, not those inside it
             _remove(job, use)
+    if any(u.kind == "sigmoid" for u in found):
+        _loss_of_scores(job)
+
+
+def _loss_of_scores(job: Job) -> None:
+    """A loss that wants probabilities gets its form for scores, now that there is no sigmoid before it."""
+    source, patch = job.source, job.patch
+    for node in [*source.nodes(ast.Attribute), *source.nodes(ast.Name)]:
+        name = source.torch_name(node)
+        if name == "nn.BCELoss":
+            patch.replace(node, _like(job, node, "torch.nn.BCEWithLogitsLoss"))
+        elif name == "F.binary_cross_entropy":
+            patch.replace(node, _like(job, node, "torch.nn.functional.binary_cross_entropy_with_logits"))
+        else:
+            continue
+        patch.notes.append("the network now gives scores: apply a sigmoid where its predictions are used")
 
 
 def _remove(job: Job, use: Use) -> None:

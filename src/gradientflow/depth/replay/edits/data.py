@@ -12,12 +12,12 @@ _TARGETS = ("y", "t", "target", "label", "price", "out", "ys", "yb")
 
 
 def scale_input(job: Job) -> None:
-    """Standardise the inputs column by column; settings: `mean` and `std` (numbers or lists), or `factor`."""
+    """Standardise the inputs column by column; settings: `mean` and `std`, or `factor`."""
     _scale(job, target=False)
 
 
 def scale_target(job: Job) -> None:
-    """Standardise the targets; settings: `mean` and `std` (numbers or lists), or `factor`."""
+    """Standardise the targets; settings: `mean` and `std`, or `factor`."""
     _scale(job, target=True)
     job.patch.notes.append(
         "the network now predicts standardised targets: undo it (× std + mean) where predictions are used"
@@ -26,15 +26,34 @@ def scale_target(job: Job) -> None:
 
 def _scale(job: Job, target: bool) -> None:
     done = False
-    for line in job.lines:
+    for line in _made_at(job, target):
         for stmt in job.source.on_line(line, ast.stmt):
-            if isinstance(stmt, (ast.Assign, ast.AnnAssign)) and stmt.value is not None:
+            if isinstance(stmt, (ast.Assign, ast.AnnAssign)) and any(job.source.nodes(ast.Call, stmt)) and stmt.value:
                 _after_assignment(job, stmt, target)
                 done = True
             elif isinstance(stmt, (ast.Return, ast.Expr)) and not done:
                 done = _wrap(job, stmt, target)
     if not done:
         raise NoEditError("the line makes no data with a name")
+
+
+def _made_at(job: Job, target: bool) -> list[int]:
+    """The lines where the data is made: those of the change, if they are of data, else those that the record shows."""
+    given = sorted({p.line for p in job.places if p.op in ("data", None) and p.line is not None})
+    if given and not any(_computed(job, line) for line in given):
+        return given
+    inputs, targets = job.entering()
+    found = targets if target else inputs
+    if not found or _computed(job, next(iter(found))):
+        raise NoEditError("where the data is made was not seen")
+    return list(found)[:1]
+
+
+def _computed(job: Job, line: int) -> bool:
+    """Whether what a line makes is not data: a gradient flows to it, or it makes an optimizer or a parameter."""
+    made = {o.made_line for o in job.meta.optimizers if o.made_file == job.file}
+    made |= {p.line for p in job.meta.params if p.file == job.file}
+    return line in made or any(op.grad is not None for op in job.ops([line]))
 
 
 def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool) -> None:
@@ -50,7 +69,21 @@ def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool) 
         raise NoEditError("which of the names holds the data cannot be told")
     if isinstance(stmt.value, ast.Call) and _is_loader(job, stmt.value):
         raise NoEditError("the line makes a loader, not data")
-    job.patch.after(stmt, *_standardised(job, chosen, target))
+    job.patch.after(stmt, *_standardised(job, chosen, _fixed(job, stmt, target), target))
+
+
+def _fixed(job: Job, stmt: ast.stmt, target: bool) -> tuple[float, float] | None:
+    """Mean and spread as numbers: those of the settings; those that were seen, where a line makes one sample at a time."""
+    mean, std = job.number("mean"), job.number("std")
+    if mean is not None and std:
+        return mean, std
+    scope = job.source.scope(stmt)
+    if not isinstance(scope, ast.FunctionDef) or scope.name != "__getitem__":
+        return None
+    seen = list(job.entering()[target].values())
+    if not seen or not seen[0].std > 0:
+        raise NoEditError("the line makes one sample, and the mean and spread of all are not known")
+    return seen[0].mean, seen[0].std
 
 
 def _chosen(texts: list[str], target: bool) -> list[str]:
@@ -86,31 +119,19 @@ def _is_loader(job: Job, call: ast.Call) -> bool:
     return job.source.dotted(call.func).rpartition(".")[2].endswith(("Loader", "Dataset"))
 
 
-def _standardised(job: Job, names: list[str], target: bool) -> list[str]:
-    factor = job.number("factor", "scale")
-    mean, std = job.settings.get("mean"), job.settings.get("std")
-    if factor is not None and mean is None:
+def _standardised(job: Job, names: list[str], fixed: tuple[float, float] | None, target: bool) -> list[str]:
+    factor = job.number("factor")
+    if factor is not None:
         return [f"{n} = {n} * {number(factor)}" for n in names]
-    if (
-        isinstance(mean, (int, float))
-        and isinstance(std, (int, float))
-        and job.word("columns") is None
-        and not _columns(mean, std)
-    ):
-        shift = f"({{0}} - {number(float(mean))})" if mean else "{0}"
-        return [f"{n} = {shift.format(n)} / {number(float(std))}" for n in names]
+    if fixed is not None:
+        return [f"{n} = ({n} - {number(fixed[0])}) / {number(fixed[1])}".replace("- -", "+ ") for n in names]
     first = names[0]
-    whole = target or job.word("over") == "all"
-    axis = "" if whole else "0"
+    axis = "" if target else "0"
     if len(names) == 1:
         return [f"{first} = ({first} - {first}.mean({axis})) / ({first}.std({axis}) + 1e-8)"]
     centre, spread = job.source.fresh("mean", "centre"), job.source.fresh("std", "spread")
     lines = [f"{centre}, {spread} = {first}.mean({axis}), {first}.std({axis}) + 1e-8"]
     return lines + [f"{n} = ({n} - {centre}) / {spread}" for n in names]
-
-
-def _columns(mean: object, std: object) -> bool:
-    return isinstance(mean, list) or isinstance(std, list)
 
 
 def _wrap(job: Job, stmt: ast.Return | ast.Expr, target: bool) -> bool:
@@ -127,7 +148,7 @@ def _wrap(job: Job, stmt: ast.Return | ast.Expr, target: bool) -> bool:
         outer = [outer[1] if target else outer[0]]
     if len(outer) != 1:
         return False
-    factor = job.number("factor", "scale")
+    factor = job.number("factor")
     if factor is not None:
         patch.replace(outer[0], f"{source.segment(outer[0])} * {number(factor)}")
         return True

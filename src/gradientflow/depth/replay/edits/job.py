@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from gradientflow.depth.replay.edits.patch import Patch
 from gradientflow.depth.replay.edits.source import NoEditError, Source
-from gradientflow.records import Change, Finding, Op, Optimizer, Place, Run
+from gradientflow.records import Change, Finding, Op, Optimizer, Place, Run, ValueStat
 
+LAYER_KINDS = ("linear", "conv", "embedding", "recurrent", "attention")
 INITIALISED = ("Linear", "Conv1d", "Conv2d", "Conv3d")
 
 
@@ -75,6 +76,43 @@ class Job:
             for op in probe.ops:
                 if op.file == self.file and (lines is None or op.line in lines):
                     yield op
+
+    def entering(self) -> tuple[dict[int, ValueStat], dict[int, ValueStat]]:
+        """Return what is known of inputs and of targets: line in this file where they are made → their values, first seen.
+
+        Data that enters the operations of the change's lines counts as input, or all that enters a layer; data that a loss
+        compares with counts as target.
+        """
+        inputs: dict[int, ValueStat] = {}
+        near: dict[int, ValueStat] = {}
+        targets: dict[int, ValueStat] = {}
+        for op in self.run.probes[0].ops if self.run.probes else []:
+            for operand in op.operands:
+                value, line = operand.value, operand.line
+                if operand.op is not None or operand.param is not None or value is None or line is None:
+                    continue
+                if operand.file != self.file or value.numel < 2 or "float" not in value.dtype:
+                    continue
+                if op.kind == "loss" or (op.name in ("sub", "rsub") and not targets):
+                    targets.setdefault(line, value)
+                elif op.kind in LAYER_KINDS or op.name in ("matmul", "mul"):
+                    inputs.setdefault(line, value)
+                    if op.line in self.lines or op.made_line in self.lines:
+                        near.setdefault(line, value)
+        return near or inputs, targets
+
+    def activation_lines(self) -> list[int]:
+        """Return the lines in this file where activations ran, or where those that are modules were made."""
+        lines: set[int] = set()
+        for probe in self.run.probes[:1]:
+            for op in probe.ops:
+                if op.kind != "activation":
+                    continue
+                if op.made_file == self.file and op.made_line is not None and not op.inside:
+                    lines.add(op.made_line)
+                elif op.file == self.file and op.line is not None:
+                    lines.add(op.line)
+        return sorted(lines)
 
     @property
     def optimizer(self) -> Optimizer | None:

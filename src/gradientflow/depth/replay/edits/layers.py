@@ -16,17 +16,18 @@ _LISTS = ("nn.Sequential", "nn.ModuleList")
 
 def add_norm(job: Job) -> None:
     """Put a layer normalisation before the activations: in lists of layers, in loops that build one, in `forward`."""
-    for line in job.lines:
-        for items in _lists(job, line):
-            _norm_list(job, items)
-    if not job.patch:
-        for line in job.lines:
-            _norm_appended(job, line)
-    if not job.patch:
-        for line in job.lines:
-            _norm_forward(job, line)
-    if not job.patch:
-        raise NoEditError("no layer followed by an activation is written at the lines")
+    for lines in (job.lines, job.activation_lines()):
+        for put in (_norm_lists, _norm_appended, _norm_forward):
+            for line in lines:
+                put(job, line)
+            if job.patch:
+                return
+    raise NoEditError("no layer followed by an activation is written at the lines")
+
+
+def _norm_lists(job: Job, line: int) -> None:
+    for items in _lists(job, line):
+        _norm_list(job, items)
 
 
 def _lists(job: Job, line: int) -> list[list[ast.expr]]:
@@ -148,15 +149,19 @@ def _size(job: Job, inner: ast.expr, line: int) -> str | None:
 
 def add_skip(job: Job) -> None:
     """Add what went into a layer to what comes out, where both are known to have one shape."""
-    for line in job.lines or []:
-        stmt = _layer_statement(job, line)
-        if stmt is not None:
-            _skip(job, stmt, line)
-    if not job.patch:
-        for line in job.lines:
-            _skip_called(job, line)
-    if not job.patch:
-        raise NoEditError("no layer that a skip could go around is written at the lines")
+    for lines in (job.lines, job.activation_lines()):
+        for put in (_skip_statement, _skip_called):
+            for line in lines:
+                put(job, line)
+            if job.patch:
+                return
+    raise NoEditError("no layer that a skip could go around is written at the lines")
+
+
+def _skip_statement(job: Job, line: int) -> None:
+    stmt = _layer_statement(job, line)
+    if stmt is not None:
+        _skip(job, stmt, line)
 
 
 def _layer_statement(job: Job, line: int) -> ast.Assign | ast.Return | None:
@@ -172,7 +177,7 @@ def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
         return
     shapes = _shapes(job, line)
     if not shapes:
-        raise NoEditError("the shapes at the line were not seen")
+        return
     alike = all(before == after for before, after in shapes)
     if isinstance(stmt, ast.Return):
         function = source.scope(stmt)
@@ -191,7 +196,7 @@ def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
         patch.replace(value, f"{name} + {source.segment(value)}")
         return
     if not any(before == after for before, after in shapes):
-        raise NoEditError("what goes in has another shape than what comes out")
+        return
     out = source.fresh("out", "y", "branch")
     patch.replace(target, out)
     patch.after(stmt, f"{name} = {name} + {out} if {out}.shape == {name}.shape else {out}")

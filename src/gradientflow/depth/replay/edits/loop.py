@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import math
+from statistics import median
 
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import number
@@ -11,6 +13,7 @@ from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.values import keyword
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
+_LEFT_OUT = "the batch is left out; the rows that make it bad are still in the data"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -220,7 +223,14 @@ def _turn_updates(job: Job) -> None:
 
 
 def drop_batch(job: Job) -> None:
-    """Leave a step out when its loss is not finite, or above a limit; settings: `limit` (a loss, optional)."""
+    """Leave a step out when its loss is not finite; where every loss is, when its gradient is far larger than usual.
+
+    Settings: `limit` (a loss above which the step is left out), or `times` (the usual norm of the gradient; 20 if not given).
+    """
+    usual = _usual_norm(job)
+    if job.number("limit") is None and usual is not None:
+        _drop_steep(job, usual * (job.number("times") or 20.0))
+        return
     backward = job.backward()
     call = next(
         c
@@ -235,7 +245,7 @@ def drop_batch(job: Job) -> None:
     if not isinstance(loop, _LOOPS):
         raise NoEditError("the step is not written in a loop")
     loss = job.source.segment(root)
-    limit = job.number("limit", "loss", "threshold")
+    limit = job.number("limit")
     test = f"not {loss} < {number(limit)}" if limit is not None else f"not {job.patch.name('torch.isfinite')}({loss})"
     lines = [f"if {test}:", "\tcontinue"]
     if job.optimizer is not None and job.optimizer.file is not None:
@@ -244,4 +254,37 @@ def drop_batch(job: Job) -> None:
             raise NoEditError("the step is in another loop than backward")
         lines.insert(1, f"\t{job.stepper(stepping)}.zero_grad()")
     job.patch.before(backward, *lines)
-    job.patch.notes.append("the batch is left out; the rows that make it bad are still in the data")
+    job.patch.notes.append(_LEFT_OUT)
+
+
+def _usual_norm(job: Job) -> float | None:
+    """The median norm of the gradient; None where some loss or gradient is not finite, or no step stands out."""
+    steps = [s for s in job.run.steps if job.optimizer is None or s.optimizer == job.optimizer.index]
+    norms = [s.grad for s in steps if s.grad is not None]
+    losses = [s.loss for s in steps if s.loss is not None]
+    if len(norms) < 5 or not all(math.isfinite(v) for v in (*norms, *losses)):
+        return None
+    usual = median(norms)
+    return usual if usual > 0 and max(norms) > 5 * usual else None
+
+
+def _drop_steep(job: Job, limit: float) -> None:
+    """Before the step: measure the gradient's norm, and leave the step out where it is beyond a limit."""
+    statement, call = job.step_statement()
+    loop = next((o for o in job.source.above(statement) if isinstance(o, (*_LOOPS, *_FUNCTIONS))), None)
+    stepper = job.stepper(call)
+    assert isinstance(call.func, ast.Attribute)
+    if not isinstance(loop, _LOOPS) or job.closure(call) is not None or job.source.segment(call.func.value) != stepper:
+        raise NoEditError("the step is not written plainly in a loop")
+    norm = job.source.fresh("norm", "grad_norm", "gradient_norm")
+    measure = (
+        f'{job.patch.name("torch.nn.utils.clip_grad_norm_")}({_parameters(job, statement, stepper)}, float("inf"))'
+    )
+    job.patch.before(
+        statement,
+        f"{norm} = {measure}  # only measured",
+        f"if not {norm} < {number(limit)}:",
+        f"\t{stepper}.zero_grad()",
+        "\tcontinue",
+    )
+    job.patch.notes.append(_LEFT_OUT)

@@ -95,7 +95,7 @@ def _call(job: Job, call: ast.Call) -> tuple[str, Callable[[], None]] | None:
     if name in _LOGS or name in _ROOTS:
         return name, lambda: _above(job, kept, name)
     if name in _GROWING:
-        return name, lambda: _bounded(job, kept, None, job.number("max") or _TOP.get(name, 30.0))
+        return name, lambda: _bounded(job, kept, None, job.number("max") or _TOP.get(name, 40.0))
     if name in _ARCS:
         return name, lambda: _bounded(job, kept, -_edge(job), _edge(job))
     if name == "pow" and len(call.args) in (1, 2):

@@ -115,7 +115,7 @@ def warmup(job: Job) -> None:
     own = "self." if name.startswith("self.") else ""
     schedule = own + job.source.fresh("warmup", "warmup_schedule")
     linear = job.patch.name("torch.optim.lr_scheduler.LinearLR")
-    start = number(job.number("start", "start_factor") or 0.01)
+    start = number(job.number("start") or 1 / steps)
     job.patch.after(made, f"{schedule} = {linear}({name}, start_factor={start}, total_iters={steps})")
     job.patch.after(step, f"{schedule}.step()")
 
@@ -214,7 +214,7 @@ def _factor(job: Job, product: ast.BinOp) -> ast.expr | None:
 def batch(job: Job) -> None:
     """Take a larger batch; settings: `factor` (how many times larger), or `size`."""
     size = next((p.batch for p in job.run.probes if p.batch), None)
-    factor, to = job.number("factor", "times", "k"), job.number("size", "batch")
+    factor, to = job.number("factor", "batches", "times"), job.number("size", "batch")
     if factor is None:
         factor = to / size if to is not None and size else 8.0
     loaders = [

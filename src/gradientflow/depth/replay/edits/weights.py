@@ -8,8 +8,10 @@ from gradientflow.depth.replay.edits.activations import uses
 from gradientflow.depth.replay.edits.job import INITIALISED, Job
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
-from gradientflow.depth.replay.edits.values import alter, keyword, literal
+from gradientflow.depth.replay.edits.values import alter, keyword
+from gradientflow.records import Param
 
+_NONLINEARITIES = {"relu": 2**0.5, "linear": 1.0, "tanh": 5 / 3}
 _DRAWS = ("normal_", "uniform_", "fill_", "zero_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_")
 _FRESH = (
     "torch.randn",
@@ -25,35 +27,89 @@ _FRESH = (
 def rescale(job: Job) -> None:
     """Draw the weights so that each layer keeps the gradient's size.
 
-    Settings: `scheme` ("kaiming", "xavier"), else by the activation in use; or only `factor`, which multiplies what is there.
+    Settings: `gain` (√2 for ReLU, 1 for no activation, 5/3 for tanh) or `scheme` ("kaiming", "xavier"), else by the
+    activations in use; `bias`: start the biases from 0 too; or only `factor`, which multiplies what is there.
     """
-    factor = job.number("factor", "scale")
-    if (
-        factor is not None
-        and not job.word("scheme", "to")
-        and job.number("gain", "std") is None
-        and _multiply(job, factor)
-    ):
+    factor = job.number("factor")
+    if factor is not None and not job.word("scheme") and job.number("gain") is None:
+        lines = drawn_at(targets_of(job), job.file) or job.lines
+        _multiply(job, lines, factor)
+        if not job.patch:
+            raise NoEditError("no size of an initialisation is written at the lines")
         return
-    _draw_anew(job)
+    break_symmetry(job)
 
 
 def break_symmetry(job: Job) -> None:
-    """Draw the weights at random where they all begin alike; setting: `scheme`."""
-    _draw_anew(job)
+    """Draw the weights at random where they all begin alike; settings as for `rescale`."""
+    targets = targets_of(job)
+    weights = [p for p in targets if len(p.shape) > 1]
+    lines = drawn_at(weights, job.file)
+    if lines and all(_line(p, job.file) for p in weights):
+        if "bias" in job.settings:
+            lines += [n for n in drawn_at(_offsets(job, targets), job.file) if n not in lines]
+        if _at_lines(job, lines):
+            return
+    if (not weights or lines) and _at_lines(job, job.lines):
+        return
+    _after_model(job)
 
 
-def _draw_anew(job: Job) -> None:
-    done = False
-    for line in job.lines:
-        done = _at_line(job, line) or done
-    if not done:
-        _after_model(job)
+def _at_lines(job: Job, lines: list[int]) -> bool:
+    """Rewrite the initialisations on some lines; whether each line had one. If not, nothing is changed."""
+    try:
+        done = [_at_line(job, line) for line in lines]
+    except NoEditError:
+        done = []
+    if done and all(done):
+        return True
+    job.enter(job.file)
+    return False
+
+
+def targets_of(job: Job) -> list[Param]:
+    """The parameters that the change is for: those used or initialised at its lines, else all weights."""
+    lines = set(job.lines)
+    used = {
+        operand.param
+        for op in job.ops()
+        if op.line in lines or op.made_line in lines
+        for operand in op.operands
+        if operand.param is not None
+    }
+    params = job.meta.params
+    found = [p for p in params if p.index in used or (p.init_file == job.file and p.init_line in lines)]
+    if any(len(p.shape) > 1 for p in found):
+        return found
+    return [p for p in params if len(p.shape) > 1 and p.module_class in (None, *INITIALISED)]
+
+
+def _line(param: Param, file: str) -> int | None:
+    """The line of a file where a parameter gets its first values; None for the default initialisation of a layer."""
+    if param.init_file == file:
+        return param.init_line
+    return param.line if param.init is None and param.module_class is None and param.file == file else None
+
+
+def drawn_at(params: list[Param], file: str) -> list[int]:
+    return sorted({line for p in params if (line := _line(p, file)) is not None})
+
+
+def _offsets(job: Job, weights: list[Param]) -> list[Param]:
+    """The biases beside some weights that do not start from 0, and what a normalisation starts from."""
+    modules = {p.name.rpartition(".")[0] for p in weights}
+    return [
+        p
+        for p in job.meta.params
+        if len(p.shape) == 1
+        and p.name.rpartition(".")[0] in modules
+        and p.init not in (None, "zeros_", "ones_", "zero_")
+    ]
 
 
 def _scheme(job: Job) -> tuple[str, float]:
     """The scheme, and the gain squared that belongs to it."""
-    word = (job.word("scheme", "to") or "").lower()
+    word = (job.word("scheme") or "").lower()
     kinds = [u.kind for u in uses(job.source, list(job.source.nodes(ast.expr)))]
     rectified = [k for k in kinds if k in ("relu", "leaky_relu", "gelu", "silu", "elu")]
     if "xavier" in word or "glorot" in word or "lecun" in word:
@@ -67,13 +123,13 @@ def _call(job: Job, weight: str, raw: bool) -> str:
     """The call that initialises a weight; `raw` for a plain matrix that is multiplied from the right (`x @ w`)."""
     scheme, _ = _scheme(job)
     gain = job.number("gain")
-    std = job.number("std")
-    if std is not None:
-        return f"{job.patch.name('torch.nn.init.normal_')}({weight}, std={number(std)})"
-    if scheme == "kaiming":
+    kind = next((name for name, g in _NONLINEARITIES.items() if gain is not None and abs(gain - g) < 0.01 * g), None)
+    if scheme == "kaiming" and gain is None:
+        kind = "relu"
+    if kind is not None:
         way = ', mode="fan_out"' if raw else ""  # fan_out is the size of the input for a matrix of shape (in, out)
-        return f'{job.patch.name("torch.nn.init.kaiming_normal_")}({weight}{way}, nonlinearity="relu")'
-    more = f", gain={number(gain)}" if gain is not None and gain != 1 else ""
+        return f'{job.patch.name("torch.nn.init.kaiming_normal_")}({weight}{way}, nonlinearity="{kind}")'
+    more = f", gain={number(gain)}" if gain is not None else ""
     return f"{job.patch.name('torch.nn.init.xavier_normal_')}({weight}{more})"
 
 
@@ -100,7 +156,7 @@ def _at_line(job: Job, line: int) -> bool:
                 continue
             patch.replace(call, _named(job, source.segment(base), line))
             done = True
-        elif name in _FRESH and _sizes(call) is not None:
+        elif name in _FRESH and sizes_of(call) is not None:
             done = _scaled(job, call) or done
     return done
 
@@ -115,6 +171,8 @@ def _named(job: Job, weight: str, line: int) -> str:
     """The new initialisation of what a line initialises: biases become zero, weights are drawn."""
     params = [p for p in job.meta.params if p.init_file == job.file and p.init_line == line]
     flat = bool(params) and all(len(p.shape) < 2 for p in params)
+    if flat and ".weight" in weight:
+        return f"{job.patch.name('torch.nn.init.ones_')}({weight})"  # the scale of a normalisation
     if flat or weight.split(".")[-1].removesuffix(".data").startswith("bias") or ".bias" in weight:
         return f"{job.patch.name('torch.nn.init.zeros_')}({weight})"
     if params and any(len(p.shape) < 2 for p in params):
@@ -135,7 +193,7 @@ def _multiplied_right(job: Job) -> bool:
     return bool(products or named) and not turned
 
 
-def _sizes(call: ast.Call) -> list[ast.expr] | None:
+def sizes_of(call: ast.Call) -> list[ast.expr] | None:
     """The two sizes that a fresh matrix is made with."""
     given = call.args
     if len(given) == 1 and isinstance(given[0], (ast.Tuple, ast.List)):
@@ -146,7 +204,7 @@ def _sizes(call: ast.Call) -> list[ast.expr] | None:
 def _scaled(job: Job, call: ast.Call) -> bool:
     """Give `torch.randn(a, b)` the factor that belongs to it, in place of the factor it has."""
     source, patch = job.source, job.patch
-    sizes = _sizes(call)
+    sizes = sizes_of(call)
     name = source.dotted(call.func)
     if sizes is None:
         return False
@@ -154,7 +212,7 @@ def _scaled(job: Job, call: ast.Call) -> bool:
     _, gain = _scheme(job)
     fan = patch.operand(sizes[0] if right else sizes[1])
     wanted = job.number("gain")
-    power = number(wanted**2 if wanted is not None else gain)
+    power = number(round(wanted**2, 2) if wanted is not None else gain)
     scale = f"({power} / {fan}) ** 0.5"
     drawn = _drawn(job, call, name)
     leaf = keyword(call, "requires_grad")
@@ -194,10 +252,10 @@ def _drawn(job: Job, call: ast.Call, name: str) -> str:
     return f"{written}({', '.join(kept)})"
 
 
-def _multiply(job: Job, factor: float) -> bool:
-    """Multiply the size that an initialisation on the change's lines draws with; whether there was one."""
+def _multiply(job: Job, lines: list[int], factor: float) -> None:
+    """Multiply the size that the initialisations on some lines draw with."""
     source = job.source
-    for line in job.lines:
+    for line in lines:
         for call in source.on_line(line, ast.Call):
             name = source.dotted(call.func).rpartition(".")[2] or (
                 call.func.attr if isinstance(call.func, ast.Attribute) else ""
@@ -228,7 +286,6 @@ def _multiply(job: Job, factor: float) -> bool:
                 product = source.parents.get(call)
                 if isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult):
                     alter(job, product.right if product.left is call else product.left, factor)
-    return bool(job.patch)
 
 
 def _after_model(job: Job) -> None:
@@ -250,133 +307,3 @@ def _after_model(job: Job) -> None:
         f"\t\tif {module}.bias is not None:",
         f"\t\t\t{job.patch.name('torch.nn.init.zeros_')}({module}.bias)",
     )
-
-
-def orthogonal(job: Job) -> None:
-    """Make the recurrent weights orthogonal: at the line that draws them, else after the recurrent layer is made."""
-    gain = job.number("gain")
-    more = f", gain={number(gain)}" if gain is not None and gain != 1 else ""
-    name = job.patch.name("torch.nn.init.orthogonal_")
-    source = job.source
-    for line in job.lines:
-        for call in source.on_line(line, ast.Call):
-            if source.dotted(call.func).startswith("torch.nn.init.") and call.args and not _mixed(job, line):
-                job.patch.replace(call, f"{name}({source.segment(call.args[0])}{more})")
-                _drop_factor(job, line)
-                return
-            if source.dotted(call.func) == "torch.randn" and (sizes := _sizes(call)) is not None:
-                product = source.parents.get(call)
-                whole = (
-                    product if isinstance(product, ast.BinOp) and isinstance(product.op, (ast.Mult, ast.Div)) else call
-                )
-                given = ", ".join(source.segment(s) for s in sizes)
-                text = f"{name}({job.patch.name('torch.empty')}({given}){more})"
-                job.patch.replace(whole, text + ".requires_grad_()" * (keyword(call, "requires_grad") is not None))
-                return
-    _after_layer(job, name, more)
-
-
-def _mixed(job: Job, line: int) -> bool:
-    params = [p for p in job.meta.params if p.init_file == job.file and p.init_line == line]
-    return any(len(p.shape) < 2 for p in params)
-
-
-def _drop_factor(job: Job, line: int) -> None:
-    """Take out a factor that a following line multiplies the same weight with: `w.mul_(1.3)`, `w *= 1.3`."""
-    source = job.source
-    for call in source.on_line(line, ast.Call):
-        if not source.dotted(call.func).startswith("torch.nn.init.") or not call.args:
-            continue
-        weight = source.segment(call.args[0]).removesuffix(".data")
-        for s in source.block(source.statement(call)):
-            if s.lineno <= line:
-                continue
-            node = s.value if isinstance(s, ast.Expr) else None
-            scaled = isinstance(s, ast.AugAssign) and source.segment(s.target).removesuffix(".data") == weight
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in ("mul_", "div_")
-            ):
-                scaled = source.segment(node.func.value).removesuffix(".data") == weight
-            if scaled:
-                job.patch.delete(s)
-
-
-def _after_layer(job: Job, name: str, more: str) -> None:
-    source = job.source
-    layer, kind = _recurrent_layer(job)
-    made = source.statement(layer)
-    target = source.segment(made.targets[0]) if isinstance(made, ast.Assign) and made.value is layer else ""
-    if not target or not isinstance(made, ast.Assign) or len(made.targets) != 1:
-        raise NoEditError("the recurrent layer has no name of its own")
-    if kind == "Linear":
-        job.patch.after(made, f"{name}({target}.weight{more})")
-        return
-    many = literal(k.value) != 1 if (k := keyword(layer, "num_layers")) is not None else len(layer.args) > 2
-    both = keyword(layer, "bidirectional") is not None
-    chunks = {"LSTM": 4, "GRU": 3}.get(kind.removesuffix("Cell"), 1)
-    weight = f"{target}.weight_hh" if kind.endswith("Cell") else f"{target}.weight_hh_l0"
-    if many or both:
-        label, value = source.fresh("name", "label"), source.fresh("weight", "value")
-        lines = [f"for {label}, {value} in {target}.named_parameters():", f'\tif "weight_hh" in {label}:']
-        deep, weight = "\t\t", value
-    else:
-        lines, deep = [], ""
-    if chunks == 1:
-        lines.append(f"{deep}{name}({weight}{more})")
-    else:
-        part = source.fresh("gate", "part")
-        lines += [f"{deep}for {part} in {weight}.data.chunk({chunks}):", f"{deep}\t{name}({part}{more})"]
-    job.patch.after(made, *lines)
-
-
-def _recurrent_layer(job: Job) -> tuple[ast.Call, str]:
-    source = job.source
-    found = []
-    for call in source.nodes(ast.Call):
-        name = source.torch_name(call.func).removeprefix("nn.")
-        if name in ("RNN", "GRU", "LSTM", "RNNCell", "GRUCell", "LSTMCell"):
-            found.append((call, name))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        here = [f for f in found if f[0].lineno in job.lines]
-        if len(here) == 1:
-            return here[0]
-        raise NoEditError("several recurrent layers could be meant")
-    module = next((p.module for p in job.places if p.module), None)
-    attribute = f"self.{module.rpartition('.')[2]}" if module else None
-    linear = [
-        s.value
-        for s in source.nodes(ast.Assign)
-        if attribute is not None
-        and source.segment(s.targets[0]) == attribute
-        and isinstance(s.value, ast.Call)
-        and source.torch_name(s.value.func) == "nn.Linear"
-    ]
-    if len(linear) == 1 and isinstance(linear[0], ast.Call):
-        return linear[0], "Linear"
-    raise NoEditError("the recurrent layer cannot be told")
-
-
-def gated(job: Job) -> None:
-    """Write a gated cell in place of a plain one: `nn.GRU` for `nn.RNN`, `nn.GRUCell` for `nn.RNNCell`."""
-    source = job.source
-    plain = [
-        (c, source.torch_name(c.func))
-        for c in source.nodes(ast.Call)
-        if source.torch_name(c.func) in ("nn.RNN", "nn.RNNCell")
-    ]
-    if len(plain) != 1:
-        raise NoEditError(f"{len(plain)} plain recurrent layers")
-    call, name = plain[0]
-    full = f"torch.{name}".replace("RNN", "GRU")
-    job.patch.replace(
-        call.func,
-        source.segment(call.func).replace("RNN", "GRU")
-        if isinstance(call.func, ast.Attribute)
-        else job.patch.name(full),
-    )
-    if (k := keyword(call, "nonlinearity")) is not None:
-        job.patch.drop_keyword(call, k)

@@ -87,15 +87,20 @@ def _layers(job: Job, stmt: ast.Assign) -> bool:
     return any(job.source.torch_name(c.func).startswith("nn.") or job.source.dotted(c.func) in modules for c in calls)
 
 
-def _frozen(job: Job, line: int) -> None:
+def _frozen(job: Job, line: int, always: bool = False) -> None:
     """`requires_grad = False` or `requires_grad_(False)` becomes True; a `with torch.no_grad():` cannot be taken away."""
     source, patch = job.source, job.patch
     for s in source.on_line(line, ast.Assign):
         target = s.targets[0]
-        if isinstance(target, ast.Attribute) and target.attr == "requires_grad" and _is(s.value, False):
+        if isinstance(target, ast.Attribute) and target.attr == "requires_grad" and (always or _is(s.value, False)):
             patch.replace(s.value, "True")
     for c in source.on_line(line, ast.Call):
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "requires_grad_" and c.args and _is(c.args[0], False):
+        if (
+            isinstance(c.func, ast.Attribute)
+            and c.func.attr == "requires_grad_"
+            and c.args
+            and (always or _is(c.args[0], False))
+        ):
             patch.replace(c.args[0], "True")
         given = keyword(c, "requires_grad")
         if given is not None and _is(given.value, False):
@@ -104,6 +109,24 @@ def _frozen(job: Job, line: int) -> None:
 
 def _is(node: ast.expr, value: bool) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
+
+
+def _thaw(job: Job) -> None:
+    """The optimizer holds frozen parameters only: undo the one statement of the file that freezes."""
+    source = job.source
+    lines = {
+        s.lineno
+        for s in source.nodes(ast.Assign)
+        if isinstance(s.targets[0], ast.Attribute) and s.targets[0].attr == "requires_grad" and not _is(s.value, True)
+    } | {
+        c.lineno
+        for c in source.nodes(ast.Call)
+        if isinstance(c.func, ast.Attribute) and c.func.attr == "requires_grad_" and c.args and not _is(c.args[0], True)
+    }
+    if len(lines) != 1:
+        raise NoEditError(f"{len(lines)} statements could have frozen the parameters")
+    _frozen(job, lines.pop(), always=True)
+    job.patch.notes.append("this trains everything the statement froze: give the optimizer only what should learn")
 
 
 def _held(job: Job) -> None:
@@ -115,6 +138,11 @@ def _held(job: Job) -> None:
     if given is None or not isinstance(given, ast.expr):
         raise NoEditError("the optimizer's parameters are not written where it is made")
     optimizer = job.optimizer
+    if optimizer is not None and optimizer.params:
+        held = [job.meta.params[i] for i in optimizer.params if i < len(job.meta.params)]
+        if held and all(not p.requires_grad for p in held):
+            _thaw(job)
+            return
     frozen = optimizer is not None and any(
         not job.meta.params[i].requires_grad for i in optimizer.params if i < len(job.meta.params)
     )
