@@ -196,7 +196,15 @@ def _value_of(job: Job, name: ast.Name, backward: ast.stmt) -> ast.expr | None:
 def negate(job: Job, node: ast.expr) -> None:
     """Turn the sign of an expression: take a minus away, or put one before it."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        job.patch.unwrap(node, node.operand)
+        start, end = job.source.span(node)
+        bracketed = job.source.text[start - 1 : start] == "(" and job.source.text[end : end + 1] == ")"
+        owned = isinstance(job.source.parents.get(node), ast.Attribute) and isinstance(
+            node.operand, (ast.Name, ast.Call)
+        )
+        if bracketed and owned:
+            job.patch.cut(start - 1, end + 1, job.source.segment(node.operand))
+        else:
+            job.patch.unwrap(node, node.operand)
         return
     parent = job.source.parents.get(node)
     text = f"-{job.patch.tight(node)}"

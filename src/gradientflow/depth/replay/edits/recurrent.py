@@ -79,6 +79,7 @@ def _after_layer(job: Job, name: str, more: str) -> None:
     target = source.segment(made.targets[0]) if isinstance(made, ast.Assign) and made.value is layer else ""
     if not target or not isinstance(made, ast.Assign) or len(made.targets) != 1:
         raise NoEditError("the recurrent layer has no name of its own")
+    made = _last_draw(job, made)
     if kind == "Linear":
         job.patch.after(made, f"{name}({target}.weight{more})")
         return
@@ -98,6 +99,17 @@ def _after_layer(job: Job, name: str, more: str) -> None:
         part = source.fresh("gate", "part")
         lines += [f"{deep}for {part} in {weight}.data.chunk({chunks}):", f"{deep}\t{name}({part}{more})"]
     job.patch.after(made, *lines)
+
+
+def _last_draw(job: Job, made: ast.stmt) -> ast.stmt:
+    """The last statement of a block that draws the recurrent weights after the layer is made, else the one that makes it."""
+    block = job.source.block(made)
+    for line in drawn_at([p for p in targets_of(job) if _recurs(job, p) and p.init is not None], job.file):
+        holders = [s for s in block if s.lineno <= line <= (s.end_lineno or s.lineno)]
+        if not holders:
+            raise NoEditError("the recurrent weights are drawn elsewhere than where the layer is made")
+        made = max(made, holders[0], key=lambda s: s.lineno)
+    return made
 
 
 def _recurrent_layer(job: Job) -> tuple[ast.Call, str]:

@@ -299,11 +299,42 @@ def _after_model(job: Job) -> None:
     classes = [job.patch.name(f"torch.nn.{c}") for c in INITIALISED if c in seen]
     listed = classes[0] if len(classes) == 1 else f"({', '.join(classes)})"
     module = job.source.fresh("module", "m", "part")
-    job.patch.after(
-        made,
+    lines = (
         f"for {module} in {model}.modules():",
         f"\tif isinstance({module}, {listed}):",
         f"\t\t{_call(job, f'{module}.weight', raw=False)}",
         f"\t\tif {module}.bias is not None:",
         f"\t\t\t{job.patch.name('torch.nn.init.zeros_')}({module}.bias)",
     )
+    later = _initialised_later(job, made)
+    if later is None:
+        job.patch.after(made, *lines)
+    else:
+        job.patch.before(later, *lines)
+
+
+def _initialised_later(job: Job, made: ast.stmt) -> ast.stmt | None:
+    """The statement to stay before, where the script initialises the model after it is made: that of the optimizer.
+
+    None where it does not. An initialisation in a class of the model runs when the model is made.
+
+    Raises:
+        NoEditError: the model is initialised later, and it cannot be told where.
+    """
+    source = job.source
+    modules = job.modules()
+    lines = set(drawn_at([p for p in job.meta.params if p.init is not None], job.file))
+    inside = {
+        line
+        for c in source.nodes(ast.ClassDef)
+        if c.name in modules
+        for line in lines
+        if c.lineno <= line <= (c.end_lineno or c.lineno)
+    }
+    if lines <= inside and not any(p.init_file not in (None, job.file) for p in job.meta.params):
+        return None
+    block = source.block(made)
+    holder = source.statement(job.constructor())
+    if holder not in block or block.index(holder) < block.index(made):
+        raise NoEditError("the model is initialised after it is made, and it cannot be told where")
+    return holder
