@@ -34,9 +34,9 @@ class Source:
             raise NoEditError(f"the source does not parse: {problem}") from problem
         self.newline = "\r\n" if "\r\n" in text else "\n"
         self._starts = [0, *(m.end() for m in re.finditer(r"\r\n|\r|\n", text))]
-        self.parents: dict[ast.AST, ast.AST] = {
-            child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
-        }
+        self._all = list(ast.walk(self.tree))
+        self._by_kind: dict[type[ast.AST], list[ast.AST]] = {}
+        self.parents: dict[ast.AST, ast.AST] = {c: node for node in self._all for c in ast.iter_child_nodes(node)}
         self.stored = {n.id for n in self.nodes(ast.Name) if isinstance(n.ctx, ast.Store)} | {
             a.arg for a in self.nodes(ast.arg)
         }
@@ -76,7 +76,11 @@ class Source:
 
     def nodes(self, kind: type[N], within: ast.AST | None = None) -> Iterator[N]:
         """Return all nodes of a kind, in no promised order."""
-        return (n for n in ast.walk(within or self.tree) if isinstance(n, kind))
+        if within is not None and within is not self.tree:
+            return (n for n in ast.walk(within) if isinstance(n, kind))
+        if kind not in self._by_kind:
+            self._by_kind[kind] = [n for n in self._all if isinstance(n, kind)]
+        return iter(self._by_kind[kind])  # type: ignore[arg-type]
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """Return what a node is in, the nearest first."""
@@ -111,15 +115,14 @@ class Source:
         """
         if line is None:
             return []
-        every = sorted(self.nodes(kind), key=lambda n: (getattr(n, "lineno", 0), getattr(n, "col_offset", 0)))
-        found = [n for n in every if getattr(n, "lineno", None) == line]
+        found = [n for n in self.nodes(kind) if getattr(n, "lineno", None) == line]
         if found:
-            return found
+            return sorted(found, key=_position)
         covering = [s for s in self.nodes(ast.stmt) if s.lineno <= line <= (s.end_lineno or s.lineno)]
         inner = min(covering, key=lambda s: (s.end_lineno or s.lineno) - s.lineno, default=None)
         if inner is None or hasattr(inner, "body"):
             return []
-        return [n for n in every if n is inner or inner in self.above(n)]
+        return sorted(self.nodes(kind, inner), key=_position)
 
     # ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,3 +187,7 @@ class Source:
             if name not in used:
                 return name
         return next(f"{names[-1]}_{i}" for i in range(2, 1000) if f"{names[-1]}_{i}" not in used)
+
+
+def _position(node: ast.AST) -> tuple[int, int]:
+    return getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
