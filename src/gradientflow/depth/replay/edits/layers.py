@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from gradientflow.depth.replay.edits.activations import Use, drop_module, uses
 from gradientflow.depth.replay.edits.job import Job
+from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.values import keyword
 
@@ -15,7 +16,14 @@ _LISTS = ("nn.Sequential", "nn.ModuleList")
 
 
 def add_norm(job: Job) -> None:
-    """Put a layer normalisation before the activations: in lists of layers, in loops that build one, in `forward`."""
+    """Put a layer normalisation before the activations: in lists of layers, in loops that build one, in `forward`.
+
+    Setting `length`: the two sides of the product at the line, queries and keys, are normalised to that length instead.
+    """
+    length = job.number("length")
+    if length is not None:
+        _norm_product(job, length)
+        return
     for lines in (job.lines, job.activation_lines()):
         for put in (_norm_lists, _norm_appended, _norm_forward):
             for line in lines:
@@ -23,6 +31,24 @@ def add_norm(job: Job) -> None:
             if job.patch:
                 return
     raise NoEditError("no layer followed by an activation is written at the lines")
+
+
+def _norm_product(job: Job, length: float) -> None:
+    """`q @ k.transpose(1, 2)`: each query and each key gets one length."""
+    source, patch = job.source, job.patch
+    sides: list[tuple[ast.expr, ast.expr]] = []
+    for line in job.lines:
+        sides += [(n.left, n.right) for n in source.on_line(line, ast.BinOp) if isinstance(n.op, ast.MatMult)]
+        for c in source.on_line(line, ast.Call):
+            if source.torch_name(c.func) in ("matmul", "bmm") and len(c.args) == 2:
+                sides.append((c.args[0], c.args[1]))
+    if len(sides) != 1:
+        raise NoEditError(f"{len(sides)} products at the lines")
+    name = patch.name("torch.nn.functional.normalize")
+    for side, dim in zip(sides[0], (-1, -2), strict=True):
+        alone = isinstance(source.parents.get(side), ast.Call)
+        text = f"{number(length)} * {name}({source.segment(side)}, dim={dim})"
+        patch.replace(side, text if alone else f"({text})")
 
 
 def _norm_lists(job: Job, line: int) -> None:
@@ -148,7 +174,7 @@ def _size(job: Job, inner: ast.expr, line: int) -> str | None:
 
 
 def add_skip(job: Job) -> None:
-    """Add what went into a layer to what comes out, where both are known to have one shape."""
+    """Add what went into a layer to what comes out, where both are known to have one shape; setting: `scale`."""
     for lines in (job.lines, job.activation_lines()):
         for put in (_skip_statement, _skip_called):
             for line in lines:
@@ -186,20 +212,20 @@ def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
         arguments = [a.arg for a in function.args.args if a.arg != "self"]
         stored = {n.id for n in source.nodes(ast.Name, function) if isinstance(n.ctx, ast.Store)}
         if len(arguments) == 1 and arguments[0] not in stored and arguments[0] in _read(job, value):
-            patch.replace(value, f"{arguments[0]} + {source.segment(value)}")
+            patch.replace(value, f"{arguments[0]} + {_branch(job, source.segment(value))}")
         return
     target = stmt.targets[0]
     if len(stmt.targets) != 1 or not isinstance(target, ast.Name) or target.id not in _read(job, value):
         return
     name = target.id
     if alike:
-        patch.replace(value, f"{name} + {source.segment(value)}")
+        patch.replace(value, f"{name} + {_branch(job, source.segment(value))}")
         return
     if not any(before == after for before, after in shapes):
         return
     out = source.fresh("out", "y", "branch")
     patch.replace(target, out)
-    patch.after(stmt, f"{name} = {name} + {out} if {out}.shape == {name}.shape else {out}")
+    patch.after(stmt, f"{name} = {name} + {_branch(job, out)} if {out}.shape == {name}.shape else {out}")
 
 
 def _read(job: Job, node: ast.AST) -> set[str]:
@@ -254,7 +280,13 @@ def _skip_called(job: Job, line: int) -> None:
         return
     if arguments[0] in _read(job, last.value) and isinstance(last.value, ast.Name):
         return
-    job.patch.replace(last.value, f"{arguments[0]} + {source.segment(last.value)}")
+    job.patch.replace(last.value, f"{arguments[0]} + {_branch(job, source.segment(last.value))}")
+
+
+def _branch(job: Job, text: str) -> str:
+    """A branch as it is added: times the setting `scale`, where one is given."""
+    scale = job.number("scale")
+    return text if scale is None or scale == 1 else f"{number(scale)} * {text}"
 
 
 def _block_shapes(job: Job, function: ast.FunctionDef) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:

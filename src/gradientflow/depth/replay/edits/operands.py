@@ -13,6 +13,7 @@ _LOGS = ("log", "log2", "log10")
 _ROOTS = ("sqrt", "rsqrt")
 _ARCS = ("acos", "asin", "arccos", "arcsin", "atanh", "arctanh")
 _GROWING = ("exp", "expm1", "exp2", "cosh", "sinh")
+_RESULTS = ("norm", "vector_norm", "dist", "cdist", "pairwise_distance")
 _TOP = {"exp2": 64.0}
 
 
@@ -50,7 +51,7 @@ def _alike(op: str) -> set[str]:
     for family in (
         {"pow", "power", "__pow__", "square"},
         {"div", "truediv", "true_divide", "divide", "__truediv__", "rdiv", "__rtruediv__", "reciprocal"},
-        {"normalize", "norm"},
+        {"norm", "vector_norm"},
         {"log"}, {"log2"}, {"log10"}, {"exp"}, {"sqrt"}, {"rsqrt"},
         {"acos", "arccos"}, {"asin", "arcsin"}, {"atanh", "arctanh"},
     ):  # fmt: skip
@@ -80,6 +81,8 @@ def _call(job: Job, call: ast.Call) -> tuple[str, Callable[[], None]] | None:
     name = source.torch_name(call.func)
     if name == "F.normalize":
         return "normalize", lambda: _normalize(job, call)
+    if name == "F.cosine_similarity":
+        return "cosine_similarity", lambda: _normalize(job, call)
     name = name.removeprefix("F.")
     operand: ast.expr | None = None
     if name and "." not in name:
@@ -92,10 +95,16 @@ def _call(job: Job, call: ast.Call) -> tuple[str, Callable[[], None]] | None:
     if operand is None or isinstance(operand, ast.Starred):
         return None
     kept = operand
+    if name in _RESULTS:
+        return name, lambda: _result(job, call)
+    if name == "logit" and not keyword(call, "eps"):
+        return name, lambda: job.patch.argument(call, f"eps={_eps(job, 1e-6)}")
+    if name == "log1p":
+        return name, lambda: _method(job, kept, f".clamp_min({-1.0 + (job.number('eps') or 1e-6):.9g})")
     if name in _LOGS or name in _ROOTS:
         return name, lambda: _above(job, kept, name)
     if name in _GROWING:
-        return name, lambda: _bounded(job, kept, None, job.number("max") or _TOP.get(name, 40.0))
+        return name, lambda: _growing(job, kept, name)
     if name in _ARCS:
         return name, lambda: _bounded(job, kept, -_edge(job), _edge(job))
     if name == "pow" and len(call.args) in (1, 2):
@@ -182,8 +191,56 @@ def _away(job: Job, operand: ast.expr) -> None:
     if _never_negative(job, operand):
         _plus(job, operand, eps)
         return
+    lowest = _lowest_divisor(job, operand)
+    if lowest is not None and lowest < 0:
+        text = job.source.segment(operand)
+        if not isinstance(operand, (ast.Name, ast.Attribute)):
+            raise NoEditError("the divisor takes both signs, and has no name")
+        where = job.patch.name("torch.where")
+        job.patch.replace(operand, f"{where}({text} < 0, {text}.clamp(max=-{eps}), {text}.clamp(min={eps}))")
+        return
     _method(job, operand, f".clamp_min({eps})")
     job.patch.notes.append("right for a divisor that should be positive; one of either sign needs another bound")
+
+
+def _lowest_divisor(job: Job, operand: ast.expr) -> float | None:
+    """The smallest value that was seen of what is divided by at a line."""
+    found = []
+    for probe in job.run.probes:
+        for op in probe.ops:
+            if op.file == job.file and op.line == operand.lineno and op.name in _alike("div") and op.operands:
+                last = op.operands[-1] if op.name != "reciprocal" else op.operands[0]
+                value = probe.ops[last.op].value if last.op is not None else last.value
+                if value is not None:
+                    found.append(value.min)
+    return min(found, default=None)
+
+
+def _growing(job: Job, operand: ast.expr, name: str) -> None:
+    """Keep an exponent below overflow; with setting `shift`, take the largest along `dim` off first, as softmax does."""
+    dim = job.number("dim")
+    parts = (
+        ast.Name,
+        ast.Attribute,
+        ast.Subscript,
+        ast.BinOp,
+        ast.Constant,
+        ast.operator,
+        ast.expr_context,
+        ast.UnaryOp,
+    )
+    plain = all(isinstance(n, (*parts, ast.unaryop)) for n in ast.walk(operand))
+    if job.settings.get("shift") is True and dim is not None and plain:
+        tight = job.patch.tight(operand)
+        job.patch.replace(operand, f"{job.source.segment(operand)} - {tight}.amax({int(dim)}, keepdim=True)")
+        return
+    _bounded(job, operand, None, job.number("max") or _TOP.get(name, 40.0))
+
+
+def _result(job: Job, call: ast.Call) -> None:
+    """Keep a norm or distance that is divided by away from zero."""
+    end = job.source.span(call)[1]
+    job.patch.cut(end, end, f".clamp_min({_eps(job, 1e-6)})")
 
 
 def _bounded(job: Job, operand: ast.expr, low: float | None, high: float) -> None:

@@ -11,8 +11,11 @@ from gradientflow.depth.replay.edits.values import alter, keyword, literal, writ
 
 
 def step_size(job: Job) -> None:
-    """Lower or raise the learning rate; settings: `factor`, or `lr` (the new value)."""
-    factor, to = job.number("factor", "scale"), job.number("lr", "to")
+    """Lower or raise the learning rate; settings: `factor`, or `lr` (the new value), or `least` (no schedule lowers it)."""
+    factor, to = job.number("factor"), job.number("lr")
+    if job.number("least") is not None:
+        _without_schedule(job)
+        return
     if job.optimizer is None:
         _by_hand(job, factor)
         return
@@ -40,8 +43,32 @@ def step_size(job: Job) -> None:
         if value is None:
             raise NoEditError("the learning rate in use is not known")
         job.patch.argument(call, f"lr={number(value)}")
-    if job.word("schedule") or _scheduled(job):
+    if _scheduled(job):
         job.patch.notes.append("a schedule changes the learning rate further: check that it still fits")
+
+
+def _without_schedule(job: Job) -> None:
+    """Take out the one statement that steps a schedule."""
+    job.step_statement()  # (goes into the file of the loop)
+    source = job.source
+    schedules = {
+        source.segment(t)
+        for s in source.nodes(ast.Assign)
+        if isinstance(s.value, ast.Call) and "lr_scheduler" in source.dotted(s.value.func)
+        for t in s.targets
+    }
+    steps = [
+        s
+        for s in source.nodes(ast.Expr)
+        if isinstance(s.value, ast.Call)
+        and isinstance(s.value.func, ast.Attribute)
+        and s.value.func.attr == "step"
+        and source.segment(s.value.func.value) in schedules
+    ]
+    if len(steps) != 1:
+        raise NoEditError(f"{len(steps)} statements step a schedule")
+    job.patch.delete(steps[0])
+    job.patch.notes.append("the schedule is not stepped any more: step it once an epoch, if that was meant")
 
 
 def _is(key: ast.expr | None, word: str) -> bool:
@@ -111,7 +138,7 @@ def warmup(job: Job) -> None:
     step, stepping = job.step_statement()
     if job.stepper(stepping) != name or not visible(job, made, step, name):
         raise NoEditError("the optimizer is stepped where a schedule beside it would not be seen")
-    steps = max(2, round(job.number("steps", "warmup", "over") or 100))
+    steps = max(2, round(job.number("steps") or 100))
     own = "self." if name.startswith("self.") else ""
     schedule = own + job.source.fresh("warmup", "warmup_schedule")
     linear = job.patch.name("torch.optim.lr_scheduler.LinearLR")
@@ -139,7 +166,7 @@ def visible(job: Job, made: ast.stmt, used: ast.stmt, name: str) -> bool:
 
 def regularisation(job: Job) -> None:
     """Lower `weight_decay`, or the factor of the penalty at the change's line; setting: `factor` (0.1 if not given)."""
-    factor = job.number("factor", "scale")
+    factor = job.number("factor")
     factor = 0.1 if factor is None else factor
     optimizer = job.optimizer
     decay = optimizer is not None and bool(optimizer.options.get("weight_decay"))
@@ -214,7 +241,7 @@ def _factor(job: Job, product: ast.BinOp) -> ast.expr | None:
 def batch(job: Job) -> None:
     """Take a larger batch; settings: `factor` (how many times larger), or `size`."""
     size = next((p.batch for p in job.run.probes if p.batch), None)
-    factor, to = job.number("factor", "batches", "times"), job.number("size", "batch")
+    factor, to = job.number("factor", "batches"), job.number("size")
     if factor is None:
         factor = to / size if to is not None and size else 8.0
     loaders = [

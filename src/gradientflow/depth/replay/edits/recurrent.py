@@ -7,8 +7,9 @@ import ast
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
+from gradientflow.depth.replay.edits.targets import drawn_at, targets_of
 from gradientflow.depth.replay.edits.values import keyword, literal
-from gradientflow.depth.replay.edits.weights import drawn_at, sizes_of, targets_of
+from gradientflow.depth.replay.edits.weights import sizes_of
 from gradientflow.records import Param
 
 

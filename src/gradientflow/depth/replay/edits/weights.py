@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.replay.edits.activations import uses
+from gradientflow.depth.replay.edits.defaults import after_model, by_name, times
 from gradientflow.depth.replay.edits.job import INITIALISED, Job
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
+from gradientflow.depth.replay.edits.targets import drawing, drawn_at, line_of, offsets_of, scheme_of, targets_of
 from gradientflow.depth.replay.edits.values import alter, keyword
-from gradientflow.records import Param
 
-_NONLINEARITIES = {"relu": 2**0.5, "linear": 1.0, "tanh": 5 / 3}
 _DRAWS = ("normal_", "uniform_", "fill_", "zero_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_")
 _FRESH = (
     "torch.randn",
@@ -32,9 +31,9 @@ def rescale(job: Job) -> None:
     """
     factor = job.number("factor")
     if factor is not None and not job.word("scheme") and job.number("gain") is None:
-        lines = drawn_at(targets_of(job), job.file) or job.lines
-        _multiply(job, lines, factor)
-        if not job.patch:
+        targets = targets_of(job)
+        _multiply(job, drawn_at(targets, job.file) or job.lines, factor)
+        if not job.patch and not times(job, [p for p in targets if len(p.shape) > 1], factor):
             raise NoEditError("no size of an initialisation is written at the lines")
         return
     break_symmetry(job)
@@ -45,14 +44,15 @@ def break_symmetry(job: Job) -> None:
     targets = targets_of(job)
     weights = [p for p in targets if len(p.shape) > 1]
     lines = drawn_at(weights, job.file)
-    if lines and all(_line(p, job.file) for p in weights):
+    if lines and all(line_of(p, job.file) for p in weights):
         if "bias" in job.settings:
-            lines += [n for n in drawn_at(_offsets(job, targets), job.file) if n not in lines]
+            lines += [n for n in drawn_at(offsets_of(job, targets), job.file) if n not in lines]
         if _at_lines(job, lines):
             return
     if (not weights or lines) and _at_lines(job, job.lines):
         return
-    _after_model(job)
+    if not by_name(job, weights):
+        after_model(job)
 
 
 def _at_lines(job: Job, lines: list[int]) -> bool:
@@ -65,72 +65,6 @@ def _at_lines(job: Job, lines: list[int]) -> bool:
         return True
     job.enter(job.file)
     return False
-
-
-def targets_of(job: Job) -> list[Param]:
-    """The parameters that the change is for: those used or initialised at its lines, else all weights."""
-    lines = set(job.lines)
-    used = {
-        operand.param
-        for op in job.ops()
-        if op.line in lines or op.made_line in lines
-        for operand in op.operands
-        if operand.param is not None
-    }
-    params = job.meta.params
-    found = [p for p in params if p.index in used or (p.init_file == job.file and p.init_line in lines)]
-    if any(len(p.shape) > 1 for p in found):
-        return found
-    return [p for p in params if len(p.shape) > 1 and p.module_class in (None, *INITIALISED)]
-
-
-def _line(param: Param, file: str) -> int | None:
-    """The line of a file where a parameter gets its first values; None for the default initialisation of a layer."""
-    if param.init_file == file:
-        return param.init_line
-    return param.line if param.init is None and param.module_class is None and param.file == file else None
-
-
-def drawn_at(params: list[Param], file: str) -> list[int]:
-    return sorted({line for p in params if (line := _line(p, file)) is not None})
-
-
-def _offsets(job: Job, weights: list[Param]) -> list[Param]:
-    """The biases beside some weights that do not start from 0, and what a normalisation starts from."""
-    modules = {p.name.rpartition(".")[0] for p in weights}
-    return [
-        p
-        for p in job.meta.params
-        if len(p.shape) == 1
-        and p.name.rpartition(".")[0] in modules
-        and p.init not in (None, "zeros_", "ones_", "zero_")
-    ]
-
-
-def _scheme(job: Job) -> tuple[str, float]:
-    """The scheme, and the gain squared that belongs to it."""
-    word = (job.word("scheme") or "").lower()
-    kinds = [u.kind for u in uses(job.source, list(job.source.nodes(ast.expr)))]
-    rectified = [k for k in kinds if k in ("relu", "leaky_relu", "gelu", "silu", "elu")]
-    if "xavier" in word or "glorot" in word or "lecun" in word:
-        return "xavier", 1.0
-    if "kaiming" in word or "he" in word.split("_") or rectified or not kinds:
-        return "kaiming", 2.0
-    return "xavier", 1.0
-
-
-def _call(job: Job, weight: str, raw: bool) -> str:
-    """The call that initialises a weight; `raw` for a plain matrix that is multiplied from the right (`x @ w`)."""
-    scheme, _ = _scheme(job)
-    gain = job.number("gain")
-    kind = next((name for name, g in _NONLINEARITIES.items() if gain is not None and abs(gain - g) < 0.01 * g), None)
-    if scheme == "kaiming" and gain is None:
-        kind = "relu"
-    if kind is not None:
-        way = ', mode="fan_out"' if raw else ""  # fan_out is the size of the input for a matrix of shape (in, out)
-        return f'{job.patch.name("torch.nn.init.kaiming_normal_")}({weight}{way}, nonlinearity="{kind}")'
-    more = f", gain={number(gain)}" if gain is not None else ""
-    return f"{job.patch.name('torch.nn.init.xavier_normal_')}({weight}{more})"
 
 
 def _at_line(job: Job, line: int) -> bool:
@@ -178,7 +112,7 @@ def _named(job: Job, weight: str, line: int) -> str:
     if params and any(len(p.shape) < 2 for p in params):
         raise NoEditError("the line initialises weights and biases alike")
     raw = bool(params) and all(p.module_class not in INITIALISED for p in params) and _multiplied_right(job)
-    return _call(job, weight, raw)
+    return drawing(job, weight, raw)
 
 
 def _multiplied_right(job: Job) -> bool:
@@ -209,7 +143,7 @@ def _scaled(job: Job, call: ast.Call) -> bool:
     if sizes is None:
         return False
     right = _multiplied_right(job)
-    _, gain = _scheme(job)
+    _, gain = scheme_of(job)
     fan = patch.operand(sizes[0] if right else sizes[1])
     wanted = job.number("gain")
     power = number(round(wanted**2, 2) if wanted is not None else gain)
@@ -286,55 +220,3 @@ def _multiply(job: Job, lines: list[int], factor: float) -> None:
                 product = source.parents.get(call)
                 if isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult):
                     alter(job, product.right if product.left is call else product.left, factor)
-
-
-def _after_model(job: Job) -> None:
-    """Initialise after the model is made, where the layers have their default initialisation."""
-    seen = {p.module_class for p in job.meta.params if p.module_class in INITIALISED and len(p.shape) > 1}
-    if not seen:
-        raise NoEditError("no layer with a default initialisation was seen")
-    if job.optimizer is not None and job.optimizer.made_file and job.optimizer.made_file != job.file:
-        job.enter(job.optimizer.made_file)
-    made, model = job.model()
-    classes = [job.patch.name(f"torch.nn.{c}") for c in INITIALISED if c in seen]
-    listed = classes[0] if len(classes) == 1 else f"({', '.join(classes)})"
-    module = job.source.fresh("module", "m", "part")
-    lines = (
-        f"for {module} in {model}.modules():",
-        f"\tif isinstance({module}, {listed}):",
-        f"\t\t{_call(job, f'{module}.weight', raw=False)}",
-        f"\t\tif {module}.bias is not None:",
-        f"\t\t\t{job.patch.name('torch.nn.init.zeros_')}({module}.bias)",
-    )
-    later = _initialised_later(job, made)
-    if later is None:
-        job.patch.after(made, *lines)
-    else:
-        job.patch.before(later, *lines)
-
-
-def _initialised_later(job: Job, made: ast.stmt) -> ast.stmt | None:
-    """The statement to stay before, where the script initialises the model after it is made: that of the optimizer.
-
-    None where it does not. An initialisation in a class of the model runs when the model is made.
-
-    Raises:
-        NoEditError: the model is initialised later, and it cannot be told where.
-    """
-    source = job.source
-    modules = job.modules()
-    lines = set(drawn_at([p for p in job.meta.params if p.init is not None], job.file))
-    inside = {
-        line
-        for c in source.nodes(ast.ClassDef)
-        if c.name in modules
-        for line in lines
-        if c.lineno <= line <= (c.end_lineno or c.lineno)
-    }
-    if lines <= inside and not any(p.init_file not in (None, job.file) for p in job.meta.params):
-        return None
-    block = source.block(made)
-    holder = source.statement(job.constructor())
-    if holder not in block or block.index(holder) < block.index(made):
-        raise NoEditError("the model is initialised after it is made, and it cannot be told where")
-    return holder

@@ -29,8 +29,12 @@ def reconnect(job: Job) -> None:
 
 
 def _detached(job: Job, line: int) -> None:
-    """Take `.detach()`, `.data` or `torch.no_grad()` away."""
+    """Take `.detach()` or `.data` away, and write `torch.enable_grad()` for `torch.no_grad()`."""
     source, patch = job.source, job.patch
+    for held in source.on_line(line, ast.With):
+        for item in held.items:
+            if isinstance(item.context_expr, ast.Call) and source.torch_name(item.context_expr.func) == "no_grad":
+                patch.replace(item.context_expr.func, patch.name("torch.enable_grad"))
     for node in source.on_line(line, ast.expr):
         if (
             isinstance(node, ast.Call)
@@ -88,7 +92,7 @@ def _layers(job: Job, stmt: ast.Assign) -> bool:
 
 
 def _frozen(job: Job, line: int, always: bool = False) -> None:
-    """`requires_grad = False` or `requires_grad_(False)` becomes True; a `with torch.no_grad():` cannot be taken away."""
+    """`requires_grad = False` or `requires_grad_(False)` becomes True."""
     source, patch = job.source, job.patch
     for s in source.on_line(line, ast.Assign):
         target = s.targets[0]
