@@ -1,0 +1,172 @@
+"""Inputs and targets brought to a size that a network learns from: standardised where the data is made."""
+
+from __future__ import annotations
+
+import ast
+
+from gradientflow.depth.replay.edits.job import Job
+from gradientflow.depth.replay.edits.patch import number
+from gradientflow.depth.replay.edits.source import NoEditError
+
+_TARGETS = ("y", "t", "target", "label", "price", "out", "ys", "yb")
+
+
+def scale_input(job: Job) -> None:
+    """Standardise the inputs column by column; settings: `mean` and `std`, or `factor`."""
+    _scale(job, target=False)
+
+
+def scale_target(job: Job) -> None:
+    """Standardise the targets; settings: `mean` and `std`, or `factor`."""
+    _scale(job, target=True)
+    job.patch.notes.append(
+        "the network now predicts standardised targets: undo it (× std + mean) where predictions are used"
+    )
+
+
+def _scale(job: Job, target: bool) -> None:
+    done = False
+    for line in _made_at(job, target):
+        for stmt in job.source.on_line(line, ast.stmt):
+            if isinstance(stmt, (ast.Assign, ast.AnnAssign)) and any(job.source.nodes(ast.Call, stmt)) and stmt.value:
+                _after_assignment(job, stmt, target)
+                done = True
+            elif isinstance(stmt, (ast.Return, ast.Expr)) and not done:
+                done = _wrap(job, stmt, target)
+    if not done:
+        raise NoEditError("the line makes no data with a name")
+
+
+def _made_at(job: Job, target: bool) -> list[int]:
+    """The lines where the data is made: those of the change, if they are of data, else those that the record shows."""
+    given = sorted({p.line for p in job.places if p.op in ("data", None) and p.line is not None})
+    if given and not any(_computed(job, line) for line in given):
+        return given
+    inputs, targets = job.entering()
+    found = targets if target else inputs
+    if not found or _computed(job, next(iter(found))):
+        raise NoEditError("where the data is made was not seen")
+    return list(found)[:1]
+
+
+def _computed(job: Job, line: int) -> bool:
+    """Whether what a line makes is not data: a gradient flows to it, or it makes an optimizer or a parameter."""
+    made = {o.made_line for o in job.meta.optimizers if o.made_file == job.file}
+    made |= {p.line for p in job.meta.params if p.file == job.file}
+    return line in made or any(op.grad is not None for op in job.ops([line]))
+
+
+def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool) -> None:
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
+    if len(targets) != 1:
+        raise NoEditError("the line gives the data several names")
+    names = targets[0].elts if isinstance(targets[0], (ast.Tuple, ast.List)) else [targets[0]]
+    if not all(isinstance(n, (ast.Name, ast.Attribute)) for n in names):
+        raise NoEditError("the data has no plain name")
+    texts = [job.source.segment(n) for n in names]
+    chosen = _chosen(texts, target)
+    if not chosen:
+        raise NoEditError("which of the names holds the data cannot be told")
+    if isinstance(stmt.value, ast.Call) and _is_loader(job, stmt.value):
+        raise NoEditError("the line makes a loader, not data")
+    job.patch.after(stmt, *_standardised(job, chosen, _fixed(job, stmt, target), target))
+
+
+def _fixed(job: Job, stmt: ast.stmt, target: bool) -> tuple[float, float] | None:
+    """Mean and spread as numbers: those of the settings; those that were seen, where a line makes one sample at a time."""
+    mean, std = job.number("mean"), job.number("std")
+    if mean is not None and std:
+        return mean, std
+    scope = job.source.scope(stmt)
+    if not isinstance(scope, ast.FunctionDef) or scope.name != "__getitem__":
+        return None
+    seen = list(job.entering()[target].values())
+    if not seen or not seen[0].std > 0:
+        raise NoEditError("the line makes one sample, and the mean and spread of all are not known")
+    return seen[0].mean, seen[0].std
+
+
+def _chosen(texts: list[str], target: bool) -> list[str]:
+    """The names among several that are inputs, or targets; the training part first."""
+    if len(texts) == 1:
+        return texts
+    looks = [_target_like(t) for t in texts]
+    if any(looks) and not all(looks):
+        chosen = [t for t, like in zip(texts, looks, strict=True) if like is target]
+    elif len(texts) == 2:
+        chosen = [texts[1] if target else texts[0]]
+    else:
+        return []
+    train = [t for t in chosen if "tr" in t.lower()]
+    return (
+        sorted(chosen, key=lambda t: t not in train)
+        if len(chosen) > 1 and train
+        else chosen
+        if len(chosen) == 1
+        else []
+    )
+
+
+def _target_like(name: str) -> bool:
+    parts = name.lower().replace(".", "_").split("_")
+    return any(
+        p in _TARGETS or p.rstrip("s") in _TARGETS or p.startswith(("target", "label", "price", "ytr", "yte"))
+        for p in parts
+    )
+
+
+def _is_loader(job: Job, call: ast.Call) -> bool:
+    return job.source.dotted(call.func).rpartition(".")[2].endswith(("Loader", "Dataset"))
+
+
+def _standardised(job: Job, names: list[str], fixed: tuple[float, float] | None, target: bool) -> list[str]:
+    factor = job.number("factor")
+    if factor is not None:
+        return [f"{n} = {n} * {number(factor)}" for n in names]
+    if fixed is not None:
+        return [f"{n} = ({n} - {number(fixed[0])}) / {number(fixed[1])}".replace("- -", "+ ") for n in names]
+    first = names[0]
+    axis = "" if target else "0"
+    if len(names) == 1:
+        return [f"{first} = ({first} - {first}.mean({axis})) / ({first}.std({axis}) + 1e-8)"]
+    centre, spread = job.source.fresh("mean", "centre"), job.source.fresh("std", "spread")
+    lines = [f"{centre}, {spread} = {first}.mean({axis}), {first}.std({axis}) + 1e-8"]
+    return lines + [f"{n} = ({n} - {centre}) / {spread}" for n in names]
+
+
+def _wrap(job: Job, stmt: ast.Return | ast.Expr, target: bool) -> bool:
+    """Data made inside an expression: give it to a function that standardises, which is put before the statement."""
+    source, patch = job.source, job.patch
+    makers = [
+        c
+        for c in source.nodes(ast.Call, stmt)
+        if source.torch_name(c.func) in ("tensor", "as_tensor", "from_numpy", "stack", "randn", "rand")
+    ]
+    outer = [c for c in makers if not any(c in source.nodes(ast.Call, o) and o is not c for o in makers)]
+    outer.sort(key=lambda c: (c.lineno, c.col_offset))
+    if len(outer) == 2:
+        outer = [outer[1] if target else outer[0]]
+    if len(outer) != 1:
+        return False
+    factor = job.number("factor")
+    if factor is not None:
+        patch.replace(outer[0], f"{source.segment(outer[0])} * {number(factor)}")
+        return True
+    whole = outer[0]
+    parent = source.parents.get(whole)
+    while isinstance(parent, ast.Attribute) and isinstance(
+        source.parents.get(parent), ast.Call
+    ):  # .float(), .to(device)
+        whole = source.parents[parent]  # type: ignore[assignment]
+        parent = source.parents.get(whole)
+    top: ast.stmt = stmt
+    for above in source.above(stmt):
+        if isinstance(above, ast.stmt) and isinstance(source.parents.get(above), ast.Module):
+            top = above
+    function = source.fresh("standardised", "standardise_columns")
+    axis = "" if target else "0"
+    patch.before(
+        top, f"def {function}(data):", f"\treturn (data - data.mean({axis})) / (data.std({axis}) + 1e-8)", "", ""
+    )
+    patch.wrap(whole, f"{function}(", ")")
+    return True

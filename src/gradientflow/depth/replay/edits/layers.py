@@ -1,0 +1,328 @@
+"""Layers put in or taken out: a normalisation before each activation, a skip around a layer, no batch normalisation."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+
+from gradientflow.depth.replay.edits.activations import Use, drop_module, uses
+from gradientflow.depth.replay.edits.job import Job
+from gradientflow.depth.replay.edits.patch import number
+from gradientflow.depth.replay.edits.source import NoEditError
+from gradientflow.depth.replay.edits.values import keyword
+
+_NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+_LISTS = ("nn.Sequential", "nn.ModuleList")
+
+
+def add_norm(job: Job) -> None:
+    """Put a layer normalisation before the activations: in lists of layers, in loops that build one, in `forward`.
+
+    Setting `length`: the two sides of the product at the line, queries and keys, are normalised to that length instead.
+    """
+    length = job.number("length")
+    if length is not None:
+        _norm_product(job, length)
+        return
+    for lines in (job.lines, job.activation_lines()):
+        for put in (_norm_lists, _norm_appended, _norm_forward):
+            for line in lines:
+                put(job, line)
+            if job.patch:
+                return
+    raise NoEditError("no layer followed by an activation is written at the lines")
+
+
+def _norm_product(job: Job, length: float) -> None:
+    """`q @ k.transpose(1, 2)`: each query and each key gets one length."""
+    source, patch = job.source, job.patch
+    sides: list[tuple[ast.expr, ast.expr]] = []
+    for line in job.lines:
+        sides += [(n.left, n.right) for n in source.on_line(line, ast.BinOp) if isinstance(n.op, ast.MatMult)]
+        for c in source.on_line(line, ast.Call):
+            if source.torch_name(c.func) in ("matmul", "bmm") and len(c.args) == 2:
+                sides.append((c.args[0], c.args[1]))
+    if len(sides) != 1:
+        raise NoEditError(f"{len(sides)} products at the lines")
+    name = patch.name("torch.nn.functional.normalize")
+    for side, dim in zip(sides[0], (-1, -2), strict=True):
+        alone = isinstance(source.parents.get(side), ast.Call)
+        text = f"{number(length)} * {name}({source.segment(side)}, dim={dim})"
+        patch.replace(side, text if alone else f"({text})")
+
+
+def _norm_lists(job: Job, line: int) -> None:
+    for items in _lists(job, line):
+        _norm_list(job, items)
+
+
+def _lists(job: Job, line: int) -> list[list[ast.expr]]:
+    """The innermost lists of layers that cover a line: `nn.Sequential(...)`, `[nn.Linear(...), nn.ReLU()]`."""
+    source = job.source
+    found: list[tuple[int, list[ast.expr]]] = []
+    for node in [*source.nodes(ast.Call), *source.nodes(ast.List), *source.nodes(ast.Tuple)]:
+        assert isinstance(node, ast.expr)
+        if not node.lineno <= line <= (node.end_lineno or node.lineno):
+            continue
+        if isinstance(node, ast.Call):
+            items = list(node.args) if source.torch_name(node.func) in _LISTS else []
+        elif isinstance(node, (ast.List, ast.Tuple)):
+            items = list(node.elts)
+        if len(items) > 1 and any(_width(job, i) for i in items):
+            found.append(((node.end_lineno or node.lineno) - node.lineno, items))
+    smallest = min((size for size, _ in found), default=0)
+    return [items for size, items in found if size == smallest]
+
+
+def _width(job: Job, layer: ast.expr) -> str | None:
+    """The norm that goes after a layer, as a call; None if it is no layer with a width that can be read."""
+    source = job.source
+    if not isinstance(layer, ast.Call):
+        return None
+    name = source.torch_name(layer.func)
+    if name == "nn.Linear":
+        out = layer.args[1] if len(layer.args) > 1 else getattr(keyword(layer, "out_features"), "value", None)
+        full, before = "torch.nn.LayerNorm", ""
+    elif name in ("nn.Conv1d", "nn.Conv2d", "nn.Conv3d"):
+        out = layer.args[1] if len(layer.args) > 1 else getattr(keyword(layer, "out_channels"), "value", None)
+        full, before = "torch.nn.GroupNorm", "1, "
+    else:
+        return None
+    if out is None or isinstance(out, ast.Starred):
+        return None
+    return f"{job.patch.name(full)}({before}{source.segment(out)})"
+
+
+def _is_activation(job: Job, node: ast.expr) -> bool:
+    found: list[Use] = uses(job.source, [node])
+    if found:
+        return found[0].kind not in ("softmax", "log_softmax")
+    if not isinstance(node, ast.Call) or node.args:
+        return False
+    name = job.source.segment(node.func).lower()  # `act()`, `activation()`: a class that is passed by name
+    return "act" in name or "nonlin" in name
+
+
+def _norm_list(job: Job, items: list[ast.expr]) -> None:
+    source, patch = job.source, job.patch
+    for layer, after in pairwise(items):
+        norm = _width(job, layer)
+        if norm is None or not _is_activation(job, after):
+            continue
+        start = source.span(after)[0]
+        line = source.line_of(start)
+        head = source.text[source.offset(line, 0) : start]
+        own_line = not head.strip() and source.line_of(source.span(layer)[1]) != line
+        patch.cut(start, start, f"{norm},{source.newline}{head}" if own_line else f"{norm}, ")
+
+
+def _norm_appended(job: Job, line: int) -> None:
+    """`layers.append(nn.Linear(a, b))` followed by `layers.append(nn.ReLU())`: one more append between the two."""
+    source = job.source
+    for stmt in source.on_line(line, ast.stmt):
+        block = source.block(stmt)
+        near = block[max(0, block.index(stmt) - 1) : block.index(stmt) + 2]
+        for first, second in pairwise(near):
+            layer, activation = _appended(job, first), _appended(job, second)
+            if layer is None or activation is None or layer[0] != activation[0]:
+                continue
+            norm = _width(job, layer[1])
+            if norm is not None and _is_activation(job, activation[1]):
+                job.patch.before(second, f"{layer[0]}.append({norm})")
+
+
+def _appended(job: Job, stmt: ast.stmt) -> tuple[str, ast.expr] | None:
+    call = stmt.value if isinstance(stmt, ast.Expr) else None
+    if (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "append"
+        and len(call.args) == 1
+    ):
+        return job.source.segment(call.func.value), call.args[0]
+    return None
+
+
+def _norm_forward(job: Job, line: int) -> None:
+    """`torch.relu(self.fc(x))` becomes `torch.relu(F.layer_norm(self.fc(x), (self.fc.out_features,)))`."""
+    source, patch = job.source, job.patch
+    for use in uses(source, source.on_line(line, ast.expr)):
+        if use.form not in ("function", "method") or not isinstance(use.node, ast.Call):
+            continue
+        if use.form == "method":
+            assert isinstance(use.node.func, ast.Attribute)
+            inner: ast.expr = use.node.func.value
+        elif use.node.args:
+            inner = use.node.args[0]
+        else:
+            continue
+        size = _size(job, inner, line)
+        if size is not None:
+            patch.wrap(inner, f"{patch.name('torch.nn.functional.layer_norm')}(", f", {size})")
+
+
+def _size(job: Job, inner: ast.expr, line: int) -> str | None:
+    """The shape to normalise over, as this script would write it: of a linear layer's output, or of `x @ w + b`."""
+    source = job.source
+    if isinstance(inner, ast.Call) and len(inner.args) == 1 and not source.torch_name(inner.func):
+        kinds = {op.module_class for op in job.ops([line]) if op.kind in ("linear", "conv")}
+        return f"({source.segment(inner.func)}.out_features,)" if kinds == {"Linear"} else None
+    product = inner.left if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Add) else inner
+    if isinstance(product, ast.BinOp) and isinstance(product.op, ast.MatMult) and source.dotted(product.right):
+        return f"{source.segment(product.right)}.shape[1:]"
+    return None
+
+
+def add_skip(job: Job) -> None:
+    """Add what went into a layer to what comes out, where both are known to have one shape; setting: `scale`."""
+    for lines in (job.lines, job.activation_lines()):
+        for put in (_skip_statement, _skip_called):
+            for line in lines:
+                put(job, line)
+            if job.patch:
+                return
+    raise NoEditError("no layer that a skip could go around is written at the lines")
+
+
+def _skip_statement(job: Job, line: int) -> None:
+    stmt = _layer_statement(job, line)
+    if stmt is not None:
+        _skip(job, stmt, line)
+
+
+def _layer_statement(job: Job, line: int) -> ast.Assign | ast.Return | None:
+    """The statement `x = f(layer(x))` on a line, or `return f(self.layer(x))` of a `forward(self, x)`."""
+    found = [s for s in job.source.on_line(line, ast.stmt) if isinstance(s, (ast.Assign, ast.Return))]
+    return found[0] if len(found) == 1 else None
+
+
+def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
+    source, patch = job.source, job.patch
+    value = stmt.value
+    if not isinstance(value, ast.Call) or "\n" in source.segment(value):
+        return
+    shapes = _shapes(job, line)
+    if not shapes:
+        return
+    alike = all(before == after for before, after in shapes)
+    if isinstance(stmt, ast.Return):
+        function = source.scope(stmt)
+        if not isinstance(function, ast.FunctionDef) or not alike:
+            return
+        arguments = [a.arg for a in function.args.args if a.arg != "self"]
+        stored = {n.id for n in source.nodes(ast.Name, function) if isinstance(n.ctx, ast.Store)}
+        if len(arguments) == 1 and arguments[0] not in stored and arguments[0] in _read(job, value):
+            patch.replace(value, f"{arguments[0]} + {_branch(job, source.segment(value))}")
+        return
+    target = stmt.targets[0]
+    if len(stmt.targets) != 1 or not isinstance(target, ast.Name) or target.id not in _read(job, value):
+        return
+    name = target.id
+    if alike:
+        patch.replace(value, f"{name} + {_branch(job, source.segment(value))}")
+        return
+    if not any(before == after for before, after in shapes):
+        return
+    out = source.fresh("out", "y", "branch")
+    patch.replace(target, out)
+    patch.after(stmt, f"{name} = {name} + {_branch(job, out)} if {out}.shape == {name}.shape else {out}")
+
+
+def _read(job: Job, node: ast.AST) -> set[str]:
+    return {n.id for n in job.source.nodes(ast.Name, node) if isinstance(n.ctx, ast.Load)}
+
+
+def _shapes(job: Job, line: int) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """For each time the line ran: the shape that went into its first layer, and the shape that came out at its end."""
+    found: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+    for probe in job.run.probes[:1]:
+        entering: tuple[int, ...] | None = None
+        leaving: tuple[int, ...] | None = None
+        for op in probe.ops:
+            if op.file != job.file or op.line != line:
+                continue
+            if op.kind in ("linear", "conv"):
+                if entering is not None and leaving is not None:
+                    found.add((entering, leaving))
+                entering = _entering(probe.ops, op.operands)
+            leaving = tuple(op.value.shape)
+        if entering is not None and leaving is not None:
+            found.add((entering, leaving))
+    return found
+
+
+def _entering(ops: list, operands: list) -> tuple[int, ...] | None:  # type: ignore[type-arg]
+    for operand in operands:
+        if operand.op is not None:
+            return tuple(ops[operand.op].value.shape)
+        if operand.param is None and operand.value is not None:
+            return tuple(operand.value.shape)
+    return None
+
+
+def _skip_called(job: Job, line: int) -> None:
+    """The line is inside a block: where `forward(self, x)` of the block returns one expression, `x` is added to it."""
+    source = job.source
+    functions = [
+        f
+        for f in source.nodes(ast.FunctionDef)
+        if f.name == "forward" and f.lineno <= line <= (f.end_lineno or f.lineno)
+    ]
+    if len(functions) != 1 or not functions[0].body:
+        return
+    last = functions[0].body[-1]
+    shapes = _block_shapes(job, functions[0])
+    arguments = [a.arg for a in functions[0].args.args if a.arg != "self"]
+    stored = {n.id for n in source.nodes(ast.Name, functions[0]) if isinstance(n.ctx, ast.Store)}
+    if len(arguments) != 1 or not isinstance(last, ast.Return) or not isinstance(last.value, (ast.Call, ast.Name)):
+        return
+    if arguments[0] in stored or not shapes or not all(a == b for a, b in shapes):
+        return
+    if arguments[0] in _read(job, last.value) and isinstance(last.value, ast.Name):
+        return
+    job.patch.replace(last.value, f"{arguments[0]} + {_branch(job, source.segment(last.value))}")
+
+
+def _branch(job: Job, text: str) -> str:
+    """A branch as it is added: times the setting `scale`, where one is given."""
+    scale = job.number("scale")
+    return text if scale is None or scale == 1 else f"{number(scale)} * {text}"
+
+
+def _block_shapes(job: Job, function: ast.FunctionDef) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """For each block: the shape that goes into its first operation, and that which its last operation gives."""
+    found: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
+    first, last = function.lineno, function.end_lineno or function.lineno
+    for probe in job.run.probes[:1]:
+        blocks: dict[str, list[int]] = {}
+        for i, op in enumerate(probe.ops):
+            if op.file == job.file and op.line is not None and first <= op.line <= last:
+                depth = (
+                    (op.module or "").rpartition(".")[0] if op.kind in ("linear", "conv", "norm") else op.module or ""
+                )
+                blocks.setdefault(depth, []).append(i)
+        for indices in blocks.values():
+            entering = _entering(probe.ops, probe.ops[indices[0]].operands)
+            if entering is not None:
+                found.add((entering, tuple(probe.ops[indices[-1]].value.shape)))
+    return found
+
+
+def remove_norm(job: Job) -> None:
+    """Take batch normalisation out: out of its `nn.Sequential`, else by `nn.Identity()` where it is made."""
+    source = job.source
+    every = [c for c in source.nodes(ast.Call) if source.torch_name(c.func).removeprefix("nn.") in _NORMS]
+    here = [c for c in every if c.lineno in job.lines]
+    if not here:
+        called = {source.segment(c.func) for line in job.lines for c in source.on_line(line, ast.Call)}
+        here = [
+            s.value
+            for s in source.nodes(ast.Assign)
+            if source.segment(s.targets[0]) in called and isinstance(s.value, ast.Call) and s.value in every
+        ]
+    if not here and len(every) == 1:
+        here = every
+    if not here:
+        raise NoEditError("no batch normalisation is made at the lines")
+    for call in here:
+        drop_module(job, call)
