@@ -27,8 +27,8 @@ demo: $(STAMP) ## Watch a network that does not learn, and be told why
 	$(BIN)/gradientflow run examples/deep_sigmoid.py
 
 .PHONY: test
-test: $(STAMP) ## Run the tests
-	$(BIN)/pytest
+test: $(STAMP) ## Run the tests, in two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: $(STAMP) ## Format, lint, types, import contracts, and the examples in the docs; changes nothing

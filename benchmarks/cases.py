@@ -1,6 +1,7 @@
 """How often is the verdict right? Runs `gradientflow run` on labelled scripts and counts.
 
     python benchmarks/cases.py --cases DIR [--json FILE] [--jobs 2] [--only case_001,case_002] [--timeout 300]
+                               [--replay] [--replay-budget 120]
 
 DIR holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms", "causes", "lines", …}, where a faulty
 script lists the symptoms and causes that are accepted (best first) and the line ranges [first, last] its fault is in.
@@ -10,6 +11,8 @@ What is counted, always on the first finding of the verdict:
 - symptom   it is one of the accepted ones
 - cause     it is one of the accepted ones
 - line      it is within two lines of an accepted range (only scripts whose label has lines)
+- remedy    with --replay: the best remedy that was replayed is of an accepted kind (faulty scripts whose label has some)
+- win       with --replay: some remedy was a proven win, accepted or not
 - false alarm  a healthy script was not called healthy
 - crash     no readable verdict, an error inside the watcher, or another exit code than `python script.py` gives
 
@@ -52,6 +55,9 @@ class Result:
     right_symptom: bool | None = None
     right_cause: bool | None = None
     right_line: bool | None = None
+    remedy: str | None = None  # the best one that was replayed, of several together the first; None: no proven win
+    right_remedy: bool | None = None
+    win: bool | None = None
     false_alarm: bool | None = None
     crash: str | None = None  # what went wrong, in words
     seconds: float | None = None  # the whole watched run, start of Python included
@@ -72,7 +78,13 @@ def line_is_right(place: dict[str, Any] | None, label: Label) -> bool | None:
     return any(first - LINE_TOLERANCE <= place["line"] <= last + LINE_TOLERANCE for first, last in label["lines"])
 
 
-def score(label: Label, verdict: dict[str, Any] | None, exit_code: int, plain_exit_code: int | None = None) -> Result:
+def score(
+    label: Label,
+    verdict: dict[str, Any] | None,
+    exit_code: int,
+    plain_exit_code: int | None = None,
+    replay: bool = False,
+) -> Result:
     """Judge one verdict by its label. `plain_exit_code` None: the script was not run plainly, 0 is expected."""
     healthy = bool(label["healthy"])
     result = Result(label["file"], healthy, "healthy" if healthy else label["causes"][0])
@@ -97,7 +109,18 @@ def score(label: Label, verdict: dict[str, Any] | None, exit_code: int, plain_ex
         result.right_symptom = result.symptom in label["symptoms"]
         result.right_cause = result.cause in label["causes"]
         result.right_line = line_is_right(place, label)
+        if replay:
+            result.remedy = best_remedy(verdict)
+            result.win = result.remedy is not None
+            result.right_remedy = result.remedy in label["remedies"] if label.get("remedies") else None
     return result
+
+
+def best_remedy(verdict: dict[str, Any] | None) -> str | None:
+    """The kind of the best replayed remedy; of several together the first; None if there was no proven win."""
+    told = (verdict or {}).get("replay") or {}
+    best = told.get("best")
+    return told["trials"][best]["changes"][0]["kind"] if best is not None else None
 
 
 def tally(values: Iterable[bool | None]) -> dict[str, int]:
@@ -120,6 +143,8 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
         "symptom": tally(r.right_symptom for r in results),
         "cause": tally(r.right_cause for r in results),
         "line": tally(r.right_line for r in results),
+        "remedy": tally(r.right_remedy for r in results),
+        "win": tally(r.win for r in results),
         "false_alarms": tally(r.false_alarm for r in results),
         "crashes": sum(r.crash is not None for r in results),
         "seconds": sum(r.seconds or 0.0 for r in results),
@@ -164,9 +189,18 @@ def execute(command: Sequence[str], folder: Path, timeout: float, threads: int) 
 
 
 def run_case(
-    label: Label, cases: Path, timeout: float, threads: int = 1, plain: bool = True, watch: Sequence[str] = WATCH
+    label: Label,
+    cases: Path,
+    timeout: float,
+    threads: int = 1,
+    plain: bool = True,
+    watch: Sequence[str] = WATCH,
+    replay: float | None = None,
 ) -> Result:
-    """Run one script plainly and watched, each in an empty folder of its own, and judge the verdict."""
+    """Run one script plainly and watched, each in an empty folder of its own, and judge the verdict.
+
+    `replay` is the seconds its remedies may be replayed for; None: they are not, nor are those of a healthy script.
+    """
     script = str((cases / label["file"]).resolve())
     plain_code, plain_seconds = None, None
     if plain:
@@ -177,8 +211,9 @@ def run_case(
         work = Path(folder) / "work"
         work.mkdir()
         out = str(Path(folder) / "out")
-        command = [*watch, "run", "--quiet", "--json", str(file), "--out", out, script]
-        code, seconds, output = execute(command, work, timeout, threads)
+        again = ["--replay", "--replay-budget", str(replay)] if replay is not None and not label["healthy"] else []
+        command = [*watch, "run", "--quiet", *again, "--json", str(file), "--out", out, script]
+        code, seconds, output = execute(command, work, timeout + (replay or 0.0), threads)
         try:
             verdict = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -187,7 +222,7 @@ def run_case(
         result = score(label, None, -1)
         result.crash = f"not finished after {timeout:.0f} s"
     else:
-        result = score(label, verdict, code, plain_code)
+        result = score(label, verdict, code, plain_code, replay is not None)
         if verdict is None and output.strip():
             result.crash = f"{result.crash}: {output.strip().splitlines()[-1]}"
     result.seconds, result.seconds_plain = seconds, plain_seconds
@@ -219,13 +254,16 @@ def one_line(result: Result) -> str:
         wrong = [name for name, right in marks if right is False]
         said = f"{result.symptom} · {result.cause} · line {result.line}"
         said += f"   wrong {', '.join(wrong)}" if wrong else ""
+        if result.win is not None:
+            said += f"   best {result.remedy or '(no proven win)'}" + (" wrong" if result.right_remedy is False else "")
     return f"{result.file:<14} {result.seconds or 0:5.1f} s  {result.expected:<24} {said}"
 
 
 def table(results: Sequence[Result]) -> str:
     """The counts per cause and in total, as text."""
     line = f"line ±{LINE_TOLERANCE}"
-    header = ["expected", "scripts", "symptom", "cause", line, "false alarms", "crashes", "overhead"]
+    tried = ["remedy", "win"] if any(r.win is not None for r in results) else []
+    header = ["expected", "scripts", "symptom", "cause", line, *tried, "false alarms", "crashes", "overhead"]
     rows = [header]
     for name, counts in [*by_cause(results).items(), ("total", summarise(results))]:
         overhead = counts["overhead_median"]
@@ -233,7 +271,7 @@ def table(results: Sequence[Result]) -> str:
             [
                 name,
                 str(counts["scripts"]),
-                *(rate(counts[key]) for key in ("symptom", "cause", "line", "false_alarms")),
+                *(rate(counts[key]) for key in ("symptom", "cause", "line", *tried, "false_alarms")),
                 str(counts["crashes"]),
                 "–" if overhead is None else f"{100 * overhead:.1f} %",
             ]
@@ -257,7 +295,12 @@ def main(arguments: Sequence[str] | None = None, watch: Sequence[str] = WATCH) -
     parser.add_argument("--only", metavar="NAMES", help="only these scripts: case_001,case_002")
     parser.add_argument("--timeout", type=float, default=300, help="seconds per run (default 300)")
     parser.add_argument("--no-plain", action="store_true", help="do not run the scripts unwatched; expect exit code 0")
+    parser.add_argument(
+        "--replay", action="store_true", help="replay the remedies of faulty scripts, and count those too"
+    )
+    parser.add_argument("--replay-budget", type=float, default=120, help="seconds of replay per script (default 120)")
     options = parser.parse_args(arguments)
+    replay = options.replay_budget if options.replay else None
     try:
         labels = json.loads((options.cases / "labels.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -268,7 +311,7 @@ def main(arguments: Sequence[str] | None = None, watch: Sequence[str] = WATCH) -
     results: list[Result] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         waiting = [
-            pool.submit(run_case, label, options.cases, options.timeout, threads, not options.no_plain, watch)
+            pool.submit(run_case, label, options.cases, options.timeout, threads, not options.no_plain, watch, replay)
             for label in labels
         ]
         try:

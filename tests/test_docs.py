@@ -15,7 +15,21 @@ from scripts import check_docs, write_schema
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")]
 IN_VERDICT = [
-    getattr(records, name) for name in ("Verdict", "Loss", "Finding", "Place", "Remedy", "Budget", "Share", "Watch")
+    getattr(records, name)
+    for name in (
+        "Verdict",
+        "Loss",
+        "Finding",
+        "Place",
+        "Remedy",
+        "Budget",
+        "Share",
+        "Watch",
+        "Replay",
+        "Trial",
+        "Change",
+        "Outlook",
+    )
 ]
 
 

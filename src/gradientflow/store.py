@@ -4,6 +4,8 @@ Rows are committed as they come, so a run that is killed can be read up to its l
 it is written. Steps are plain columns, for anybody's own queries; probes, norms and notes are msgpack blobs of the
 types in `records`.
 
+A replay of remedies is kept beside it as `replay.json`, the runs of its trials under `replay/`.
+
     meta(key, data)   steps(step, at, optimizer, lr, loss, grad, weight, update_norm, ...)   rows(id, kind, step, data)
 """
 
@@ -19,9 +21,10 @@ from typing import Any
 import msgspec
 
 from gradientflow.errors import OutputError, RecordError
-from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.records import Meta, Note, ParamNorms, Probe, Replay, Run, Step
 
 FILE = "run.db"
+REPLAY, TRIALS = "replay.json", "replay"
 _STEP_COLUMNS = (
     "step", "at", "optimizer", "lr", "loss", "grad", "weight", "update_norm", "nonfinite", "backwards", "momentum", "along",
 )  # fmt: skip
@@ -209,3 +212,37 @@ def read(folder: Path) -> Run:
         run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)
         run.meta.elapsed = max([run.meta.elapsed, *(s.at for s in run.steps[-1:]), *(p.at for p in run.probes[-1:])])
     return run
+
+
+def keep_replay(folder: Path, replay: Replay) -> None:
+    """Write what a replay found so far into a run's folder; a half-written file is never left behind.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = folder / REPLAY
+    part = path.with_suffix(".part")
+    try:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(replay), indent=2) + b"\n")
+        os.replace(part, path)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot write the replay to {path}: {problem.strerror}. Expected the run's folder to be writable."
+        ) from problem
+
+
+def read_replay(folder: Path) -> Replay | None:
+    """Read the replay of a run; None where nothing was replayed.
+
+    Raises:
+        RecordError: there is one that cannot be read.
+    """
+    path = (folder if folder.is_dir() else folder.parent) / REPLAY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Replay)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as problem:
+        raise RecordError(
+            f"{path} cannot be read as a replay of gradientflow: {problem}. Remove it and replay anew."
+        ) from problem

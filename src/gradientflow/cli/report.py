@@ -24,7 +24,7 @@ def report_command(
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
     run_seen = store.read(folder)
-    verdict = depth.judge(run_seen)
+    verdict = depth.attach(depth.judge(run_seen), store.read_replay(folder))
     problems: list[str] = []
     page = write(verdict, run_seen, folder if folder.is_dir() else folder.parent, json, problems)
     err = told_on()

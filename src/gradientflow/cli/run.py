@@ -10,8 +10,9 @@ import typer
 
 from gradientflow import depth
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli.replay import tried
 from gradientflow.cli.report import write
-from gradientflow.errors import UsageError
+from gradientflow.errors import GradientflowError, UsageError
 from gradientflow.records import SYMPTOMS
 from gradientflow.report import LiveLine, print_verdict
 
@@ -33,6 +34,8 @@ and writes a report you can open and share.
   gradientflow run --max-steps 200 train.py            look at the first 200 steps only
 
   gradientflow run --fail-on vanishing,not-finite t.py exit code 3 on these symptoms, for CI
+
+  gradientflow run --replay train.py                   then try the remedies on the script, and measure them
 
 Press Ctrl-C once to stop the script and get the verdict on what was seen so far."""
 
@@ -56,6 +59,13 @@ def run(
     max_time: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the script after so many seconds.")
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Then run the script again with the verdict's remedies, each beside a baseline, "
+                           "and measure them.")
+    ] = False,
+    replay_budget: Annotated[
+        float, typer.Option(min=1.0, metavar="SECONDS", help="How long all trials of --replay together may take.")
+    ] = depth.DEFAULT_BUDGET,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
     fail_on: Annotated[
         str | None,
@@ -73,6 +83,12 @@ def run(
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
+    if replay and outcome.verdict.findings:
+        try:
+            tried(outcome.verdict, outcome.run, outcome.folder, budget=replay_budget, seeds=3, quiet=quiet)
+            page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
+        except GradientflowError as failed:  # the verdict stands without it
+            problems.append(f"--replay: {failed}")
     if not quiet:
         print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
     for problem in problems:

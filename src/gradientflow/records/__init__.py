@@ -27,7 +27,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
-from gradientflow.records.replay import Change, Outlook, Replay, Trial
+from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN, WORSE, Change, Outlook, Replay, Trial
 from gradientflow.records.seen import (
     ABSENT,
     GradStat,
@@ -48,6 +48,7 @@ from gradientflow.records.seen import (
 )
 from gradientflow.records.verdict import (
     MARKS,
+    REMEDIES,
     SCHEMA,
     SYMPTOMS,
     Budget,
@@ -61,10 +62,17 @@ from gradientflow.records.verdict import (
 
 __all__ = [
     "ABSENT",
+    "FAILED",
     "FLOW_SCHEMA",
     "MARKS",
+    "NOT_TRIED",
+    "NO_WIN",
+    "OUTCOMES",
+    "REMEDIES",
     "SCHEMA",
     "SYMPTOMS",
+    "WIN",
+    "WORSE",
     "Apart",
     "Budget",
     "Change",

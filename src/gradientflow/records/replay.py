@@ -45,8 +45,9 @@ class Outlook(msgspec.Struct):
 class Trial(msgspec.Struct):
     """One change (or several together), tried on the same script with the same seeds and batches as the baseline.
 
-    `difference` is the mean of (loss with the change − loss of the baseline) over the last fifth of the steps, paired step
-    by step and seed by seed, `low` and `high` its 95 % interval; None where the baseline or the trial has no finite loss.
+    `difference` is the mean of (a − b) / (|a| + |b|), a the loss with the change and b that of the baseline, over the last
+    fifth of the steps, paired step by step and seed by seed; `low` and `high` are its 95 % interval. −1: nothing is left of the
+    loss; 0: no difference; for positive losses a/b is (1 + d)/(1 − d). None where one of the two is not finite.
     """
 
     changes: list[Change]

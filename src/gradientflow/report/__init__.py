@@ -1,7 +1,7 @@
 """The report room: what was found, made visible.
 
 For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `LiveLine` for the status
-line while a script runs. For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
+line while a script runs, `ReplayLive` while its remedies are tried. For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
 `check_folder` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
 torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
@@ -11,11 +11,13 @@ from gradientflow.report.flow_live import FlowLive
 from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
+from gradientflow.report.replay_live import ReplayLive
 from gradientflow.report.terminal import print_verdict
 
 __all__ = [
     "FlowLive",
     "LiveLine",
+    "ReplayLive",
     "check_figure",
     "check_folder",
     "print_flow",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from gradientflow.records import Budget, Finding, Remedy, Run, Share, Verdict
+from gradientflow.records import WIN, Budget, Finding, Remedy, Run, Share, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.rows import row_of
 from gradientflow.report.terminal import MEND
@@ -111,11 +111,8 @@ def _finding(f: Finding, rank: int, run: Run | None, row: int | None) -> str:
 def _remedy(r: Remedy) -> str:
     if r.replayed is None:
         return f'<li><b>{text(r.kind)}</b> {prose(r.text)} <span class="words">{tell.NOT_REPLAYED}</span></li>'
-    rows = "".join(f"<dt>{escape(x.name)}</dt><dd>{escape(x.value)}</dd>" for x in tell.facts(r.replayed))
-    return (
-        f'<li><b>{text(r.kind)}</b> {prose(r.text)} <span class="proved">✓ replayed on this script</span>'
-        f'<dl class="effect">{rows}</dl></li>'
-    )
+    won = ' class="proved"' if r.replayed.get("outcome") == WIN else ' class="words"'
+    return f"<li><b>{text(r.kind)}</b> {prose(r.text)} <span{won}>{escape(tell.replayed(r))}</span></li>"
 
 
 def _clamp(x: float) -> float:

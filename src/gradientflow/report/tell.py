@@ -7,10 +7,18 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from gradientflow.records import Finding, Meta, Place, Run, Share, Verdict
+from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdict
+from gradientflow.report.replay_words import WORDS
 from gradientflow.report.words import clean, count, decades, number, one_line
 
 NOT_REPLAYED = "not replayed yet: words only"
+
+
+def replayed(remedy: Remedy) -> str:
+    """What came of a remedy that was tried, in a few words."""
+    told = remedy.replayed or {}
+    return f"replayed: {WORDS.get(told.get('outcome', ''), 'tried')} ({one_line(told.get('tried', remedy.kind))})"
+
 
 # ── places and sources ───────────────────────────────────────────────────────────────────────────────────────────────
 

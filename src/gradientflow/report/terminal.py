@@ -16,6 +16,7 @@ from rich.text import Text
 from gradientflow.records import Finding, Run, Share, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
 PLAIN_WIDTH = 100
@@ -75,6 +76,8 @@ class Page:
             yield from self.finding(finding, k + 1) if k == 0 else self.short(finding, k + 1)
         if len(self.verdict.findings) > 3:
             yield Text(f"      and {words.count(len(self.verdict.findings) - 3, 'more finding')} in the report", "dim")
+        if self.verdict.replay is not None:
+            yield from replay_lines(self.verdict.replay, self.width, self.plain, self.para)
         yield from self.waterfall()
         yield from self.budget()
         yield Text()
@@ -147,8 +150,7 @@ class Page:
             if remedy.replayed is None and not open_all:
                 yield Text(f"        {tell.NOT_REPLAYED}", "dim italic")
             elif remedy.replayed is not None:
-                told = " · ".join(f"{x.name} {x.value}" for x in tell.facts(remedy.replayed))
-                yield from self.para(f"✓ replayed: {told}", 8, "" if self.plain else "green")
+                yield Text(f"        {tell.replayed(remedy)}", "dim italic")
 
     def short(self, f: Finding, rank: int) -> Iterator[Text]:
         """One finding in two or three lines."""

@@ -32,15 +32,16 @@ class Recorder:
         store: the run on disk.
         script: the script as named on the command line.
         argv: the command line.
+        module: run as `python -m`.
     """
 
-    def __init__(self, store: Store, script: str, argv: list[str]) -> None:
+    def __init__(self, store: Store, script: str, argv: list[str], module: bool = False) -> None:
         self.store = store
         self.base = Path.cwd()
         self.meta = Meta(
             script=script, argv=argv, cwd=str(self.base),
             started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            python=platform.python_version(), torch=str(torch.__version__),
+            python=platform.python_version(), torch=str(torch.__version__), module=module,
         )  # fmt: skip
         self.recent = Run(self.meta)
         self._monitor: Monitor | None = None

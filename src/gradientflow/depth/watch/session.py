@@ -18,7 +18,7 @@ from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
-from gradientflow.depth.watch.script import Ending, StopRun, execute, load
+from gradientflow.depth.watch.script import Ending, Program, StopRun, execute, load
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
 from gradientflow.records import Budget, Loss, Run, Verdict, Watch
@@ -54,6 +54,7 @@ def run_script(
     max_time: float | None = None,
     live: Live | None = None,
     prepare: Callable[[Monitor], None] | None = None,
+    program: Program | None = None,
 ) -> Outcome:
     """Run a script under watch and judge what was seen.
 
@@ -66,6 +67,7 @@ def run_script(
         max_time: stop the script after so many seconds.
         live: shows how the run is going.
         prepare: called with the monitor before the script starts (tests plant faults there).
+        program: what to run, where it is loaded already (a replay runs an edited text).
 
     Returns:
         The outcome; whatever happens to the script, what was seen so far is in it.
@@ -74,11 +76,11 @@ def run_script(
         ScriptError: the script is not there or does not compile.
         OutputError: the output folder cannot be written. In both cases nothing was run.
     """
-    program = load(target, module=module)
+    program = program if program is not None else load(target, module=module)
     folder = out if out is not None else _fresh_folder(program.name)
     store = Store(folder)
     set_base(os.getcwd())
-    recorder = Recorder(store, program.name, list(target))
+    recorder = Recorder(store, program.name, list(target), module=module)
     shield = Shield()
     limit = _Limit(max_steps, max_time)
     monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)

@@ -1,0 +1,79 @@
+"""The replay on a terminal: one row per remedy that was tried, what came of it, and the best one as a diff."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from gradientflow.records import NOT_TRIED, WIN, Replay
+from gradientflow.report import words
+from gradientflow.report.bars import INK
+from gradientflow.report.replay_words import cells, checked, title, verdict_line
+
+Para = Callable[..., list[Text]]
+MAX_DIFF = 40  # lines of a diff on a terminal
+
+
+def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterator[Text]:
+    """Yield the lines of a replay.
+
+    Args:
+        replay: what was tried.
+        width: columns.
+        plain: without colours.
+        para: wraps a paragraph: text, indentation, style, `first` in its indentation.
+    """
+    yield Text()
+    yield Text.assemble(("  tried on this script", "bold"), (f"   {title(replay)}", "dim"))
+    yield from para(verdict_line(replay), 4, "" if plain or replay.best is None else INK["healthy"])
+    rows = [(t, cells(t, replay)) for t in replay.trials if t.outcome != NOT_TRIED]
+    if rows:
+        yield Text()
+        yield from _table(rows, width, plain, best=replay.best, replay=replay)
+    for trial in replay.trials:
+        if trial.outcome == NOT_TRIED:
+            cell = cells(trial, replay)
+            yield from para(f"{cell.kind}: not tried, {cell.reason}", 8, "dim", first=Text(f"    {cell.sign} "))
+    for note in replay.notes:
+        yield from para(f"{note}.", 4, "dim italic")
+    if replay.best is not None and (diff := replay.trials[replay.best].diff):
+        yield Text()
+        yield Text.assemble(("    the best as an edit", "bold"), (f"   {checked(replay.trials[replay.best])}", "dim"))
+        lines = words.clean(diff).rstrip("\n").split("\n")
+        for line in lines[:MAX_DIFF]:
+            yield Text("    " + words.elide(line, width - 4), _style(line, plain))
+        if len(lines) > MAX_DIFF:
+            yield Text(f"    … {words.count(len(lines) - MAX_DIFF, 'more line')} in the report", "dim")
+
+
+def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Replay) -> Iterator[Text]:  # type: ignore[type-arg]
+    columns = ("kind", "loss", "difference", "depth", "symptom")
+    names = {
+        "kind": "remedy",
+        "loss": "loss",
+        "difference": "against baseline, 95 %",
+        "depth": "decades",
+        "symptom": "symptom",
+    }
+    shown = [c for c in columns if any(getattr(cell, c) for _, cell in rows)]
+    widths = {c: max(cell_len(names[c]), *(cell_len(getattr(cell, c)) for _, cell in rows)) for c in shown}
+    while sum(widths.values()) + 2 * len(shown) + 8 > width and len(shown) > 2:
+        dropped = next(c for c in ("depth", "difference", "symptom") if c in shown)
+        shown.remove(dropped)
+        del widths[dropped]
+    yield Text("      " + "  ".join(words.pad(names[c], widths[c]) for c in shown), "dim")
+    for trial, cell in rows:
+        won = trial.outcome == WIN
+        style = "" if plain else INK["healthy"] if won else "dim"
+        line = Text(f"    {cell.sign} ", style)
+        line.append("  ".join(words.pad(getattr(cell, c), widths[c]) for c in shown).rstrip(), style)
+        yield line
+        yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6), "dim")
+
+
+def _style(line: str, plain: bool) -> str:
+    if plain or line.startswith(("---", "+++")):
+        return "dim"
+    return {"+": INK["healthy"], "-": INK["not-finite"], "@": "dim"}.get(line[:1], "")
