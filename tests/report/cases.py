@@ -7,14 +7,22 @@ import random
 from collections.abc import Callable
 
 from gradientflow.records import (
+    NO_WIN,
+    NOT_TRIED,
+    WIN,
+    WORSE,
     Budget,
+    Change,
     Finding,
     Loss,
     Note,
+    Outlook,
     Place,
     Probe,
     Remedy,
+    Replay,
     Run,
+    Trial,
     Verdict,
     Watch,
 )
@@ -70,7 +78,7 @@ def make_vanishing() -> Case:
                 Remedy(
                     "swap-activation",
                     "Replace sigmoid by tanh or GELU in train.py:13: at zero tanh passes all of the gradient.",
-                    {"decades": -4.9, "loss_last": 1.71, "steps": 200},
+                    {"outcome": "win", "tried": "tanh instead of sigmoid at train.py:13", "loss_after": 1.71},
                 ),
                 Remedy("add-norm", "Or put a LayerNorm before each sigmoid."),
             ],
@@ -163,6 +171,42 @@ def make_exploding() -> Case:
         Watch(2, 0.12),
         "The gradient grows by 7.2 decades over 60 time steps; the loss is infinite at step 38.",
     )
+    return Case(verdict, run)
+
+
+DIFF = """--- a/train.py
++++ b/train.py
+@@ -12,2 +12,2 @@
+         x = layer(x)
+-        x = torch.sigmoid(x) if k in (4, 5, 6) else torch.relu_(x)
++        x = torch.tanh(x) if k in (4, 5, 6) else torch.relu_(x)
+"""
+
+
+def make_replayed() -> Case:
+    """The vanishing one, with every outcome a trial can have."""
+    verdict, run = make_vanishing()
+    at = [Place("train.py", 13, None, "sigmoid")]
+    tanh = Change("swap-activation", "tanh instead of sigmoid at train.py:13", at, {"to": "tanh"})
+    he = Change("rescale-init", "weights rescaled to standard deviation 1.41/√inputs at train.py:12")
+    norm = Change("add-norm", "a normalisation before each sigmoid at train.py:13", at)
+    cell = Change("gated-cell", "gated-cell")
+    verdict.replay = Replay(
+        Outlook(200, 2.31, 2.25, -5.94, "vanishing", "saturating-activation"),
+        [
+            Trial([tanh], 0, WIN, "loss 2.25 → 1.71; vanishing is still seen", 3,
+                  Outlook(200, 2.31, 1.71, -4.1, "vanishing", "init-too-small"), -0.136, -0.15, -0.12),
+            Trial([norm], 0, NO_WIN, "no clear difference in the loss: loss 2.25 → 2.24", 1,
+                  Outlook(200, 2.31, 2.24, -5.7, "vanishing", "saturating-activation"), -0.002, -0.01, 0.006),
+            Trial([he], 1, WORSE, "it ends in values that are not finite; without it they are finite", 1,
+                  Outlook(200, 2.31, None, -1.4, "not-finite", "overflow", finite=False)),
+            Trial([cell], 0, NOT_TRIED, "that is an edit of the model"),
+            Trial([tanh, he], 0, WIN, "loss 2.25 → 0.31; vanishing is gone", 1,
+                  Outlook(200, 2.31, 0.31, -0.9, "healthy"), -0.758, -0.8, -0.7, True, diff=DIFF, diff_tried=True),
+        ],
+        best=4, steps=200, seeds=3, seconds=41.5, budget=300, reproducible=True,
+        notes=["trials were stopped after 200 of 5000 steps, to stay within 300 s"],
+    )  # fmt: skip
     return Case(verdict, run)
 
 
@@ -327,6 +371,10 @@ def make_hostile() -> Case:
     v.findings[0].remedies[0] = Remedy(HOSTILE, HOSTILE, {HOSTILE: [HOSTILE]})
     v.findings[0].summary = v.findings[0].cause = v.findings[0].symptom = HOSTILE
     v.watch.errors = [HOSTILE]
+    change = Change(HOSTILE, HOSTILE, [Place(file, 2)], {HOSTILE: HOSTILE})
+    seen = Outlook(1, 1.0, 0.5, -1.0, HOSTILE, HOSTILE, HOSTILE)
+    trial = Trial([change], 0, WIN, HOSTILE, 1, seen, -0.5, -1.0, 1.0, remains=HOSTILE, diff=f"+{HOSTILE}\n-{HOSTILE}")
+    v.replay = Replay(seen, [trial], 0, notes=[HOSTILE])
     for row in [*v.budget.by_op, *v.budget.by_kind, *v.budget.by_module]:
         row.name = row.module = row.kind = HOSTILE
         row.file, row.line = file, 2
@@ -345,6 +393,7 @@ def make_hostile() -> Case:
 
 CASES: dict[str, Callable[[], Case]] = {
     "vanishing": make_vanishing,
+    "replayed": make_replayed,
     "exploding": make_exploding,
     "not-finite": make_not_finite,
     "healthy": make_healthy,

@@ -125,7 +125,7 @@ def test_words_only_is_visible_where_nothing_was_replayed(cases: Makers) -> None
     open_remedies = sum(r.replayed is None for f in verdict.findings for r in f.remedies)
     assert open_remedies == 2
     assert text.count("not replayed yet: words only") == open_remedies
-    assert text.count("replayed on this script") == 1
+    assert text.count("replayed: better (tanh instead of sigmoid at train.py:13)") == 1
 
 
 def test_a_run_of_100_000_steps_stays_small(cases: Makers) -> None:

@@ -87,7 +87,7 @@ def test_every_finding_and_number_of_the_evidence_is_told(cases: dict[str, Calla
         assert number in text
     assert "    ▼ 13 │     x = torch.sigmoid(h)" in text
     assert text.count("not replayed yet: words only") == 1
-    assert "✓ replayed: decades −4.9" in text
+    assert "replayed: better (tanh instead of sigmoid at train.py:13)" in text
 
 
 def test_long_waterfall_is_folded_but_marked_rows_stay(cases: dict[str, Callable[[], tuple[Verdict, Run]]]) -> None:

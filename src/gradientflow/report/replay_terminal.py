@@ -26,7 +26,8 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
         para: wraps a paragraph: text, indentation, style, `first` in its indentation.
     """
     yield Text()
-    yield Text.assemble(("  tried on this script", "bold"), (f"   {title(replay)}", "dim"))
+    yield Text("  tried on this script", "bold")
+    yield from para(title(replay), 4, "dim")
     yield from para(verdict_line(replay), 4, "" if plain or replay.best is None else INK["healthy"])
     rows = [(t, cells(t, replay)) for t in replay.trials if t.outcome != NOT_TRIED]
     if rows:
@@ -35,15 +36,15 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
     for trial in replay.trials:
         if trial.outcome == NOT_TRIED:
             cell = cells(trial, replay)
-            yield from para(f"{cell.kind}: not tried, {cell.reason}", 8, "dim", first=Text(f"    {cell.sign} "))
+            yield from para(f"{cell.kind}: not tried, {cell.reason}", 6, "dim", first=Text(f"    {cell.sign} "))
     for note in replay.notes:
-        yield from para(f"{note}.", 4, "dim italic")
+        yield from para(f"{words.one_line(note)}.", 4, "dim italic")
     if replay.best is not None and (diff := replay.trials[replay.best].diff):
         yield Text()
         yield Text.assemble(("    the best as an edit", "bold"), (f"   {checked(replay.trials[replay.best])}", "dim"))
-        lines = words.clean(diff).rstrip("\n").split("\n")
+        lines = diff.rstrip("\n").split("\n")
         for line in lines[:MAX_DIFF]:
-            yield Text("    " + words.elide(line, width - 4), _style(line, plain))
+            yield Text("    " + words.elide(words.clean(line), width - 4).rstrip(), _style(line, plain))
         if len(lines) > MAX_DIFF:
             yield Text(f"    … {words.count(len(lines) - MAX_DIFF, 'more line')} in the report", "dim")
 
@@ -63,14 +64,15 @@ def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Rep
         dropped = next(c for c in ("depth", "difference", "symptom") if c in shown)
         shown.remove(dropped)
         del widths[dropped]
-    yield Text("      " + "  ".join(words.pad(names[c], widths[c]) for c in shown), "dim")
+    widths["kind"] = min(widths["kind"], width - 8 - sum(w + 2 for c, w in widths.items() if c != "kind"))
+    yield Text("      " + "  ".join(words.pad(names[c], widths[c]) for c in shown).rstrip(), "dim")
     for trial, cell in rows:
         won = trial.outcome == WIN
         style = "" if plain else INK["healthy"] if won else "dim"
         line = Text(f"    {cell.sign} ", style)
-        line.append("  ".join(words.pad(getattr(cell, c), widths[c]) for c in shown).rstrip(), style)
+        line.append("  ".join(words.pad(words.elide(getattr(cell, c), widths[c]), widths[c]) for c in shown).rstrip(), style)
         yield line
-        yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6), "dim")
+        yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6).rstrip(), "dim")
 
 
 def _style(line: str, plain: bool) -> str:

@@ -69,7 +69,7 @@ def cells(trial: Trial, replay: Replay) -> Cells:
         depth = f"{decades(before.decades)} → {decades(after.decades)}"
     symptom = ""
     if seen and after is not None:
-        symptom = "gone" if trial.gone else after.symptom
+        symptom = "gone" if trial.gone else one_line(after.symptom)
     return Cells(
         SIGNS[trial.outcome], WORDS[trial.outcome], one_line(" + ".join(c.kind for c in trial.changes)), what(trial),
         f"{loss(before)} → {loss(after)}" if seen else "", difference, depth, symptom, one_line(trial.reason),
