@@ -64,7 +64,8 @@ def picked(page: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["vanishing", "replayed", "exploding", "not-finite", "healthy", "branched", "not-measured", "hostile", "long"]
+    "name",
+    ["vanishing", "replayed", "exploding", "not-finite", "healthy", "branched", "not-measured", "hostile", "long"],
 )
 @pytest.mark.parametrize("width", [1200, 360])
 def test_opens_without_error_and_does_not_spill_sideways(open_page: Callable[..., Any], name: str, width: int) -> None:

@@ -34,7 +34,9 @@ def _row(trial: Trial, cell: Cells, shown: Sequence[str], *, best: bool) -> str:
     tone = {"better": "won", "worse": "lost"}.get(cell.outcome, "even")
     told = cell.outcome if trial.outcome != NOT_TRIED else f"{cell.outcome}: {cell.reason}"
     row = "".join(
-        f"<th scope=row>{escape(cell.kind)}</th>" if name == "kind" else f"<td>{escape(getattr(cell, name))}</td>"
+        f"<th scope=row>{escape(cell.kind)}</th>"
+        if name == "kind"
+        else f'<td class="{name}">{escape(getattr(cell, name))}</td>'
         for name in shown
     )
     return f'<tr class="{tone}{" best" if best else ""}"><td class="mk">{escape(cell.sign)}</td>{row}<td>{escape(told)}</td></tr>'

@@ -70,7 +70,9 @@ def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Rep
         won = trial.outcome == WIN
         style = "" if plain else INK["healthy"] if won else "dim"
         line = Text(f"    {cell.sign} ", style)
-        line.append("  ".join(words.pad(words.elide(getattr(cell, c), widths[c]), widths[c]) for c in shown).rstrip(), style)
+        line.append(
+            "  ".join(words.pad(words.elide(getattr(cell, c), widths[c]), widths[c]) for c in shown).rstrip(), style
+        )
         yield line
         yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6).rstrip(), "dim")
 
