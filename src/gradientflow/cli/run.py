@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth
-from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import write
 from gradientflow.errors import GradientflowError, UsageError
@@ -83,9 +83,10 @@ def run(
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
+    stopped = False
     if replay and outcome.verdict.findings:
         try:
-            tried(outcome.verdict, outcome.run, outcome.folder, budget=replay_budget, seeds=3, quiet=quiet)
+            stopped = tried(outcome.verdict, outcome.run, outcome.folder, budget=replay_budget, seeds=3, quiet=quiet)
             page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
         except GradientflowError as failed:  # the verdict stands without it
             problems.append(f"--replay: {failed}")
@@ -94,6 +95,8 @@ def run(
     for problem in problems:
         say(err, problem)
     code = outcome.ending.code
+    if stopped and code == 0:
+        code = EXIT_INTERRUPTED
     if wanted and code == 0 and (found := [f.symptom for f in outcome.verdict.findings if f.symptom in wanted]):
         say(err, f"--fail-on: found {', '.join(dict.fromkeys(found))}")
         code = EXIT_FAILED_ON
