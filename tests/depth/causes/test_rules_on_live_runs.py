@@ -574,6 +574,23 @@ def test_updates_that_climb_the_gradient_are_told_also_without_an_optimizer() ->
     healthy(verdict_of(lambda: by_hand(-1.0)))
 
 
+def test_gradients_returned_in_another_order_belong_to_their_own_parameters() -> None:
+    """`torch.autograd.grad` answers in the order it was asked in, which need not be the order of use."""
+    torch.manual_seed(0)
+    w1, w2 = torch.randn(16, 8, requires_grad=True), torch.randn(8, 4, requires_grad=True)
+    b, (x, y) = torch.zeros(4, requires_grad=True), data()
+    with watched() as run:
+        for _ in range(12):
+            loss = F.cross_entropy(torch.addmm(b, torch.tanh(x @ w1), w2), y)
+            grads = torch.autograd.grad(loss, [b, w1, w2])
+            with torch.no_grad():
+                for p, g in zip([b, w1, w2], grads, strict=True):
+                    p -= 0.1 * g
+    assert [n.text for n in run.notes if n.kind == "watcher"] == []
+    along = [s.along for s in run.steps if s.along is not None]
+    assert along and along == pytest.approx([1.0] * len(along), abs=1e-3)
+
+
 def test_descent_is_measured_as_descent() -> None:
     with watched() as run:
         fit(Stack(2, torch.relu), steps=4)

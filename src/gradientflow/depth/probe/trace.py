@@ -107,8 +107,8 @@ class Tracer(TorchFunctionMode):
     Args:
         registry: who is who among the parameters.
         births: listens while the model is built; None afterwards.
-        on_backward: called instead of the script's backward call with (call, roots, run); must call `run()` once and
-            return its result.
+        on_backward: called instead of the script's backward call with (call, roots, inputs, run), inputs being what
+            `torch.autograd.grad` is to differentiate by; must call `run()` once and return its result.
         shield: runs a function of ours so that no exception of it reaches the script.
     """
 
@@ -116,7 +116,7 @@ class Tracer(TorchFunctionMode):
         self,
         registry: Registry,
         births: Births | None,
-        on_backward: Callable[[str, list[Tensor], Callable[[], Any]], Any],
+        on_backward: Callable[[str, list[Tensor], list[Tensor], Callable[[], Any]], Any],
         shield: Callable[..., Any],
     ) -> None:
         super().__init__()
@@ -167,7 +167,8 @@ class Tracer(TorchFunctionMode):
         )
         if not roots or (create_graph and func is torch.autograd.grad):
             return func(*args, **kwargs)  # a gradient inside the loss (a penalty): not the way back itself
-        return self.on_backward(call, roots, lambda: func(*args, **kwargs))
+        inputs = _tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if func is torch.autograd.grad else []
+        return self.on_backward(call, roots, inputs, lambda: func(*args, **kwargs))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 

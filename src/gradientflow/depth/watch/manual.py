@@ -46,12 +46,13 @@ class ManualSteps:
             self.confirmed = True
             self._emit(self._indices, norms)
 
-    def after_backward(self, call: str, root: Tensor | None, result: Any) -> None:
-        """Read the gradient that a backward call left in `.grad`, or returned."""
+    def after_backward(self, root: Tensor | None, inputs: Sequence[Tensor], result: Any) -> None:
+        """Read the gradient that a backward call left in `.grad`, or returned for its inputs, in whatever order they were."""
         if self._cheap is None:
             return
         self._root = root
         self._count += 1
         self._cheap.before(direction_wanted(self._count))
-        if call == "grad" and isinstance(result, (tuple, list)) and len(result) == len(self._indices):
-            self._cheap.given([g if isinstance(g, Tensor) else None for g in result])
+        if isinstance(result, (tuple, list)) and len(result) == len(inputs):
+            by_input = {id(t): g for t, g in zip(inputs, result, strict=True)}
+            self._cheap.given([by_input.get(id(p)) for p in self._cheap.params])

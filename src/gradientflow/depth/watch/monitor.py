@@ -173,7 +173,7 @@ class Monitor:
 
     # ── backward ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _around_backward(self, call: str, roots: list[Tensor], run: Callable[[], Any]) -> Any:
+    def _around_backward(self, call: str, roots: list[Tensor], inputs: list[Tensor], run: Callable[[], Any]) -> Any:
         """Run the script's backward call, measured where it is the first of a probed window."""
         by_hand = not self.optimizers
         if by_hand:
@@ -191,7 +191,7 @@ class Monitor:
             if measure is not None:
                 self.shield(self._after_backward, measure)
         if by_hand:
-            self.shield(self._after_manual, call, result)
+            self.shield(self._after_manual, inputs, result)
             if self.manual.confirmed and self.stop_after is not None and self.shield.at_home:
                 self.stop_after(self.steps)
         return result
@@ -364,11 +364,11 @@ class Monitor:
 
     # ── scripts without an optimizer ─────────────────────────────────────────────────────────────────────────────
 
-    def _after_manual(self, call: str, result: Any) -> None:
+    def _after_manual(self, inputs: list[Tensor], result: Any) -> None:
         if self._probe is not None:
             live = [(s.param, t) for s in self._probe.params if (t := self.registry.tensor(s.param)) is not None]
             self.manual.know([i for i, _ in live], [t for _, t in live])
-        self.manual.after_backward(call, self._root, result)
+        self.manual.after_backward(self._root, inputs, result)
         if self.manual.confirmed:
             self._send_probe(self.steps + 1, None)
             self._open_window(self.steps + 2)
