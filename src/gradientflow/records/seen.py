@@ -90,6 +90,7 @@ class Operand(msgspec.Struct):
     value: ValueStat | None = None  # its value, kept for leaves that are not parameters, and for singular operations
     file: str | None = None  # for data: the line that made it, as far back as could be followed
     line: int | None = None
+    born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
 
 
 class Op(msgspec.Struct):

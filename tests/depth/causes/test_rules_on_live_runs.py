@@ -627,3 +627,44 @@ def test_parameters_used_only_with_gradients_switched_off() -> None:
 
     found = top(verdict_of(train), "disconnected", "disconnected-parameters")
     assert found.evidence["without_gradient"] == 2
+
+
+# ── what is left over, and data that turns bad on its way ────────────────────────────────────────────────────────────
+
+
+def by_hand_without_clearing(clear: bool) -> None:
+    torch.manual_seed(0)
+    w, (x, y) = torch.randn(16, 4, requires_grad=True), data()
+    for _ in range(12):
+        loss = F.cross_entropy(x @ w, y)  # HERE
+        loss.backward()
+        with torch.no_grad():
+            w -= 0.1 * w.grad
+            if clear:
+                w.grad.zero_()
+
+
+def test_gradients_that_are_never_cleared_are_told_without_an_optimizer_too() -> None:
+    lines = here(by_hand_without_clearing)
+    top(verdict_of(lambda: by_hand_without_clearing(False)), "oscillating", "missing-zero-grad", lines)
+    healthy(verdict_of(lambda: by_hand_without_clearing(True)))
+
+
+def columns(eps: float, missing: bool = False) -> None:
+    torch.manual_seed(0)
+    net, (x, y) = nn.Linear(16, 4), data()
+    x = x.clone()
+    x[3] = math.nan if missing else 1.0
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for _ in range(6):
+        spread = x.std(1, keepdim=True)
+        scaled = (x - x.mean(1, keepdim=True)) / (spread + eps)  # HERE
+        optimizer.zero_grad()
+        F.cross_entropy(net(scaled * 2.0), y).backward()
+        optimizer.step()
+
+
+def test_a_division_on_data_alone_is_a_singular_operation_and_not_bad_data() -> None:
+    top(verdict_of(lambda: columns(0.0)), "not-finite", "singular-op", here(columns))
+    healthy(verdict_of(lambda: columns(1e-3)))
+    assert verdict_of(lambda: columns(1e-3, missing=True)).findings[0].cause == "bad-batch"

@@ -9,7 +9,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import ABSENT, Finding, Op, Operand
+from gradientflow.records import ABSENT, Finding, Op, Operand, Place
 
 _PLACED = frozenset(
     {"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"}
@@ -158,6 +158,17 @@ def _singularity(op: Op, operand: Any) -> str:
 
 def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Finding:
     place = places.of_data(op, data, case.meta)
+    if data.born is not None and data.value is not None:
+        place = Place(data.file, data.line, None, data.born)
+        return Finding(
+            "not-finite", "singular-op", 0.97, place,
+            f"The first value that is not finite is born at {data.born} at {place.file}:{place.line} on step {step}, in the forward pass, "
+            f"from data that was finite: {data.value.nan or data.value.inf} {'NaN' if data.value.nan else 'Inf'} (a denominator of 0, "
+            f"or a root or logarithm of what it is not defined for).",
+            {"step": step, "pass": "forward", "operation": data.born, "rule": "first that is not finite",
+             "nonfinite_entries": data.value.nan + data.value.inf},
+            remedies("clamp-op", at=place),
+        )  # fmt: skip
     count = data.value.nan + data.value.inf if data.value is not None else 0
     return Finding(
         "not-finite", "bad-batch", 0.97, place,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradientflow.depth.causes import birth, budget, data, dead, flow, recurrence, steps, wiring
+from gradientflow.depth.causes import birth, budget, collapse, data, dead, flow, recurrence, steps, wiring
 from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
@@ -26,6 +26,7 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (data.output_activation, 0.14),
     (dead.dead, 0.12),
     (flow.depth, 0.10),
+    (collapse.collapsed, 0.11),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (steps.step_size, 0.05),

@@ -9,7 +9,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Op, Optimizer, Param, Place
+from gradientflow.records import Finding, Op, Optimizer, Param, Place, Probe
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -140,23 +140,29 @@ def missing_zero_grad(case: Case) -> list[Finding]:
     """Gradients of the step before are still there when backward is called: zero_grad is never called."""
     found = []
     for optimizer in case.meta.optimizers:
-        probes = [g.probe for g in case.graphs if g.probe.optimizer == optimizer.index and g.probe.step > 1]
-        seen = [p for p in probes if p.carried is not None]
-        carried = [p for p in seen if p.carried]
-        if len(seen) < 2 or len(carried) < len(seen):
-            continue
-        file, line = optimizer.file, optimizer.line
-        place = Place(file, line, None, f"{optimizer.name}.step")
-        found.append(
-            Finding(
-                "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
-                f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
-                f"they are never cleared, so every step follows the sum of all gradients so far.",
-                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
-                remedies("zero-grad", at=place),
-            )
-        )  # fmt: skip
+        place = Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step")
+        found += _left_over(case, [g.probe for g in case.graphs if g.probe.optimizer == optimizer.index], place)
+    if not case.meta.optimizers and case.graphs:
+        root = case.graphs[0].probe.root
+        line = places.of_op(case.graphs[0].probe.ops[root], case.meta) if root is not None else Place()
+        found += _left_over(case, [g.probe for g in case.graphs], Place(line.file, line.line, None, "backward"))
     return found
+
+
+def _left_over(case: Case, probes: list[Probe], place: Place) -> list[Finding]:
+    seen = [p for p in probes if p.step > 1 and p.carried is not None]
+    carried = [p for p in seen if p.carried]
+    if len(seen) < 2 or len(carried) < len(seen):
+        return []
+    return [
+        Finding(
+            "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
+            f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
+            f"they are never cleared, so every step follows the sum of all gradients so far.",
+            {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
+            remedies("zero-grad", at=place),
+        )
+    ]  # fmt: skip
 
 
 def symmetric(case: Case) -> list[Finding]:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.kinds import kind_of, op_name
 
-Origin = tuple[str | None, int | None]
-_NOWHERE: Origin = (None, None)
+Origin = tuple[str | None, int | None, str | None]  # file, line, and the operation that first made it not finite
+_NOWHERE: Origin = (None, None, None)
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _PASSING = frozenset(
     [
@@ -76,11 +77,11 @@ class Origins:
         self._left = _MOST
 
     def of(self, t: Tensor) -> Origin:
-        """Return (file, line) of a tensor's origin; (None, None) where it is not known."""
+        """Return (file, line, operation that first made it not finite) of a tensor; None each where it is not known."""
         found = self._known.get(id(t))
         return found[1] if found is not None and not found[0].expired() else _NOWHERE
 
-    def see(self, args: tuple[Any, ...], out: Any, name: str) -> None:
+    def see(self, args: tuple[Any, ...], out: Any, name: str, func: Any = None) -> None:
         """Look at one torch call. Arithmetic of the user's and writes into a tensor are a new origin; what only picks,
         stacks, casts or moves comes from where its first known argument came from.
         """
@@ -100,13 +101,29 @@ class Origins:
                     if isinstance(entry, Tensor) and origin is _NOWHERE:
                         origin = self.of(entry)
         else:
-            origin = self._here()
+            origin = self._born(args, out, func) or self._here()
         self._remember(out, origin)
 
     @staticmethod
-    def _here() -> Origin:
-        where = locate(4, modules=False, limit=1)
-        return (where.file, where.line)
+    def _here(born: str | None = None, depth: int = 4) -> Origin:
+        where = locate(depth, modules=False, limit=1)
+        return (where.file, where.line, born)
+
+    def _born(self, args: tuple[Any, ...], out: Tensor, func: Any) -> Origin | None:
+        """Return the origin of values that arithmetic on data took over, or made, from NaN or Inf; None for others.
+
+        Only operations that can make a finite number one that is not are looked into.
+        """
+        inputs = [a for a in args if isinstance(a, Tensor) and a.is_floating_point()]
+        known = next((o for o in map(self.of, inputs) if o[2] is not None), None)
+        if known is not None:
+            return known
+        name = op_name(func) if func is not None else ""
+        if kind_of(name) != "singular" or not inputs or not out.is_floating_point() or bool(out.isfinite().all()):
+            return None
+        if all(bool(a.isfinite().all()) for a in inputs):
+            return self._here(name, 5)
+        return None
 
     def _remember(self, t: Tensor, origin: Origin) -> None:
         if origin[0] is not None:

@@ -176,7 +176,7 @@ class Tracer(TorchFunctionMode):
         raw = getattr(func, "__name__", "")
         if self.births is not None:
             self.births.see(func, raw, args, kwargs, out)
-        self.origins.see(args, out, raw)
+        self.origins.see(args, out, raw, func if self.recording else None)
         if not self.recording:
             return
         if raw in _HOOKING or (
@@ -225,8 +225,10 @@ class Tracer(TorchFunctionMode):
             if t.requires_grad or not t.numel():
                 continue
             if t.is_floating_point():
-                file, line = self.origins.of(t)
-                operands.append(Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line))
+                file, line, born = self.origins.of(t)
+                operands.append(
+                    Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line, born=born)
+                )
             elif t.dim():  # indices, masks: data without statistics
                 operands.append(Operand())
         channel = self._channel(kind, operands, outputs[0])

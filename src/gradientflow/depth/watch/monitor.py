@@ -29,7 +29,7 @@ from gradientflow.depth.watch.manual import ManualSteps
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
-from gradientflow.depth.watch.shield import Shield
+from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.records import ABSENT, Op, Optimizer, ParamNorms, Probe, Step
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
@@ -99,6 +99,7 @@ class Monitor:
         self._reason: str | None = None  # why this window is probed
         self._measured = False
         self._probe: Probe | None = None
+        self._carried: float | None = None  # what was left in `.grad` of parameters that no optimizer holds
         self._root: Tensor | None = None
         self._backwards_here = 0
         self._before_this_step = 0
@@ -146,7 +147,7 @@ class Monitor:
         self._measured = False
         self._probe = None
         self._backwards_here = 0
-        self._reason = self.schedule.due(coming, self.elapsed, self.shield.spent, max(1, len(self.optimizers)))
+        self._reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, len(self.optimizers)))
         if self.compiled:
             self._reason = None
         if self._reason is not None:
@@ -217,6 +218,8 @@ class Monitor:
         self.registry.name_leaves(reached, trace.last_where)
         for watched in self.optimizers:
             watched.carried = _norm_of_grads(watched.params) if first_here else None
+        by_hand = [] if self.optimizers else [t for i in reached if (t := self.registry.tensor(i)) is not None]
+        self._carried = _norm_of_grads(by_hand) if first_here and by_hand else None
         self._probe = Probe(
             step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
             batch=_batch(trace.ops, measure.reached), notes=trace.notes,
@@ -231,7 +234,7 @@ class Monitor:
         """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
         says nothing.
         """
-        began = time.perf_counter()
+        effort = Effort()
         allowance = max(_SHARPNESS_FLOOR, 0.02 * self.elapsed) - self._on_sharpness
         live = [(i, t) for i in reached if (t := self.registry.tensor(i)) is not None and t.requires_grad]
         owner = next((w for w in self.optimizers if {i for i, _ in live} & set(w.record.params)), None)
@@ -241,7 +244,7 @@ class Monitor:
                 return
         if self._probe is not None:
             self._probe.sharpness = self._meter.measure(root, [t for _, t in live], self.tracer.trace, allowance)
-            self._on_sharpness += time.perf_counter() - began
+            self._on_sharpness += effort.seconds
 
     def _after_backward(self, measure: BackwardMeasure) -> None:
         began = time.perf_counter()
@@ -357,6 +360,8 @@ class Monitor:
         probe.step = step
         if watched is not None:
             probe.optimizer, probe.carried = watched.record.index, watched.carried
+        else:
+            probe.carried = self._carried
         self.probed += 1
         self.sink.add(probe)
         if self.on_probe is not None:

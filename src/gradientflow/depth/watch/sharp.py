@@ -6,7 +6,6 @@ activation checkpointing (it would run the forward again), no custom code that r
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.autograd.graph import Node
 
 from gradientflow.curvature import flat, hessian_operator, top_eigenpair
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.watch.shield import Effort
 from gradientflow.records import Sharpness
 
 MAX_ENTRIES = 20_000_000
@@ -62,11 +62,11 @@ class SharpnessMeter:
         trace: Trace,
         allowance: float,
     ) -> Sharpness | None:
-        began = time.perf_counter()
+        effort = Effort()
         with torch.enable_grad():
             grads = torch.autograd.grad(root, params, retain_graph=True, create_graph=True, allow_unused=True)
             g = flat(grads, params)
-        once = time.perf_counter() - began
+        once = effort.seconds
         products = int(min(12, allowance / max(2.5 * once, 1e-6)))
         if products < 4:
             trace.note("sharpness not measured: it would cost more than watching may cost on this script")

@@ -12,6 +12,20 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 
+class Effort:
+    """Seconds of work since it was made: by the clock, or of the processor where that is less.
+
+    Other programs on the machine slow the clock's seconds down, and what may be looked into must not depend on them.
+    """
+
+    def __init__(self) -> None:
+        self._clock, self._processor = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return min(time.perf_counter() - self._clock, time.process_time() - self._processor)
+
+
 class Shield:
     """Runs functions of ours so that no exception of them reaches the script, and counts the time they take.
 
@@ -21,7 +35,8 @@ class Shield:
 
     def __init__(self, limit: int = 3) -> None:
         self.errors: list[str] = []
-        self.spent = 0.0
+        self.spent = 0.0  # seconds by the clock
+        self.effort = 0.0  # seconds of work
         self._limit = limit
         self._failures: dict[Any, int] = {}
         self._pid = os.getpid()
@@ -39,7 +54,7 @@ class Shield:
         key = getattr(function, "__qualname__", repr(function))
         if self._failures.get(key, 0) >= self._limit:
             return None
-        began = time.perf_counter()
+        began, effort = time.perf_counter(), Effort()
         self._depth += 1
         try:
             with torch._C.DisableTorchFunction():
@@ -54,6 +69,7 @@ class Shield:
             self._depth -= 1
             if self._depth == 0:
                 self.spent += time.perf_counter() - began
+                self.effort += effort.seconds
 
     def failed(self, key: Any, problem: BaseException) -> None:
         """Remember one failure of ours, with the place in our code, to be told at the end."""
