@@ -11,7 +11,7 @@ from gradientflow.report.flow_live import FlowLive
 from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
-from gradientflow.report.terminal import print_verdict
+from gradientflow.report.terminal import print_verdict, verdict_lines
 
 __all__ = [
     "FlowLive",
@@ -20,6 +20,7 @@ __all__ = [
     "check_folder",
     "print_flow",
     "print_verdict",
+    "verdict_lines",
     "write_figure",
     "write_html",
 ]

@@ -28,6 +28,7 @@ _LIBRARIES = tuple(
     }
 )
 _MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
+_TYPED = ("<stdin>", "<python-input-", "<ipython-input-", "<doctest ", "<console>", "<input>")  # at a prompt, by the user
 _CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
 
 OURS, TORCH, LIBRARY, USER = range(4)
@@ -63,6 +64,8 @@ def classify(code: CodeType) -> int:
             found = TORCH
         elif name.startswith(_OURS):
             found = OURS
+        elif name.startswith(_TYPED):
+            found = USER
         elif name.startswith("<") or name.startswith(_LIBRARIES) or "site-packages" in name:
             found = LIBRARY
         else:

@@ -1,0 +1,260 @@
+"""`diagnose`: one look at a model on one batch, through the probe, the rules and the budget of `gradientflow run`."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradientflow.depth.causes import judge
+from gradientflow.depth.look import rules
+from gradientflow.depth.look.cells import name_sources
+from gradientflow.depth.look.diagnosis import Diagnosis
+from gradientflow.depth.look.patient import untouched
+from gradientflow.depth.look.question import Loss, Question, check_model
+from gradientflow.depth.look.sources import make_known, user_frame
+from gradientflow.depth.probe.frames import set_base
+from gradientflow.depth.watch.cheap import CheapTier, total
+from gradientflow.depth.watch.memory import Memory
+from gradientflow.depth.watch.monitor import Monitor
+from gradientflow.depth.watch.recorder import Recorder
+from gradientflow.depth.watch.schedule import Schedule
+from gradientflow.depth.watch.shield import Shield
+from gradientflow.errors import UsageError
+from gradientflow.records import ABSENT, ParamNorms, Probe, Run, Step
+
+Optimizer = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+_STEPS = 50
+_AGAIN = 3  # steps after which a claim that one look cannot make is looked at again
+_GIVEN_UP = 3  # steps in a row whose loss is not finite
+
+
+def diagnose(
+    model: nn.Module | Callable[[], nn.Module],
+    loss: Loss,
+    batch: Any,
+    *,
+    optimizer: Optimizer | None = None,
+    steps: int | None = None,
+) -> Diagnosis:
+    """Say whether the gradient flows through a model, where it does not, why, and what helps.
+
+    One forward and one backward pass on one batch are traced operation by operation; the rules are those of `gradientflow
+    run`, as far as one look can decide them. With an optimizer, a copy of the model is trained for some steps on the
+    batch and watched, so that the step size and units that die in training are judged too. The model is left as it was:
+    parameters, `.grad`, buffers, modes, hooks, and the random state.
+
+    Args:
+        model: an nn.Module in the mode (train or eval) it is to be looked at in; or a function without arguments that
+            builds one, whose lines are then known exactly.
+        loss: ``loss(output, target)`` → scalar; or ``loss(model, batch)`` → scalar, told by the name of the first parameter
+            (`model`, `net`, `network` or `module`).
+        batch: (x, y) for the first form, where a tuple x is spread as ``model(*x)`` and a dict x as ``model(**x)``; or a
+            dict, for ``loss(model(**batch), batch)``. For the second form whatever the loss takes.
+        optimizer: trains the copy: a function ``params → optimizer`` (as ``functools.partial(torch.optim.SGD, lr=0.1)``,
+            or a class), or an optimizer of the model, which is copied with its state.
+        steps: of the copy; None for 50 with an optimizer and none without.
+
+    Returns:
+        The diagnosis: verdict, evidence, budget; shows itself in a notebook and on a terminal.
+
+    Raises:
+        UsageError: model, loss, batch or optimizer are not what they must be. Errors of the model's own pass through.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> layers = [m for _ in range(12) for m in (nn.Linear(16, 16), nn.Sigmoid())]
+        >>> x, y = torch.randn(32, 16), torch.randint(16, (32,))
+        >>> found = diagnose(nn.Sequential(*layers), nn.functional.cross_entropy, (x, y))
+        >>> found.symptom, found.cause
+        ('vanishing', 'saturating-activation')
+    """
+    count = _steps(optimizer, steps)
+    question = Question(loss, batch)
+    caller = user_frame(sys._getframe(1))
+    given = model if isinstance(model, nn.Module) else None
+    if given is not None:
+        given = getattr(given, "_orig_mod", given)  # what torch.compile was given: compiled code cannot be traced
+        check_model(given)
+    elif not callable(model):
+        check_model(model)
+    with untouched(given, batch):
+        look = _Look(question, caller)
+        if given is None:
+            run = look.over(model, optimizer, count)  # type: ignore[arg-type]
+        elif not count:
+            run = look.over(lambda: given, None, 0)
+        else:
+            run = look.over_copy(given, optimizer, count)
+        name_sources(run)
+        verdict = judge(run)
+        if not count:
+            rules.settle(verdict, run, look.again)
+    return Diagnosis(verdict, run)
+
+
+def _steps(optimizer: Optimizer | None, steps: int | None) -> int:
+    if optimizer is None:
+        if steps:
+            raise UsageError(
+                f"steps={steps} without an optimizer; expected one, as optimizer=functools.partial(torch.optim.SGD, lr=0.1)."
+            )
+        return 0
+    if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(
+            f"optimizer is {type(optimizer).__name__}; expected a function params → optimizer, as functools.partial("
+            f"torch.optim.SGD, lr=0.1), or an optimizer of the model."
+        )
+    if steps is not None and steps < 1:
+        raise UsageError(f"steps={steps} with an optimizer; expected 1 or more.")
+    return steps or _STEPS
+
+
+class _Look:
+    """Runs a model under watch and keeps what is needed to look again."""
+
+    def __init__(self, question: Question, caller: FrameType | None) -> None:
+        self._question = question
+        self._caller = caller
+        self._model: nn.Module | None = None
+
+    def over(
+        self,
+        build: Callable[[], nn.Module],
+        optimizer: Optimizer | None,
+        steps: int,
+        *,
+        held: nn.Module | None = None,
+        every: int | None = None,
+    ) -> Run:
+        """Watch a model being built, and then one backward pass of it, or some steps of training.
+
+        Args:
+            build: returns the model; may build it.
+            optimizer: trains it; None for one backward pass.
+            steps: of the training.
+            held: the model that the caller's variable holds, where it is not this one.
+            every: probe every so many steps.
+        """
+        set_base(os.getcwd())
+        recorder, shield = Recorder(Memory(), "", []), Shield()
+        monitor = Monitor(recorder, Schedule(every), shield)
+        recorder.attach(monitor)
+        monitor.start()
+        try:
+            model = build()
+            check_model(model)
+            model = getattr(model, "_orig_mod", model)
+            self._model = model
+            recorder.meta.script = type(model).__name__
+            shield(make_known, model, monitor.registry, monitor.births, self._caller, held)
+            if optimizer is None:
+                self._once(model, monitor, recorder)
+            else:
+                self._train(model, optimizer, steps)
+        finally:
+            monitor.stop()
+        for error in shield.errors:
+            recorder.note("watcher", error)
+        recorder.meta.ended = "finished"
+        run = recorder.finish()
+        if optimizer is None:
+            run.meta.unit, run.meta.steps, run.meta.backwards = "backward", len(run.steps), len(run.steps)
+        return run
+
+    def over_copy(self, model: nn.Module, optimizer: Optimizer | None, steps: int, every: int | None = None) -> Run:
+        """Watch a copy of a model in training.
+
+        Raises:
+            UsageError: the model cannot be copied, or its loss is not that of the copy.
+        """
+        try:
+            twin, tool = copy.deepcopy((model, optimizer if isinstance(optimizer, torch.optim.Optimizer) else None))
+        except Exception as problem:
+            raise UsageError(
+                f"{type(model).__name__} cannot be copied ({type(problem).__name__}: {problem}), and the model itself is not to "
+                f"be trained. Give a function that builds it instead: diagnose(lambda: make_model(), …)."
+            ) from problem
+        if tool is not None and not {id(p) for g in tool.param_groups for p in g["params"]} & set(map(id, twin.parameters())):
+            raise UsageError("the optimizer holds none of the model's parameters; expected one that was made for this model.")
+        run = self.over(lambda: twin, tool if tool is not None else optimizer, steps, held=model, every=every)
+        if any(p.grad is not None for p in model.parameters()):
+            raise UsageError(
+                "the loss uses the model itself, not the copy that is trained. Let it take the model as an argument: "
+                "def loss(model, batch): …"
+            )
+        return run
+
+    def again(self) -> Run | None:
+        """Look once more at a copy that has taken some small steps, whatever the scale of the loss; None if it has none."""
+        if self._model is None:
+            return None
+        for p in self._model.parameters():
+            p.grad = None
+        try:
+            return self.over_copy(self._model, _small_steps, _AGAIN, every=1)
+        except UsageError:
+            return None
+
+    def _once(self, model: nn.Module, monitor: Monitor, recorder: Recorder) -> None:
+        value = self._question(model)
+        trace = monitor.tracer.trace
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+        else:  # no way back from the loss: what was computed is all there is to see
+            recorder.add(
+                Probe(1, monitor.elapsed, "first", float(value), None, trace.ops, [], without_grad=sorted(trace.without_grad))
+            )
+        params = [p for p in model.parameters() if p.requires_grad]
+        if not params or not value.requires_grad:
+            return
+        tier = CheapTier(params)
+        tier.before()
+        norms = tier.after(value, False)
+        recorder.step(
+            Step(
+                step=1, at=monitor.elapsed, optimizer=0, lr=None, loss=norms.loss, grad=total(norms.grad),
+                weight=total(norms.weight), update=None, nonfinite=sum(not math.isfinite(g) for g in norms.grad),
+            )
+        )  # fmt: skip
+        indices = [monitor.registry.index_of(p) for p in params]
+        recorder.add(ParamNorms(1, 0, indices, norms.grad, norms.weight, [ABSENT] * len(params)))
+
+    def _train(self, model: nn.Module, optimizer: Optimizer, steps: int) -> None:
+        tool = optimizer
+        if not isinstance(tool, torch.optim.Optimizer):
+            tool = tool(p for p in model.parameters() if p.requires_grad)
+        if not isinstance(tool, torch.optim.Optimizer):
+            raise UsageError(
+                f"the optimizer's function returned {type(tool).__name__}; expected a torch.optim.Optimizer over the parameters."
+            )
+        bad = 0
+
+        def closure() -> Tensor:
+            tool.zero_grad()
+            value = self._question(model)
+            if value.requires_grad:
+                value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        for _ in range(steps):
+            if isinstance(tool, torch.optim.LBFGS):
+                value = tool.step(closure)
+            else:
+                value = closure()
+                tool.step()
+            bad = 0 if math.isfinite(float(value)) else bad + 1
+            if bad == _GIVEN_UP:
+                return
+
+
+def _small_steps(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Steps by the sign of the gradient alone: the same for a loss and a million times that loss."""
+    return torch.optim.Rprop(params, lr=1e-3)

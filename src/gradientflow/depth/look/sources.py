@@ -1,0 +1,233 @@
+"""Where a model that was built before anybody watched was made: read from source text, none of which is run.
+
+Three things are read: the `self.name = …` lines of the model's own classes, the elements of container calls
+(`nn.Sequential(…)`), and, for a model that is a ready-made container, the assignment to the variable that holds it. What
+cannot be told by reading is left unknown; a model that is built under watch (a factory) needs none of this.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterator
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+from torch import nn
+
+from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.frames import OURS, USER, Where, classify, file_name, variables_of
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.records import Param
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+Made = tuple[CodeType, ast.expr]  # the code whose file it is in, and the expression that made it
+
+
+def text_of(file: str) -> str:
+    """Return the source text of a file, or of a cell of a notebook, that Python has seen; "" where it is not known."""
+    return "".join(linecache.getlines(file))
+
+
+def make_known(
+    model: nn.Module, registry: Registry, births: Births, caller: FrameType | None, held: nn.Module | None = None
+) -> None:
+    """Tell the registry of every parameter of a model, and, where it can be read, on which line each layer was made.
+
+    Args:
+        model: the model. What was seen when it was built stands.
+        registry: who is who among the parameters.
+        births: the lines where modules were made.
+        caller: the user's frame that holds the model in a variable.
+        held: what that variable holds, where it is not this model but the one it was copied from.
+    """
+    reader = Reader()
+    nodes: dict[int, Made] = {}
+    fresh: list[Param] = []
+    root = reader.of_variable(held if held is not None else model, caller)
+    if root is not None:
+        nodes[id(model)] = root
+    for module in model.modules():
+        own = nodes.get(id(module))
+        for name, child in module._modules.items():
+            if child is None:
+                continue
+            if isinstance(module, _CONTAINERS):
+                made = reader.element(own, name)
+                if own is not None:
+                    births.modules.setdefault(id(child), (file_name(own[0]), own[1].lineno, name))
+            else:
+                made = reader.attribute(module, name)
+                if made is not None:
+                    births.modules.setdefault(id(child), (file_name(made[0]), made[1].lineno, name))
+            if made is not None:
+                nodes.setdefault(id(child), made)
+        for name, parameter in module._parameters.items():
+            if parameter is not None and registry.find(parameter) is None:
+                made = reader.attribute(module, name) or own
+                where = Where(file_name(made[0]), made[1].lineno) if made is not None else Where()
+                registry.made(parameter, where, (module, name))
+                fresh.append(registry.params[registry.index_of(parameter)])
+                fresh[-1].module_class = None  # it may have been initialised otherwise than by default
+    line = reader.only_init(model, caller) if fresh else None
+    if line is not None:
+        for known in fresh:
+            if len(known.shape) >= 2:
+                known.init, known.init_file, known.init_line = line
+
+
+class Reader:
+    """Reads syntax trees, each file once."""
+
+    def __init__(self) -> None:
+        self._trees: dict[str, ast.Module | None] = {}
+
+    def tree(self, code: CodeType) -> ast.Module | None:
+        """Return the tree of the file a code object comes from."""
+        file = code.co_filename
+        if file not in self._trees:
+            try:
+                self._trees[file] = ast.parse(text_of(file))
+            except (SyntaxError, ValueError, RecursionError):
+                self._trees[file] = None
+        return self._trees[file]
+
+    def body(self, code: CodeType) -> ast.AST | None:
+        """Return the tree of one function, or of the whole file where the code is a module's."""
+        tree = self.tree(code)
+        if tree is None or code.co_name == "<module>":
+            return tree
+        for node in ast.walk(tree):
+            if isinstance(node, _FUNCTIONS) and node.name == code.co_name:
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                if first == code.co_firstlineno:
+                    return node
+        return None
+
+    def attribute(self, module: nn.Module, name: str) -> Made | None:
+        """Return what a module's class assigns to `self.name`: the last such line, of the nearest class that has one."""
+        for method in _methods(type(module)):
+            body = self.body(method.__code__)
+            found = [
+                node.value
+                for node in (ast.walk(body) if body is not None else ())
+                if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+                and any(isinstance(t, ast.Attribute) and t.attr == name for t in _targets(node))
+            ]  # fmt: skip
+            if found:
+                return method.__code__, found[-1]
+        return None
+
+    def element(self, container: Made | None, key: str) -> Made | None:
+        """Return what stands at position `key` of a container call; the call itself where that cannot be told."""
+        if container is None:
+            return None
+        code, call = container
+        if not isinstance(call, ast.Call):
+            return container
+        args: list[ast.expr] = list(call.args)
+        if len(args) == 1 and isinstance(args[0], (ast.List, ast.Tuple)):
+            args = list(args[0].elts)
+        plain = key.isdigit() and int(key) < len(args) and not any(isinstance(a, ast.Starred) for a in args)
+        if not plain or isinstance(args[int(key)], (ast.ListComp, ast.GeneratorExp)):
+            return container
+        return code, args[int(key)]
+
+    def of_variable(self, model: nn.Module, caller: FrameType | None) -> Made | None:
+        """Return what was assigned to the variable that holds a model, looked for from the caller's frame outwards."""
+        frame = caller
+        while frame is not None:
+            if classify(frame.f_code) == USER:
+                found = self._in_frame(model, frame)
+                if found is not None:
+                    return found
+            frame = frame.f_back
+        return None
+
+    def _in_frame(self, model: nn.Module, frame: FrameType) -> Made | None:
+        scopes: list[tuple[CodeType | None, dict[str, Any]]] = [(None, frame.f_globals)]
+        if frame.f_code.co_name != "<module>":
+            scopes.insert(0, (frame.f_code, variables_of(frame)))
+        for code, scope in scopes:
+            for name in [n for n, v in scope.items() if v is model and not n.startswith("_")]:
+                body = self.body(code) if code is not None else self.tree(frame.f_code)
+                found = _assignment(body, name)
+                if found is not None:
+                    return self._followed(frame.f_code, found, frame.f_globals)
+        return None
+
+    def _followed(self, code: CodeType, value: ast.expr, scope: dict[str, Any]) -> Made:
+        """Follow `model = make(…)` into a function of the user's that returns a container."""
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+            function = scope.get(value.func.id)
+            if isinstance(function, FunctionType) and classify(function.__code__) == USER:
+                body = self.body(function.__code__)
+                returned = [n.value for n in ast.walk(body) if isinstance(n, ast.Return)] if body is not None else []
+                last = returned[-1] if returned else None
+                if isinstance(last, ast.Name):
+                    last = _assignment(body, last.id)
+                if isinstance(last, ast.Call):
+                    return function.__code__, last
+        return code, value
+
+    def only_init(self, model: nn.Module, caller: FrameType | None) -> tuple[str, str, int] | None:
+        """Return (function, file, line) of the one `nn.init` call for weights in the code the model comes from, if it is one.
+
+        That code is the methods of its classes, the caller's function (or script, or cell), and the functions these name.
+        """
+        code: dict[CodeType, dict[str, Any]] = {
+            f.__code__: f.__globals__ for m in model.modules() for f in _methods(type(m))
+        }
+        if caller is not None and classify(caller.f_code) == USER:
+            code[caller.f_code] = caller.f_globals
+        for scope, body in [(scope, self.body(c)) for c, scope in code.items()]:
+            for node in ast.walk(body) if body is not None else ():
+                named = scope.get(node.id) if isinstance(node, ast.Name) else None
+                if isinstance(named, FunctionType) and classify(named.__code__) == USER:
+                    code.setdefault(named.__code__, named.__globals__)
+        found = {(name, file_name(c), line) for c in code for name, line in _init_calls(self.body(c))}
+        return found.pop() if len({(file, line) for _, file, line in found}) == 1 else None
+
+
+def _methods(cls: type) -> Iterator[FunctionType]:
+    """Yield the user's methods of a class and its bases, `__init__` first."""
+    for base in cls.__mro__:
+        own = vars(base)
+        for name in sorted(own, key=lambda n: n != "__init__"):
+            if isinstance(own[name], FunctionType) and classify(own[name].__code__) == USER:
+                yield own[name]
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
+
+
+def _assignment(body: ast.AST | None, name: str) -> ast.expr | None:
+    """Return the last value that a body assigns to a name."""
+    found = [
+        node.value
+        for node in (ast.walk(body) if body is not None else ())
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        and any(isinstance(t, ast.Name) and t.id == name for t in _targets(node))
+    ]  # fmt: skip
+    return max(found, key=lambda v: v.lineno, default=None)
+
+
+def _init_calls(tree: ast.AST | None) -> Iterator[tuple[str, int]]:
+    """Yield (function, line) of calls `init.something_(…)` that are not about a bias."""
+    for node in ast.walk(tree) if tree is not None else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_"):
+            of = node.func.value
+            module = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+            about = ast.unparse(node.args[0]) if node.args else ""
+            if module == "init" and hasattr(nn.init, node.func.attr) and "bias" not in about:
+                yield node.func.attr, node.lineno
+
+
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame that is not ours."""
+    while frame is not None and classify(frame.f_code) == OURS:
+        frame = frame.f_back
+    return frame
