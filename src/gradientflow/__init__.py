@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gradientflow.depth import Diagnosis, GradientFault, assert_flows, diagnose
-    from gradientflow.depth import watching as watch
+    from gradientflow.depth import Diagnosis as Diagnosis
+    from gradientflow.depth import GradientFault as GradientFault
+    from gradientflow.depth import assert_flows as assert_flows
+    from gradientflow.depth import diagnose as diagnose
+    from gradientflow.depth import watching as watch  # noqa: F401
     from gradientflow.river import *  # noqa: F403
 
 _DEPTH = {

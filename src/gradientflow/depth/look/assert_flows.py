@@ -97,7 +97,10 @@ def _told(finding: Finding, *, first: bool) -> str:
     at = f" at {finding.place}" if finding.place is not None and str(finding.place) else ""
     lines = [f"{finding.symptom} because of {finding.cause}{at}", f"    {finding.summary}"]
     if first:
-        numbers = [f"{f.name} {f.value}" + (f" (threshold {f.threshold})" if f.threshold else "") for f in facts(finding.evidence)]
+        numbers = [
+            f"{f.name} {f.value}" + (f" (threshold {f.threshold})" if f.threshold else "")
+            for f in facts(finding.evidence)
+        ]
         lines.append(f"    measured: {', '.join(numbers[:8])}")
     lines += [f"    mend: {remedy.text}" for remedy in finding.remedies[: 2 if first else 1]]
     return "\n".join(lines)

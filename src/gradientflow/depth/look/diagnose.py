@@ -88,7 +88,7 @@ def diagnose(
     with untouched(given, batch):
         look = _Look(question, caller)
         if given is None:
-            run = look.over(model, optimizer, count)  # type: ignore[arg-type]
+            run = look.over(model, optimizer, count)
         elif not count:
             run = look.over(lambda: given, None, 0)
         else:
@@ -182,8 +182,12 @@ class _Look:
                 f"{type(model).__name__} cannot be copied ({type(problem).__name__}: {problem}), and the model itself is not to "
                 f"be trained. Give a function that builds it instead: diagnose(lambda: make_model(), …)."
             ) from problem
-        if tool is not None and not {id(p) for g in tool.param_groups for p in g["params"]} & set(map(id, twin.parameters())):
-            raise UsageError("the optimizer holds none of the model's parameters; expected one that was made for this model.")
+        if tool is not None and not {id(p) for g in tool.param_groups for p in g["params"]} & set(
+            map(id, twin.parameters())
+        ):
+            raise UsageError(
+                "the optimizer holds none of the model's parameters; expected one that was made for this model."
+            )
         run = self.over(lambda: twin, tool if tool is not None else optimizer, steps, held=model, every=every)
         if any(p.grad is not None for p in model.parameters()):
             raise UsageError(
@@ -210,7 +214,16 @@ class _Look:
             value.backward()  # type: ignore[no-untyped-call]
         else:  # no way back from the loss: what was computed is all there is to see
             recorder.add(
-                Probe(1, monitor.elapsed, "first", float(value), None, trace.ops, [], without_grad=sorted(trace.without_grad))
+                Probe(
+                    1,
+                    monitor.elapsed,
+                    "first",
+                    float(value.detach()),
+                    None,
+                    trace.ops,
+                    [],
+                    without_grad=sorted(trace.without_grad),
+                )
             )
         params = [p for p in model.parameters() if p.requires_grad]
         if not params or not value.requires_grad:
@@ -246,11 +259,11 @@ class _Look:
 
         for _ in range(steps):
             if isinstance(tool, torch.optim.LBFGS):
-                value = tool.step(closure)
+                value = tool.step(closure)  # type: ignore[no-untyped-call]
             else:
                 value = closure()
                 tool.step()
-            bad = 0 if math.isfinite(float(value)) else bad + 1
+            bad = 0 if math.isfinite(float(value.detach())) else bad + 1
             if bad == _GIVEN_UP:
                 return
 

@@ -123,17 +123,18 @@ def _gradient(t: Tensor) -> Callable[[], None]:
     if not t.is_leaf:
         return _nothing
     grad, asked = t.grad, t.requires_grad
-    hooks: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+    leaf: Any = t
+    hooks = getattr(t, "_post_accumulate_grad_hooks", None)
     t.grad = None
     if hooks:
-        t._post_accumulate_grad_hooks = None  # type: ignore[attr-defined]
+        leaf._post_accumulate_grad_hooks = None
 
     def put_back() -> None:
         if t.requires_grad != asked:
             t.requires_grad_(asked)
         t.grad = grad
         if hooks:
-            t._post_accumulate_grad_hooks = hooks  # type: ignore[attr-defined]
+            leaf._post_accumulate_grad_hooks = hooks
 
     return put_back
 
@@ -147,7 +148,7 @@ def _generators() -> Iterator[Callable[[], None]]:
     if numpy is not None:
         drawn = numpy.random.get_state()
         yield lambda: numpy.random.set_state(drawn)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states = torch.cuda.get_rng_state_all()
         yield lambda: torch.cuda.set_rng_state_all(states)
     if torch.backends.mps.is_available():

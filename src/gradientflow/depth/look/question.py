@@ -44,7 +44,9 @@ class Question:
         self.of_model = _first_parameter(loss) in _A_MODEL
         pair = isinstance(batch, (tuple, list)) and len(batch) == 2
         if not self.of_model and not pair and not isinstance(batch, dict):
-            got = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
+            got = (
+                f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
+            )
             raise UsageError(
                 f"the batch is {got}; expected a pair (x, y) for loss(model(x), y), or a dict for loss(model(**batch), "
                 f"batch). For any other kind of batch let the loss call the model: def loss(model, batch): …"
@@ -78,7 +80,7 @@ def _first_parameter(loss: Loss) -> str | None:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no model, or is one that has no weights yet.
+    """Refuse what is no model, has no weights yet, or weights that are broken already.
 
     Raises:
         UsageError: with the mend.
@@ -90,6 +92,12 @@ def check_model(model: Any) -> None:
     if any(torch.nn.parameter.is_lazy(t) for t in [*model.parameters(), *model.buffers()]):
         raise UsageError(
             "the model has lazy layers that have no weights yet. Call it once on a batch before: model(x)."
+        )
+    broken = [n for n, p in model.named_parameters() if p.is_floating_point() and not bool(torch.isfinite(p).all())]
+    if broken:
+        raise UsageError(
+            f"the weights {', '.join(broken[:3])} hold values that are not finite, before anything is computed. Look at the model "
+            f"as it was before that training, or watch the training itself: with gf.watch() as watch: …"
         )
     if not any(True for _ in model.parameters()):
         raise UsageError(f"{type(model).__name__} has no parameters, so no gradient can flow to any.")

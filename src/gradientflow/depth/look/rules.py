@@ -7,12 +7,13 @@ of a copy: a gate or an output layer that starts at zero on purpose wakes up at 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from gradientflow.depth.causes import judge, places
 from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Op, Param, Place, Probe, Run, Verdict
+from gradientflow.records import Finding, Op, Param, Place, Probe, Remedy, Run, Verdict
 
 _UNSEEN = "step size, oscillation and what dies in training need a run: give an optimizer, or `gradientflow run`"
 _LASTING = ("dead", "symmetric-init")  # symptoms and causes that are claims about time
@@ -29,6 +30,8 @@ def settle(verdict: Verdict, run: Run, again: Callable[[], Run | None]) -> None:
     lasting = [f for f in verdict.findings if f.symptom in _LASTING or f.cause in _LASTING]
     if lasting:
         _confirm(verdict, lasting, again())
+    if not verdict.findings and any(s.nonfinite or not math.isfinite(s.loss or 0.0) for s in run.steps):
+        verdict.findings.append(_unplaced())
     loose = cut_off(run)
     if loose is not None:
         whole = loose.evidence["without_gradient"] == loose.evidence["of"]
@@ -59,6 +62,14 @@ def _confirm(verdict: Verdict, lasting: list[Finding], later: Run | None) -> Non
                 row.mark = None
 
 
+def _unplaced() -> Finding:
+    return Finding(
+        "not-finite", "singular-op", 0.5, None,
+        "The loss or a gradient is not finite; the operation at which that begins was not found.",
+        {"rule": "none of the traced operations makes it"}, remedies("clamp-op"),
+    )  # fmt: skip
+
+
 def cut_off(run: Run) -> Finding | None:
     """Parameters that are used but that no gradient reaches: on their way to the loss there is a cut.
 
@@ -76,24 +87,26 @@ def cut_off(run: Run) -> Finding | None:
             {"without_gradient": len(held), "of": len(held), "frozen": len(held)}, remedies("reconnect"),
         )  # fmt: skip
     graded = {s.param for s in probe.params if s.grad is not None}
-    never = [p for p in live if p.index not in graded]
-    if not never:
-        return None
-    whole = len(never) == len(live)
+    used = {o.param for op in probe.ops for o in op.operands} | set(probe.without_grad)
+    whole = not graded & {p.index for p in live}
+    never = [p for p in live if p.index not in graded and (whole or p.index in used)]
     last = _last_of(probe, {p.index for p in never})
-    if last is None and not whole:
+    if not never or (last is None and not whole):
         return None
     place = places.of_op(last, run.meta) if last is not None else None
     named = ", ".join(p.name for p in never[:3]) + (", …" if len(never) > 3 else "")
-    which = f"None of the {len(live)} parameters gets" if whole else f"{len(never)} of {len(live)} parameters ({named}) are used but get"
-    where = _where(last, place, probe)
+    some = f"{len(never)} of {len(live)} parameters ({named}) are used but get no gradient"
+    which = f"None of the {len(live)} parameters gets a gradient" if whole else some
     evidence = {
         "without_gradient": len(never), "of": len(live), "share_of_entries": rounded(_entries(never) / max(_entries(live), 1)),
         "names": [p.name for p in never[:8]],
     }  # fmt: skip
+    mends = remedies("reconnect", at=place)
+    if not whole:
+        mends.append(Remedy("reconnect", "If they are not meant to learn, say so: `requires_grad_(False)` on them."))
     return Finding(
-        "disconnected", "disconnected-parameters", 0.96 if whole else 0.7, place, f"{which} no gradient: {where}.",
-        evidence, remedies("reconnect", at=place),
+        "disconnected", "disconnected-parameters", 0.96 if whole else 0.7, place,
+        f"{which}: {_where(last, place, probe)}.", evidence, mends,
     )  # fmt: skip
 
 

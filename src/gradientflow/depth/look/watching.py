@@ -24,7 +24,7 @@ from gradientflow.records import Verdict
 from gradientflow.store import Store
 
 
-class watching:  # noqa: N801 (it is used as a function)
+class watching:
     """Watch everything that trains inside a `with` block, and judge it afterwards.
 
     The loop computes bit for bit what it computes unwatched. An exception in the block passes through; what was seen up
@@ -56,7 +56,9 @@ class watching:  # noqa: N801 (it is used as a function)
     def __init__(self, *models: nn.Module, out: str | Path | None = None, probe_every: int | None = None) -> None:
         for model in models:
             if not isinstance(model, nn.Module):
-                raise UsageError(f"watch was given {type(model).__name__}; expected models (torch.nn.Module), or nothing.")
+                raise UsageError(
+                    f"watch was given {type(model).__name__}; expected models (torch.nn.Module), or nothing."
+                )
         self._models = models
         self._temporary = tempfile.TemporaryDirectory(prefix="gradientflow-") if out is None else None
         self.folder = Path(out if out is not None else self._temporary.name)  # type: ignore[union-attr]
@@ -105,7 +107,9 @@ class watching:  # noqa: N801 (it is used as a function)
     def diagnosis(self) -> Diagnosis:
         """The verdict with everything that was seen; shows itself in a notebook and on a terminal."""
         if self._diagnosis is None:
-            raise UsageError("the verdict is there once the block has ended: with gf.watch() as watch: …, then watch.verdict.")
+            raise UsageError(
+                "the verdict is there once the block has ended: with gf.watch() as watch: …, then watch.verdict."
+            )
         return self._diagnosis
 
     @property

@@ -28,7 +28,14 @@ _LIBRARIES = tuple(
     }
 )
 _MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
-_TYPED = ("<stdin>", "<python-input-", "<ipython-input-", "<doctest ", "<console>", "<input>")  # at a prompt, by the user
+_TYPED = (
+    "<stdin>",
+    "<python-input-",
+    "<ipython-input-",
+    "<doctest ",
+    "<console>",
+    "<input>",
+)  # at a prompt, by the user
 _CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
 
 OURS, TORCH, LIBRARY, USER = range(4)
