@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth
+from gradientflow.cli import formats
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on, writable
 from gradientflow.cli.report import write
 from gradientflow.errors import UsageError
@@ -56,6 +57,8 @@ def run(
     max_time: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the script after so many seconds.")
     ] = None,
+    format: formats.Format = "text",
+    output: formats.Output = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
     fail_on: Annotated[
         str | None,
@@ -66,6 +69,7 @@ def run(
     wanted = _symptoms(fail_on)
     if json is not None:
         writable("--json", json)
+    formats.check(format, output, mixed=True)
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
@@ -75,6 +79,7 @@ def run(
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
     if not quiet:
         print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
+    formats.emit(format, output, outcome.verdict, outcome.run, problems)
     for problem in problems:
         say(err, problem)
     code = outcome.ending.code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +14,7 @@ from gradientflow.depth.look.cells import name_sources
 from gradientflow.depth.look.diagnosis import Diagnosis
 from gradientflow.depth.look.sources import make_known, user_frame
 from gradientflow.depth.probe.frames import set_base
+from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
@@ -33,8 +33,7 @@ class watching:
     Args:
         models: models that were built before the block: the lines where their layers were made are then known. Others are
             watched all the same.
-        out: folder for the record, as `gradientflow report` reads it; None keeps it in a temporary folder until the object
-            is no longer used.
+        out: folder for the record, as `gradientflow report` reads it; None keeps it in memory and writes no file.
         probe_every: trace every so many steps operation by operation; None for the schedule of `gradientflow run`.
 
     Raises:
@@ -60,8 +59,7 @@ class watching:
                     f"watch was given {type(model).__name__}; expected models (torch.nn.Module), or nothing."
                 )
         self._models = models
-        self._temporary = tempfile.TemporaryDirectory(prefix="gradientflow-") if out is None else None
-        self.folder = Path(out if out is not None else self._temporary.name)  # type: ignore[union-attr]
+        self._out = Path(out) if out is not None else None
         self._every = probe_every
         self._diagnosis: Diagnosis | None = None
         self._begun = False
@@ -69,7 +67,7 @@ class watching:
     def __enter__(self) -> watching:
         if self._begun:
             raise UsageError("this watch was used before. Make a new one for each block: with gf.watch() as watch: …")
-        self._store = Store(self.folder)
+        self._store: Store | Memory = Store(self._out) if self._out is not None else Memory()
         self._begun = True
         caller = user_frame(sys._getframe(1))
         name = caller.f_code.co_filename if caller is not None else ""

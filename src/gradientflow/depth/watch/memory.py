@@ -35,6 +35,12 @@ class Memory:
     def meta(self, meta: Meta) -> None:
         """The description is given once more at the end; nothing is to be kept before."""
 
+    def flush(self) -> None:
+        """Nothing is pending."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
     def source(self, file: str, text: str) -> None:
         """Keep the text of a source file."""
         self._sources[file] = text
