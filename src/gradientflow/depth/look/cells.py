@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from gradientflow.depth.look.sources import text_of
+from gradientflow.depth.look.sources import cell, text_of
 from gradientflow.records import Run
 
 _FILES = ("file", "made_file", "init_file")
@@ -19,17 +19,23 @@ def name_sources(run: Run) -> None:
         run: changed in place.
     """
     names: dict[str, str] = {}
+
+    def name(file: str) -> str:
+        if file not in names:
+            whole = file if file.startswith("<") else os.path.join(run.meta.cwd, file)
+            names[file] = cell(whole) or file
+            text = run.meta.sources.pop(file, "") or text_of(whole)
+            if text:
+                run.meta.sources[names[file]] = text
+        return names[file]
+
     for record in _placed(run):
         for field in _FILES:
             file = getattr(record, field, None)
             if file is not None:
-                names.setdefault(file, _cell(file))
-                setattr(record, field, names[file])
-        stack = getattr(record, "stack", None)
-        if stack:
-            record.stack = [(names.setdefault(file, _cell(file)), line) for file, line in stack]
-    texts = {name: text for file, name in names.items() if (text := run.meta.sources.pop(file, "") or text_of(file))}
-    run.meta.sources.update(texts)
+                setattr(record, field, name(file))
+        if getattr(record, "stack", None):
+            record.stack = [(name(file), line) for file, line in record.stack]
 
 
 def _placed(run: Run) -> Iterator[Any]:
@@ -39,12 +45,3 @@ def _placed(run: Run) -> Iterator[Any]:
         for op in probe.ops:
             yield op
             yield from op.operands
-
-
-def _cell(file: str) -> str:
-    """Return what IPython calls a cell; any other file keeps its name."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    told = getattr(getattr(shell, "compile", None), "format_code_name", None)
-    found = told(file) if told is not None else None
-    return str(found[1]) if found else file

@@ -107,7 +107,14 @@ class Diagnosis:
         yield from verdict_lines(self.verdict, self.run, width, plain=plain)
 
     def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), record=True, width=_WIDTH, force_terminal=True, color_system="truecolor")
+        console = Console(
+            file=io.StringIO(),
+            record=True,
+            width=_WIDTH,
+            force_terminal=True,
+            force_jupyter=False,
+            color_system="truecolor",
+        )
         for line in verdict_lines(self.verdict, self.run, _WIDTH, plain=False):
             console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
         return console.export_html(inline_styles=True, code_format=_CELL)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
+import sys
 from collections.abc import Iterator
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -16,19 +18,41 @@ from typing import Any
 from torch import nn
 
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import OURS, USER, Where, classify, file_name, variables_of
+from gradientflow.depth.probe.frames import OURS, USER, Where, classify, variables_of
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.records import Param
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-Made = tuple[CodeType, ast.expr]  # the code whose file it is in, and the expression that made it
+Made = tuple[str, ast.expr]  # the file it is in, as Python names it, and the expression that made it
 
 
 def text_of(file: str) -> str:
     """Return the source text of a file, or of a cell of a notebook, that Python has seen; "" where it is not known."""
     return "".join(linecache.getlines(file))
+
+
+def named(file: str) -> str:
+    """Return a file as the records name it: relative where it lies below the working directory."""
+    here = os.path.join(os.getcwd(), "")
+    return os.path.relpath(file, here) if os.path.isabs(file) and file.startswith(here) else file
+
+
+def cell(file: str) -> str | None:
+    """Return what the notebook calls a cell, as `In[3]`, from the file name that Python knows it by; None for other files."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    told = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    found = told(file) if told is not None else None
+    return str(found[1]) if found else None
+
+
+def cells() -> list[str]:
+    """Return the file names of the notebook's cells that have run, the latest first; nothing outside of a notebook."""
+    return (
+        [file for file in reversed(list(linecache.cache)) if cell(file) is not None] if "IPython" in sys.modules else []
+    )
 
 
 def make_known(
@@ -57,17 +81,17 @@ def make_known(
             if isinstance(module, _CONTAINERS):
                 made = reader.element(own, name)
                 if own is not None:
-                    births.modules.setdefault(id(child), (file_name(own[0]), own[1].lineno, name))
+                    births.modules.setdefault(id(child), (named(own[0]), own[1].lineno, name))
             else:
                 made = reader.attribute(module, name)
                 if made is not None:
-                    births.modules.setdefault(id(child), (file_name(made[0]), made[1].lineno, name))
+                    births.modules.setdefault(id(child), (named(made[0]), made[1].lineno, name))
             if made is not None:
                 nodes.setdefault(id(child), made)
         for name, parameter in module._parameters.items():
             if parameter is not None and registry.find(parameter) is None:
                 made = reader.attribute(module, name) or own
-                where = Where(file_name(made[0]), made[1].lineno) if made is not None else Where()
+                where = Where(named(made[0]), made[1].lineno) if made is not None else Where()
                 registry.made(parameter, where, (module, name))
                 fresh.append(registry.params[registry.index_of(parameter)])
                 fresh[-1].module_class = None  # it may have been initialised otherwise than by default
@@ -84,9 +108,8 @@ class Reader:
     def __init__(self) -> None:
         self._trees: dict[str, ast.Module | None] = {}
 
-    def tree(self, code: CodeType) -> ast.Module | None:
-        """Return the tree of the file a code object comes from."""
-        file = code.co_filename
+    def tree(self, file: str) -> ast.Module | None:
+        """Return the tree of a file."""
         if file not in self._trees:
             try:
                 self._trees[file] = ast.parse(text_of(file))
@@ -96,7 +119,7 @@ class Reader:
 
     def body(self, code: CodeType) -> ast.AST | None:
         """Return the tree of one function, or of the whole file where the code is a module's."""
-        tree = self.tree(code)
+        tree = self.tree(code.co_filename)
         if tree is None or code.co_name == "<module>":
             return tree
         for node in ast.walk(tree):
@@ -117,14 +140,14 @@ class Reader:
                 and any(isinstance(t, ast.Attribute) and t.attr == name for t in _targets(node))
             ]  # fmt: skip
             if found:
-                return method.__code__, found[-1]
+                return method.__code__.co_filename, found[-1]
         return None
 
     def element(self, container: Made | None, key: str) -> Made | None:
         """Return what stands at position `key` of a container call; the call itself where that cannot be told."""
         if container is None:
             return None
-        code, call = container
+        file, call = container
         if not isinstance(call, ast.Call):
             return container
         args: list[ast.expr] = list(call.args)
@@ -133,7 +156,7 @@ class Reader:
         plain = key.isdigit() and int(key) < len(args) and not any(isinstance(a, ast.Starred) for a in args)
         if not plain or isinstance(args[int(key)], (ast.ListComp, ast.GeneratorExp)):
             return container
-        return code, args[int(key)]
+        return file, args[int(key)]
 
     def of_variable(self, model: nn.Module, caller: FrameType | None) -> Made | None:
         """Return what was assigned to the variable that holds a model, looked for from the caller's frame outwards."""
@@ -147,18 +170,27 @@ class Reader:
         return None
 
     def _in_frame(self, model: nn.Module, frame: FrameType) -> Made | None:
-        scopes: list[tuple[CodeType | None, dict[str, Any]]] = [(None, frame.f_globals)]
-        if frame.f_code.co_name != "<module>":
-            scopes.insert(0, (frame.f_code, variables_of(frame)))
-        for code, scope in scopes:
-            for name in [n for n, v in scope.items() if v is model and not n.startswith("_")]:
-                body = self.body(code) if code is not None else self.tree(frame.f_code)
+        code = frame.f_code
+        if code.co_name != "<module>":
+            found = self._assigned(model, variables_of(frame), [(code.co_filename, self.body(code))], frame)
+            if found is not None:
+                return found
+        files = [code.co_filename, *(f for f in cells() if f != code.co_filename)]
+        return self._assigned(model, frame.f_globals, [(f, self.tree(f)) for f in files], frame)
+
+    def _assigned(
+        self, model: nn.Module, scope: dict[str, Any], bodies: list[tuple[str, ast.AST | None]], frame: FrameType
+    ) -> Made | None:
+        """Return what was assigned to a model's variable, in the first body that assigns to it."""
+        names = [n for n, v in scope.items() if v is model and not n.startswith("_")]
+        for file, body in bodies:
+            for name in names:
                 found = _assignment(body, name)
                 if found is not None:
-                    return self._followed(frame.f_code, found, frame.f_globals)
+                    return self._followed(file, found, frame.f_globals)
         return None
 
-    def _followed(self, code: CodeType, value: ast.expr, scope: dict[str, Any]) -> Made:
+    def _followed(self, file: str, value: ast.expr, scope: dict[str, Any]) -> Made:
         """Follow `model = make(…)` into a function of the user's that returns a container."""
         if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
             function = scope.get(value.func.id)
@@ -169,8 +201,8 @@ class Reader:
                 if isinstance(last, ast.Name):
                     last = _assignment(body, last.id)
                 if isinstance(last, ast.Call):
-                    return function.__code__, last
-        return code, value
+                    return function.__code__.co_filename, last
+        return file, value
 
     def only_init(self, model: nn.Module, caller: FrameType | None) -> tuple[str, str, int] | None:
         """Return (function, file, line) of the one `nn.init` call for weights in the code the model comes from, if it is one.
@@ -184,10 +216,10 @@ class Reader:
             code[caller.f_code] = caller.f_globals
         for scope, body in [(scope, self.body(c)) for c, scope in code.items()]:
             for node in ast.walk(body) if body is not None else ():
-                named = scope.get(node.id) if isinstance(node, ast.Name) else None
-                if isinstance(named, FunctionType) and classify(named.__code__) == USER:
-                    code.setdefault(named.__code__, named.__globals__)
-        found = {(name, file_name(c), line) for c in code for name, line in _init_calls(self.body(c))}
+                called = scope.get(node.id) if isinstance(node, ast.Name) else None
+                if isinstance(called, FunctionType) and classify(called.__code__) == USER:
+                    code.setdefault(called.__code__, called.__globals__)
+        found = {(name, named(c.co_filename), line) for c in code for name, line in _init_calls(self.body(c))}
         return found.pop() if len({(file, line) for _, file, line in found}) == 1 else None
 
 

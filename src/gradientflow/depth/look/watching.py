@@ -12,7 +12,7 @@ from torch import nn
 from gradientflow.depth.causes import judge
 from gradientflow.depth.look.cells import name_sources
 from gradientflow.depth.look.diagnosis import Diagnosis
-from gradientflow.depth.look.sources import make_known, user_frame
+from gradientflow.depth.look.sources import cell, make_known, user_frame
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
@@ -72,7 +72,7 @@ class watching:
         caller = user_frame(sys._getframe(1))
         name = caller.f_code.co_filename if caller is not None else ""
         set_base(os.getcwd())
-        self._recorder = Recorder(self._store, os.path.basename(name) or "watch", [])
+        self._recorder = Recorder(self._store, cell(name) or os.path.basename(name) or "watch", [])
         self._shield = Shield()
         self._monitor = Monitor(self._recorder, Schedule(self._every), self._shield)
         self._recorder.attach(self._monitor)
