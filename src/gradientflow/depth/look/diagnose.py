@@ -21,6 +21,7 @@ from gradientflow.depth.look.patient import untouched
 from gradientflow.depth.look.question import Loss, Question, check_model
 from gradientflow.depth.look.sources import make_known, user_frame
 from gradientflow.depth.probe.frames import set_base
+from gradientflow.depth.probe.stats import rows_alike
 from gradientflow.depth.watch.cheap import CheapTier, total
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
@@ -176,7 +177,7 @@ class _Look:
             UsageError: the model cannot be copied, or its loss is not that of the copy.
         """
         try:
-            twin, tool = copy.deepcopy((model, optimizer if isinstance(optimizer, torch.optim.Optimizer) else None))
+            twin, tool = _copied(model, optimizer if isinstance(optimizer, torch.optim.Optimizer) else None)
         except Exception as problem:
             raise UsageError(
                 f"{type(model).__name__} cannot be copied ({type(problem).__name__}: {problem}), and the model itself is not to "
@@ -196,16 +197,20 @@ class _Look:
             )
         return run
 
-    def again(self) -> Run | None:
+    def again(self) -> rules.Later | None:
         """Look once more at a copy that has taken some small steps, whatever the scale of the loss; None if it has none."""
         if self._model is None:
             return None
+        first = {name: _likeness(p) for name, p in self._model.named_parameters()}
         for p in self._model.parameters():
             p.grad = None
         try:
-            return self.over_copy(self._model, _small_steps, _AGAIN, every=1)
+            run = self.over_copy(self._model, _small_steps, _AGAIN, every=1)
         except UsageError:
             return None
+        later = {name: _likeness(p) for name, p in self._model.named_parameters()}  # now the copy
+        likeness = {name: alike if alike is not None else later[name] for name, alike in first.items()}
+        return rules.Later(run, {name for name, alike in likeness.items() if alike is not None and alike < rules.EQUAL})
 
     def _once(self, model: nn.Module, monitor: Monitor, recorder: Recorder) -> None:
         value = self._question(model)
@@ -266,6 +271,25 @@ class _Look:
             bad = 0 if math.isfinite(float(value.detach())) else bad + 1
             if bad == _GIVEN_UP:
                 return
+
+
+def _copied(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> tuple[nn.Module, torch.optim.Optimizer | None]:
+    """Copy a model, and an optimizer of its parameters over the copy, with what its own `__getstate__` leaves out."""
+    left_out = {}
+    if optimizer is not None:
+        kept = optimizer.__getstate__()  # type: ignore[no-untyped-call]
+        left_out = {k: v for k, v in vars(optimizer).items() if k not in kept and "hook" not in k}
+    twin, tool, more = copy.deepcopy((model, optimizer, left_out))
+    for name, value in more.items():
+        vars(tool).setdefault(name, value)
+    return twin, tool
+
+
+def _likeness(p: nn.Parameter) -> float | None:
+    """Return how alike the rows of a parameter's gradient are; None where it has none, or it is zero."""
+    return rows_alike(p.grad) if p.grad is not None and not p.grad.is_sparse else None
 
 
 def _small_steps(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -123,18 +123,19 @@ def _gradient(t: Tensor) -> Callable[[], None]:
     if not t.is_leaf:
         return _nothing
     grad, asked = t.grad, t.requires_grad
-    leaf: Any = t
-    hooks = getattr(t, "_post_accumulate_grad_hooks", None)
+    hooks: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+    own = dict(hooks or {})
     t.grad = None
-    if hooks:
-        leaf._post_accumulate_grad_hooks = None
+    if own:
+        hooks.clear()  # PyTorch keeps this very dict: a new one, or None, would change nothing
 
     def put_back() -> None:
         if t.requires_grad != asked:
             t.requires_grad_(asked)
         t.grad = grad
-        if hooks:
-            leaf._post_accumulate_grad_hooks = hooks
+        if own:
+            hooks.clear()
+            hooks.update(own)
 
     return put_back
 

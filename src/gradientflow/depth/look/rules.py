@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gradientflow.depth.causes import judge, places
 from gradientflow.depth.causes.case import rounded
@@ -17,9 +18,20 @@ from gradientflow.records import Finding, Op, Param, Place, Probe, Remedy, Run, 
 
 _UNSEEN = "step size, oscillation and what dies in training need a run: give an optimizer, or `gradientflow run`"
 _LASTING = ("dead", "symmetric-init")  # symptoms and causes that are claims about time
+EQUAL = (
+    0.999  # how alike the rows of a gradient are (1: all the same) that keeps equal units equal; random rows: 1/rows
+)
 
 
-def settle(verdict: Verdict, run: Run, again: Callable[[], Run | None]) -> None:
+@dataclass(frozen=True)
+class Later:
+    """What a copy showed after some steps: the run, and the parameters whose units get different gradients."""
+
+    run: Run
+    parted: set[str]
+
+
+def settle(verdict: Verdict, run: Run, again: Callable[[], Later | None]) -> None:
     """Make the verdict on one look say what one look can: see the head of this file.
 
     Args:
@@ -29,7 +41,7 @@ def settle(verdict: Verdict, run: Run, again: Callable[[], Run | None]) -> None:
     """
     lasting = [f for f in verdict.findings if f.symptom in _LASTING or f.cause in _LASTING]
     if lasting:
-        _confirm(verdict, lasting, again())
+        _confirm(verdict, run, lasting, again())
     if not verdict.findings and any(s.nonfinite or not math.isfinite(s.loss or 0.0) for s in run.steps):
         verdict.findings.append(_unplaced())
     loose = cut_off(run)
@@ -42,19 +54,21 @@ def settle(verdict: Verdict, run: Run, again: Callable[[], Run | None]) -> None:
         verdict.symptom, verdict.summary = "healthy", _calm(verdict, run)
 
 
-def _confirm(verdict: Verdict, lasting: list[Finding], later: Run | None) -> None:
+def _confirm(verdict: Verdict, run: Run, lasting: list[Finding], later: Later | None) -> None:
     """Keep what is still there at a later look; where there is none, keep it with less confidence and say so."""
     if later is None:
         for finding in lasting:
             finding.confidence = round(0.7 * finding.confidence, 2)
             finding.evidence["looked_at_again"] = False
         return
-    steps = len(later.steps)
-    still = {(f.symptom, f.cause) for f in judge(later).findings}
-    dead = any(symptom == "dead" for symptom, _ in still)
+    dead = any(f.symptom == "dead" for f in judge(later.run).findings)
+    names = {p.index: p.name for p in run.meta.params}
+    equal = {
+        names[s.param] for probe in run.probes[:1] for s in probe.params if s.alike is not None and s.alike > 1 - 1e-6
+    }
     for finding in lasting:
-        if (finding.symptom, finding.cause) in still or (finding.symptom == "dead" and dead):
-            finding.evidence["still_there_after_steps"] = steps
+        if dead if finding.symptom == "dead" else bool(equal - later.parted):
+            finding.evidence["still_there_after_steps"] = len(later.run.steps)
             continue
         verdict.findings.remove(finding)
         for row in verdict.budget.by_op:

@@ -12,7 +12,7 @@ import linecache
 import os
 import sys
 from collections.abc import Iterator
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -95,7 +95,7 @@ def make_known(
                 registry.made(parameter, where, (module, name))
                 fresh.append(registry.params[registry.index_of(parameter)])
                 fresh[-1].module_class = None  # it may have been initialised otherwise than by default
-    line = reader.only_init(model, caller) if fresh else None
+    line = reader.only_init(model, reader.holder or caller) if fresh else None
     if line is not None:
         for known in fresh:
             if len(known.shape) >= 2:
@@ -107,6 +107,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._trees: dict[str, ast.Module | None] = {}
+        self.holder: FrameType | None = None  # the frame whose variable holds the model
 
     def tree(self, file: str) -> ast.Module | None:
         """Return the tree of a file."""
@@ -165,6 +166,7 @@ class Reader:
             if classify(frame.f_code) == USER:
                 found = self._in_frame(model, frame)
                 if found is not None:
+                    self.holder = frame
                     return found
             frame = frame.f_back
         return None
@@ -192,9 +194,9 @@ class Reader:
 
     def _followed(self, file: str, value: ast.expr, scope: dict[str, Any]) -> Made:
         """Follow `model = make(…)` into a function of the user's that returns a container."""
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-            function = scope.get(value.func.id)
-            if isinstance(function, FunctionType) and classify(function.__code__) == USER:
+        if isinstance(value, ast.Call):
+            function = _function(value.func, scope)
+            if function is not None:
                 body = self.body(function.__code__)
                 returned = [n.value for n in ast.walk(body) if isinstance(n, ast.Return)] if body is not None else []
                 last = returned[-1] if returned else None
@@ -216,11 +218,22 @@ class Reader:
             code[caller.f_code] = caller.f_globals
         for scope, body in [(scope, self.body(c)) for c, scope in code.items()]:
             for node in ast.walk(body) if body is not None else ():
-                called = scope.get(node.id) if isinstance(node, ast.Name) else None
-                if isinstance(called, FunctionType) and classify(called.__code__) == USER:
+                called = _function(node, scope)
+                if called is not None:
                     code.setdefault(called.__code__, called.__globals__)
         found = {(name, named(c.co_filename), line) for c in code for name, line in _init_calls(self.body(c))}
         return found.pop() if len({(file, line) for _, file, line in found}) == 1 else None
+
+
+def _function(node: ast.AST, scope: dict[str, Any]) -> FunctionType | None:
+    """Return the function of the user's that a name, or a name in a module of his, stands for."""
+    found: Any = None
+    if isinstance(node, ast.Name):
+        found = scope.get(node.id)
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = scope.get(node.value.id)
+        found = vars(module).get(node.attr) if isinstance(module, ModuleType) else None
+    return found if isinstance(found, FunctionType) and classify(found.__code__) == USER else None
 
 
 def _methods(cls: type) -> Iterator[FunctionType]:
