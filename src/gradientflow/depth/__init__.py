@@ -7,6 +7,7 @@ From a notebook or a test: `diagnose` looks at a model once, `assert_flows` rais
 
 from __future__ import annotations
 
+import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,4 +38,8 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room, found = _WHERE[name]
-    return getattr(import_module(f"{__name__}.{room}"), found)
+    drawn = random.getstate()  # rich draws a number when it is imported; the user's are his
+    try:
+        return getattr(import_module(f"{__name__}.{room}"), found)
+    finally:
+        random.setstate(drawn)
