@@ -58,11 +58,14 @@ def assert_flows(
         UsageError: model, loss or batch are not what they must be, or `allow` holds no word of the verdict.
 
     Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
         >>> x, y = torch.randn(16, 8), torch.randn(16, 1)
         >>> net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
         >>> assert_flows(net, nn.functional.mse_loss, (x, y), max_decades=1.5).healthy
         True
     """
+    __tracebackhide__ = True  # pytest shows the test's line, not ours
     accepted = {allow} if isinstance(allow, str) else set(allow)
     unknown = {word for word in accepted if word in ("healthy", "any") or not word.replace("-", "").isalpha()}
     if unknown:
@@ -85,7 +88,8 @@ def assert_flows(
         )
     elif max_decades is not None and decades is None and not found.findings and not lines:
         lines.append(
-            "max_decades was given, but there are no two layers between which decades could be measured. Leave it out."
+            "max_decades was given, but no decades could be measured: the gradient at the first layer is exactly zero (behind a "
+            "gate that begins at zero, say), or there is no layer. Leave max_decades out for this model."
         )
     if lines:
         raise GradientFault(f"the gradient of {found.verdict.script} does not flow\n" + "\n".join(lines), found)

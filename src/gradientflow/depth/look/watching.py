@@ -41,6 +41,7 @@ class watching:
         OutputError: the folder cannot be written, or holds a run already.
 
     Example:
+        >>> import torch
         >>> net = nn.Linear(4, 1)
         >>> sgd = torch.optim.SGD(net.parameters(), lr=0.05)
         >>> with watching(net) as watch:
