@@ -92,7 +92,9 @@ def test_an_initialisation_is_placed_at_its_line(built: str) -> None:
     assert found.place is not None and (found.place.line, found.place.op) == (nets.line_of("# the init"), "normal_")
 
 
-@pytest.mark.parametrize("name", ["<stdin>", "<ipython-input-3-0123>", "<python-input-7>", "/tmp/ipykernel_7/123.py"])
+@pytest.mark.parametrize(
+    "name", ["<stdin>", "<ipython-input-3-0123>", "<python-input-7>", "/tmp/ipykernel_7/123.py", "<string>"]
+)
 def test_a_model_typed_at_a_prompt_is_placed_at_its_line(name: str) -> None:
     source = """
 import torch
@@ -106,14 +108,14 @@ class Net(torch.nn.Module):
         return x
 found = diagnosed(Net(), lambda output, y: output[:, :5].logsumexp(1).mean())
 """
-    if name != "<stdin>":
+    if name not in ("<stdin>", "<string>"):
         linecache.cache[name] = (len(source), None, source.splitlines(True), name)
     scope: dict[str, Any] = {"diagnosed": diagnosed}
     exec(compile(source, name, "exec"), scope)
     found = scope["found"]
     assert found.symptom == "vanishing"
     assert found.place.file.endswith(name.removeprefix("/tmp/")) and found.place.line == 9
-    if name != "<stdin>":
+    if name not in ("<stdin>", "<string>"):
         assert "torch.sigmoid(layer(x))" in str(found)
 
 

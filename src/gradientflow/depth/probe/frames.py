@@ -71,8 +71,10 @@ def classify(code: CodeType) -> int:
             found = TORCH
         elif name.startswith(_OURS):
             found = OURS
-        elif name.startswith(_TYPED):
-            found = USER
+        elif name.startswith(_TYPED) or (name == "<string>" and not code.co_name.startswith("__")):
+            found = (
+                USER  # "<string>" is `python -c`; a special method there is generated, by dataclasses and their like
+            )
         elif name.startswith("<") or name.startswith(_LIBRARIES) or "site-packages" in name:
             found = LIBRARY
         else:
