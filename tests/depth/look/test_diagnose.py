@@ -292,6 +292,18 @@ def test_it_looks_where_gradients_are_switched_off() -> None:
         assert torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize("compiled", ["whole", "in place", "a part"])
+def test_a_compiled_model_is_looked_at_as_it_was_written(compiled: str) -> None:
+    net = nets.Stack("sigmoid")
+    if compiled == "in place":
+        net.compile(backend="eager")
+    elif compiled == "a part":
+        net.out = torch.compile(net.out, backend="eager")
+    found = diagnosed(torch.compile(net, backend="eager") if compiled == "whole" else net)
+    assert found.symptom == "vanishing" and found.place is not None
+    assert found.place.line == nets.line_of("# the activation")
+
+
 # ── how it shows itself ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -82,11 +83,11 @@ def diagnose(
     caller = user_frame(sys._getframe(1))
     given = model if isinstance(model, nn.Module) else None
     if given is not None:
-        given = getattr(given, "_orig_mod", given)  # what torch.compile was given: compiled code cannot be traced
+        given = getattr(given, "_orig_mod", given)  # what torch.compile was given
         check_model(given)
     elif not callable(model):
         check_model(model)
-    with untouched(given, batch):
+    with untouched(given, batch), _uncompiled():
         look = _Look(question, caller)
         if given is None:
             run = look.over(model, optimizer, count)
@@ -99,6 +100,14 @@ def diagnose(
         if not count:
             rules.settle(verdict, run, look.again)
     return Diagnosis(verdict, run)
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts run as they were written, for the time being: compiled code cannot be traced."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _steps(optimizer: Optimizer | None, steps: int | None) -> int:
@@ -279,7 +288,7 @@ def _copied(
     """Copy a model, and an optimizer of its parameters over the copy, with what its own `__getstate__` leaves out."""
     left_out = {}
     if optimizer is not None:
-        kept = optimizer.__getstate__()  # type: ignore[no-untyped-call]
+        kept = optimizer.__getstate__()
         left_out = {k: v for k, v in vars(optimizer).items() if k not in kept and "hook" not in k}
     twin, tool, more = copy.deepcopy((model, optimizer, left_out))
     for name, value in more.items():
