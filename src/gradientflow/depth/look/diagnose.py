@@ -6,8 +6,9 @@ import copy
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -102,12 +103,15 @@ def diagnose(
     return Diagnosis(verdict, run)
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
+@contextmanager
+def _uncompiled() -> Iterator[None]:
     """Compiled parts run as they were written, for the time being: compiled code cannot be traced."""
     if "torch._dynamo" not in sys.modules:  # nothing was compiled
-        return nullcontext()
-    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return eager
+        yield
+        return
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks", UserWarning)
+        yield
 
 
 def _steps(optimizer: Optimizer | None, steps: int | None) -> int:
