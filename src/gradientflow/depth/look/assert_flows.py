@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from gradientflow.depth.look.diagnose import Optimizer, diagnose
+from gradientflow.depth.look.diagnose import diagnose
 from gradientflow.depth.look.diagnosis import Diagnosis
+from gradientflow.depth.look.observe import Optimizer
 from gradientflow.depth.look.question import Loss
 from gradientflow.errors import GradientflowError, UsageError
 from gradientflow.records import SYMPTOMS, Finding
