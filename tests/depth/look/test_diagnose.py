@@ -69,6 +69,33 @@ def test_a_factor_on_the_loss_changes_nothing(factor: float) -> None:
         assert (scaled.symptom, scaled.cause, scaled.place) == (plain.symptom, plain.cause, plain.place)
 
 
+class Wrapped(nn.Module):
+    """Another model, under another name."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.wrapped = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.wrapped(x)
+
+
+@pytest.mark.parametrize("change", ["batch", "float64", "bfloat16", "wrapped"])
+def test_what_does_not_matter_changes_nothing(change: str) -> None:
+    for make in (lambda: nets.Stack("sigmoid"), lambda: nets.Stack("relu", 2), lambda: nets.Cut(cut=True)):
+        torch.manual_seed(0)
+        plain = diagnosed(make())
+        torch.manual_seed(0)
+        model, (x, y) = make(), nets.batch(rows=128 if change == "batch" else 64)
+        if change in ("float64", "bfloat16"):
+            model, x = model.to(getattr(torch, change)), x.to(getattr(torch, change))
+        if change == "wrapped":
+            model = Wrapped(model)
+        found = diagnosed(model, batch=(x, y))
+        assert (found.symptom, found.cause) == (plain.symptom, plain.cause)
+        assert (found.place and found.place.line) == (plain.place and plain.place.line)
+
+
 def test_a_ready_made_container_is_placed_where_its_layer_was_written() -> None:
     model = nets.ready_made(nn.Sigmoid)
     found = diagnosed(model)

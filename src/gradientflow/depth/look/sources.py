@@ -25,6 +25,7 @@ from gradientflow.records import Param
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
+Init = tuple[str, str, int, str | None]  # function, file, line, the parameter it is for; None where that is any
 Made = tuple[str, ast.expr]  # the file it is in, as Python names it, and the expression that made it
 
 
@@ -83,23 +84,24 @@ def make_known(
                 if own is not None:
                     births.modules.setdefault(id(child), (named(own[0]), own[1].lineno, name))
             else:
-                made = reader.attribute(module, name)
+                made = reader.attribute(module, name, type(child).__name__)
                 if made is not None:
                     births.modules.setdefault(id(child), (named(made[0]), made[1].lineno, name))
             if made is not None:
                 nodes.setdefault(id(child), made)
         for name, parameter in module._parameters.items():
             if parameter is not None and registry.find(parameter) is None:
-                made = reader.attribute(module, name) or own
+                made = reader.attribute(module, name, "Parameter") or own
                 where = Where(named(made[0]), made[1].lineno) if made is not None else Where()
                 registry.made(parameter, where, (module, name))
                 fresh.append(registry.params[registry.index_of(parameter)])
                 fresh[-1].module_class = None  # it may have been initialised otherwise than by default
-    line = reader.only_init(model, reader.holder or caller) if fresh else None
-    if line is not None:
-        for known in fresh:
-            if len(known.shape) >= 2:
-                known.init, known.init_file, known.init_line = line
+    inits = reader.inits(model, reader.holder or caller) if fresh else []
+    paths = {registry.find(p): name for name, p in model.named_parameters()}
+    for known in fresh:
+        own_inits = {i[:3] for i in inits if i[3] is None or f".{paths.get(known.index)}".endswith(f".{i[3]}")}
+        if len(own_inits) == 1 and len(known.shape) >= 2:
+            known.init, known.init_file, known.init_line = own_inits.pop()
 
 
 class Reader:
@@ -130,8 +132,10 @@ class Reader:
                     return node
         return None
 
-    def attribute(self, module: nn.Module, name: str) -> Made | None:
-        """Return what a module's class assigns to `self.name`: the last such line, of the nearest class that has one."""
+    def attribute(self, module: nn.Module, name: str, kind: str) -> Made | None:
+        """Return what a module's class assigns to `self.name`, in the nearest class that does so: where there are several
+        such lines the last that calls `kind`, or the last of all.
+        """
         for method in _methods(type(module)):
             body = self.body(method.__code__)
             found = [
@@ -141,7 +145,10 @@ class Reader:
                 and any(isinstance(t, ast.Attribute) and t.attr == name for t in _targets(node))
             ]  # fmt: skip
             if found:
-                return method.__code__.co_filename, found[-1]
+                fitting = [
+                    v for v in found if isinstance(v, ast.Call) and ast.unparse(v.func).rpartition(".")[2] == kind
+                ]
+                return method.__code__.co_filename, (fitting or found)[-1]
         return None
 
     def element(self, container: Made | None, key: str) -> Made | None:
@@ -185,9 +192,10 @@ class Reader:
     ) -> Made | None:
         """Return what was assigned to a model's variable, in the first body that assigns to it."""
         names = [n for n, v in scope.items() if v is model and not n.startswith("_")]
+        line = frame.f_lineno if frame.f_code.co_name == "<module>" or scope is not frame.f_globals else None
         for file, body in bodies:
             for name in names:
-                found = _assignment(body, name)
+                found = _assignment(body, name, line if file == frame.f_code.co_filename else None)
                 if found is not None:
                     return self._followed(file, found, frame.f_globals)
         return None
@@ -206,8 +214,8 @@ class Reader:
                     return function.__code__.co_filename, last
         return file, value
 
-    def only_init(self, model: nn.Module, caller: FrameType | None) -> tuple[str, str, int] | None:
-        """Return (function, file, line) of the one `nn.init` call for weights in the code the model comes from, if it is one.
+    def inits(self, model: nn.Module, caller: FrameType | None) -> list[Init]:
+        """Return the `nn.init` calls for weights in the code the model comes from.
 
         That code is the methods of its classes, the caller's function (or script, or cell), and the functions these name.
         """
@@ -221,8 +229,10 @@ class Reader:
                 called = _function(node, scope)
                 if called is not None:
                     code.setdefault(called.__code__, called.__globals__)
-        found = {(name, named(c.co_filename), line) for c in code for name, line in _init_calls(self.body(c))}
-        return found.pop() if len({(file, line) for _, file, line in found}) == 1 else None
+        found = {
+            (name, named(c.co_filename), line, path) for c in code for name, line, path in _init_calls(self.body(c))
+        }
+        return list(found)
 
 
 def _function(node: ast.AST, scope: dict[str, Any]) -> FunctionType | None:
@@ -249,26 +259,32 @@ def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target]
 
 
-def _assignment(body: ast.AST | None, name: str) -> ast.expr | None:
-    """Return the last value that a body assigns to a name."""
+def _assignment(body: ast.AST | None, name: str, before: int | None = None) -> ast.expr | None:
+    """Return the last value that a body assigns to a name, up to a line; of all, where there is none up to it."""
     found = [
         node.value
         for node in (ast.walk(body) if body is not None else ())
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
         and any(isinstance(t, ast.Name) and t.id == name for t in _targets(node))
     ]  # fmt: skip
-    return max(found, key=lambda v: v.lineno, default=None)
+    past = [v for v in found if before is None or v.lineno <= before]
+    return max(past or found, key=lambda v: v.lineno, default=None)
 
 
-def _init_calls(tree: ast.AST | None) -> Iterator[tuple[str, int]]:
-    """Yield (function, line) of calls `init.something_(…)` that are not about a bias."""
+def _init_calls(tree: ast.AST | None) -> Iterator[tuple[str, int, str | None]]:
+    """Yield (function, line, parameter) of calls `init.something_(…)` that are not about a bias.
+
+    The parameter is the path behind the first name, `out.weight` of `self.out.weight` and `0.weight` of `net[0].weight`;
+    None where the call is for any weight: `init.normal_(p)`, `init.normal_(m.weight)`.
+    """
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_"):
             of = node.func.value
             module = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
             about = ast.unparse(node.args[0]) if node.args else ""
             if module == "init" and hasattr(nn.init, node.func.attr) and "bias" not in about:
-                yield node.func.attr, node.lineno
+                path = about.replace("[", ".").replace("]", "").removesuffix(".data").partition(".")[2]
+                yield node.func.attr, node.lineno, path if "." in path else None
 
 
 def user_frame(frame: FrameType | None) -> FrameType | None:
