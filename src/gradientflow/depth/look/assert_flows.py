@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from gradientflow.depth.look.diagnose import diagnose
-from gradientflow.depth.look.diagnosis import Diagnosis
+from gradientflow.depth.look.diagnosis import Diagnosis, headed
 from gradientflow.depth.look.observe import Optimizer
 from gradientflow.depth.look.question import Loss
 from gradientflow.errors import GradientflowError, UsageError
@@ -99,8 +99,7 @@ def assert_flows(
 
 def _told(finding: Finding, *, first: bool) -> str:
     """One finding in words: symptom, cause and place; the sentence; the numbers; and the first mends."""
-    at = f" at {finding.place}" if finding.place is not None and str(finding.place) else ""
-    lines = [f"{finding.symptom} because of {finding.cause}{at}", f"    {finding.summary}"]
+    lines = [headed(finding), f"    {finding.summary}"]
     if first:
         numbers = [
             f"{f.name} {f.value}" + (f" (threshold {f.threshold})" if f.threshold else "")

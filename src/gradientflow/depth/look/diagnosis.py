@@ -19,12 +19,33 @@ _CELL = (
 )
 
 
+def headed(finding: Finding) -> str:
+    """Return symptom, cause and place of a finding in one line: `dead because of dead-units at net.py:12 (encoder, relu)`."""
+    place = finding.place
+    told = f"{finding.symptom} because of {finding.cause}"
+    if place is None:
+        return told
+    names = ", ".join(name for name in (place.module, place.op) if name)
+    at = f" at {place.file}:{place.line}" if place.file else ""
+    return f"{told}{at}" + (f" ({names})" if names else "")
+
+
 class Diagnosis:
     """What one look at a model showed.
 
     Attributes:
         verdict: the whole of it, as in verdict.json.
         run: everything that was measured: the graph with its gradients, the steps, the parameters.
+
+    Example:
+        >>> import torch, gradientflow
+        >>> _ = torch.manual_seed(0)
+        >>> model, batch = torch.nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+        >>> found = gradientflow.diagnose(model, torch.nn.functional.cross_entropy, batch)
+        >>> found.healthy, found.cause, found.findings
+        (True, None, [])
+        >>> msgspec.json.decode(found.to_json())["symptom"]
+        'healthy'
     """
 
     def __init__(self, verdict: Verdict, run: Run) -> None:
@@ -94,8 +115,7 @@ class Diagnosis:
     def __repr__(self) -> str:
         lines = [f"{mark(self.symptom)} {self.symptom}: {self.verdict.script}. {self.summary}"]
         for finding in self.findings:
-            at = f" at {finding.place}" if finding.place is not None and str(finding.place) else ""
-            lines.append(f"  {finding.symptom} because of {finding.cause}{at} (confidence {finding.confidence:.0%})")
+            lines.append(f"  {headed(finding)}, confidence {finding.confidence:.0%}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
