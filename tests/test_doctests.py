@@ -12,7 +12,15 @@ import gradientflow
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(gradientflow.__path__, "gradientflow.")
-    if m.name.startswith(("gradientflow.river", "gradientflow.curvature", "gradientflow.space"))
+    if m.name.startswith(
+        (
+            "gradientflow.river",
+            "gradientflow.depth",
+            "gradientflow.report",
+            "gradientflow.curvature",
+            "gradientflow.space",
+        )
+    )
 )
 
 

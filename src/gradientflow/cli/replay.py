@@ -38,7 +38,7 @@ def replay(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
     budget: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="How long all trials together may take.")
-    ] = depth.DEFAULT_BUDGET,
+    ] = depth.REPLAY_BUDGET,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Draws of the random numbers the best remedies are tried on, time allowing.")
     ] = 3,

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from gradientflow import depth, store
+from gradientflow.cli import formats
 from gradientflow.cli.common import EXIT_USAGE, say, told_on
 from gradientflow.records import Run, Verdict
 from gradientflow.report import print_verdict, write_html
@@ -20,9 +21,12 @@ def report_command(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")
     ] = None,
+    format: formats.Format = "text",
+    output: formats.Output = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
+    formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
     verdict = depth.attach(depth.judge(run_seen), store.read_replay(folder))
     problems: list[str] = []
@@ -30,6 +34,7 @@ def report_command(
     err = told_on()
     if not quiet:
         print_verdict(verdict, run_seen, err, report=str(page) if page else None)
+    formats.emit(format, output, verdict, run_seen, problems)
     for problem in problems:
         say(err, problem)
     raise SystemExit(EXIT_USAGE if problems else 0)

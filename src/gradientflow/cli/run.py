@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth
+from gradientflow.cli import formats
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import write
@@ -65,7 +66,9 @@ def run(
     ] = False,
     replay_budget: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="How long all trials of --replay together may take.")
-    ] = depth.DEFAULT_BUDGET,
+    ] = depth.REPLAY_BUDGET,
+    format: formats.Format = "text",
+    output: formats.Output = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
     fail_on: Annotated[
         str | None,
@@ -76,6 +79,7 @@ def run(
     wanted = _symptoms(fail_on)
     if json is not None:
         writable("--json", json)
+    formats.check(format, output, mixed=True)
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
@@ -92,6 +96,7 @@ def run(
             problems.append(f"--replay: {failed}")
     if not quiet:
         print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
+    formats.emit(format, output, outcome.verdict, outcome.run, problems)
     for problem in problems:
         say(err, problem)
     code = outcome.ending.code

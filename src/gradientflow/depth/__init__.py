@@ -2,27 +2,53 @@
 
 `run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk);
 `try_remedies` replays the script with the verdict's remedies, each beside a baseline; `attach` puts that into the verdict.
+From a notebook or a test: `diagnose` looks at a model once, `assert_flows` raises where its gradient does not flow,
+`watching` watches a loop of the user's own (as `gradientflow.watch`).
 """
 
 from __future__ import annotations
 
+import random
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradientflow.depth.causes import judge
-from gradientflow.depth.replay.attach import attach
-from gradientflow.depth.replay.race import DEFAULT_BUDGET
-from gradientflow.depth.replay.race import replay as try_remedies
+from gradientflow.records import REPLAY_BUDGET
 
 if TYPE_CHECKING:
+    from gradientflow.depth.look.assert_flows import GradientFault, assert_flows
+    from gradientflow.depth.look.diagnose import diagnose
+    from gradientflow.depth.look.diagnosis import Diagnosis
+    from gradientflow.depth.look.watching import watching
+    from gradientflow.depth.replay.attach import attach
+    from gradientflow.depth.replay.race import replay as try_remedies
     from gradientflow.depth.watch.session import Outcome
     from gradientflow.depth.watch.session import run_script as run
 
-__all__ = ["DEFAULT_BUDGET", "Outcome", "attach", "judge", "run", "try_remedies"]
+_WHERE = {  # torch is imported only when something is to be run
+    "Diagnosis": ("look.diagnosis", "Diagnosis"),
+    "GradientFault": ("look.assert_flows", "GradientFault"),
+    "Outcome": ("watch.session", "Outcome"),
+    "assert_flows": ("look.assert_flows", "assert_flows"),
+    "attach": ("replay.attach", "attach"),
+    "diagnose": ("look.diagnose", "diagnose"),
+    "run": ("watch.session", "run_script"),
+    "try_remedies": ("replay.race", "replay"),
+    "watching": ("look.watching", "watching"),
+}
+
+__all__ = [
+    "REPLAY_BUDGET", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "run", "try_remedies",
+    "watching",
+]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:  # torch is imported only when something is to be run
-    if name in ("run", "Outcome"):
-        from gradientflow.depth.watch import session
-
-        return session.run_script if name == "run" else session.Outcome
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room, found = _WHERE[name]
+    drawn = random.getstate()  # rich draws a number when it is imported; the user's are his
+    try:
+        return getattr(import_module(f"{__name__}.{room}"), found)
+    finally:
+        random.setstate(drawn)

@@ -27,6 +27,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
 from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN, WORSE, Change, Outlook, Replay, Trial
 from gradientflow.records.seen import (
     ABSENT,
@@ -69,6 +70,7 @@ __all__ = [
     "NO_WIN",
     "OUTCOMES",
     "REMEDIES",
+    "REPLAY_BUDGET",
     "SCHEMA",
     "SYMPTOMS",
     "WIN",

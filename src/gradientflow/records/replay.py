@@ -13,6 +13,7 @@ from gradientflow.records.seen import Place
 Setting = float | int | str | bool | list[float]
 
 WIN, NO_WIN, WORSE, FAILED, NOT_TRIED = "win", "no-proven-win", "worse", "failed", "not-tried"
+BUDGET = 300.0  # seconds that all trials of a replay may take, unless it is said otherwise
 OUTCOMES = (WIN, NO_WIN, WORSE, FAILED, NOT_TRIED)
 
 

@@ -1,7 +1,8 @@
 """The report room: what was found, made visible.
 
-For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `LiveLine` for the status
-line while a script runs, `ReplayLive` while its remedies are tried. For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
+For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `render` for other tools
+(GitHub's annotations, SARIF), `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
+For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
 `check_folder` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
 torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
@@ -9,12 +10,14 @@ torch, so that a report of yesterday's run opens on a machine that has no PyTorc
 from gradientflow.report.figures import check_figure, check_folder, write_figure
 from gradientflow.report.flow_live import FlowLive
 from gradientflow.report.flow_terminal import print_flow
+from gradientflow.report.formats import FORMATS, render
 from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
 from gradientflow.report.replay_live import ReplayLive
-from gradientflow.report.terminal import print_verdict
+from gradientflow.report.terminal import print_verdict, verdict_lines
 
 __all__ = [
+    "FORMATS",
     "FlowLive",
     "LiveLine",
     "ReplayLive",
@@ -22,6 +25,8 @@ __all__ = [
     "check_folder",
     "print_flow",
     "print_verdict",
+    "render",
+    "verdict_lines",
     "write_figure",
     "write_html",
 ]

@@ -44,6 +44,24 @@ def print_verdict(verdict: Verdict, run: Run | None, console: Console, *, report
     console.out(encodable(text, console.encoding), highlight=False)
 
 
+def verdict_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) -> Iterator[Text]:
+    """The lines of a verdict on one look at a model: all but what watching cost.
+
+    Args:
+        verdict: what the look means.
+        run: what was seen in it.
+        width: columns.
+        plain: without colours.
+    """
+    page = Page(verdict, run, width, plain)
+    yield from page.headline()
+    for k, finding in enumerate(verdict.findings):
+        yield Text()
+        yield from page.finding(finding, k + 1) if k == 0 else page.short(finding, k + 1)
+    yield from page.waterfall()
+    yield from page.budget()
+
+
 def encodable(text: str, encoding: str) -> str:
     """The text as far as the stream's encoding can carry it: a log in ASCII gets plain signs instead of an error."""
     try:

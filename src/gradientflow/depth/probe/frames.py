@@ -28,6 +28,14 @@ _LIBRARIES = tuple(
     }
 )
 _MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
+_TYPED = (
+    "<stdin>",
+    "<python-input-",
+    "<ipython-input-",
+    "<doctest ",
+    "<console>",
+    "<input>",
+)  # at a prompt, by the user
 _CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
 
 OURS, TORCH, LIBRARY, USER = range(4)
@@ -63,6 +71,10 @@ def classify(code: CodeType) -> int:
             found = TORCH
         elif name.startswith(_OURS):
             found = OURS
+        elif name.startswith(_TYPED) or (name == "<string>" and not code.co_name.startswith("__")):
+            found = (
+                USER  # "<string>" is `python -c`; a special method there is generated, by dataclasses and their like
+            )
         elif name.startswith("<") or name.startswith(_LIBRARIES) or "site-packages" in name:
             found = LIBRARY
         else:

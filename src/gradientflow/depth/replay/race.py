@@ -22,9 +22,8 @@ from gradientflow.depth.replay.patch import difference, patched
 from gradientflow.depth.replay.stats import compare
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
 from gradientflow.errors import UsageError
-from gradientflow.records import FAILED, NOT_TRIED, WIN, Change, Finding, Replay, Run, Trial, Verdict
+from gradientflow.records import FAILED, NOT_TRIED, REPLAY_BUDGET, WIN, Change, Finding, Replay, Run, Trial, Verdict
 
-DEFAULT_BUDGET = 300.0  # seconds
 _LEAST, _SEEDS = 30, 3
 _START = 4.0  # seconds that a child takes before its first step, where nothing better is known
 _SHARE = 0.6  # of the budget goes to one seed of every candidate
@@ -49,7 +48,7 @@ def replay(
     verdict: Verdict,
     folder: Path,
     *,
-    budget: float = DEFAULT_BUDGET,
+    budget: float = REPLAY_BUDGET,
     seeds: int = _SEEDS,
     only: Sequence[str] = (),
     progress: Progress | None = None,
@@ -218,7 +217,11 @@ class _Race:
             return
         trial = self.trials[best]
         finding = self.verdict.findings[trial.finding]
-        patch = patched(trial.changes, finding, self.watched)
+        try:
+            patch = patched(trial.changes, finding, self.watched)
+        except Exception as problem:  # a fault of ours must not cost what was measured
+            self.notes.append(f"the best could not be written as an edit: {type(problem).__name__}: {problem}")
+            return
         if patch is None:
             return
         trial.diff = difference(self.watched.meta.sources, patch)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store import Store
@@ -29,13 +30,13 @@ class Recorder:
     """The sink of a `Monitor`: writes to the store, and keeps enough in memory for a verdict while the script runs.
 
     Args:
-        store: the run on disk.
+        store: the run on disk, or in memory.
         script: the script as named on the command line.
         argv: the command line.
         module: run as `python -m`.
     """
 
-    def __init__(self, store: Store, script: str, argv: list[str], module: bool = False) -> None:
+    def __init__(self, store: Store | Memory, script: str, argv: list[str], module: bool = False) -> None:
         self.store = store
         self.base = Path.cwd()
         self.meta = Meta(

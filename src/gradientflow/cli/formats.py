@@ -1,0 +1,73 @@
+"""`--format` and `--output`: the verdict in the formats of other tools, on standard output or in a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradientflow import __version__
+from gradientflow.cli.common import writable
+from gradientflow.errors import UsageError
+from gradientflow.records import Run, Verdict
+from gradientflow.report import FORMATS, render
+
+_STDOUT = Path("-")
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="text (the verdict on the terminal), or besides it: github (annotations, on standard output at the end), sarif "
+        "or json (with --output).",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Where --format goes; - for standard output."),
+]
+
+
+def check(format: str, output: Path | None, *, mixed: bool) -> None:
+    """Refuse what cannot be done before the work is begun.
+
+    Args:
+        format: of the option.
+        output: of the option.
+        mixed: whether a script's own output goes to standard output, too.
+
+    Raises:
+        UsageError: an unknown format; a file without a format; a document that would be mixed with the script's output.
+        OutputError: the file cannot be written.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"--format: unknown format {format!r}. Expected one of {', '.join(FORMATS)}.")
+    if output is not None and format == "text":
+        raise UsageError(
+            "--output goes with --format json, github or sarif. (The page and verdict.json are in the run's folder.)"
+        )
+    if output is None and mixed and format in ("json", "sarif"):
+        raise UsageError(
+            f"--format {format} would be mixed with the script's own output. Name a file: --output verdict.{format}; or - for "
+            f"standard output all the same."
+        )
+    if output is not None and output != _STDOUT:
+        writable("--output", output)
+
+
+def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str]) -> None:
+    """Write the verdict; what cannot be written becomes a problem to tell."""
+    if format == "text":
+        return
+    text = render(format, verdict, run, __version__)
+    try:
+        if output is not None and output != _STDOUT:
+            output.write_text(text, encoding="utf-8")
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except (OSError, ValueError) as problem:  # a full disk, a broken pipe, a stream that the script has closed
+        problems.append(f"--format {format} could not be written to {output or 'standard output'}: {problem}.")

@@ -1,0 +1,1 @@
+"""One look at a model, without a script: `diagnose`, `assert_flows`, and `watching` a loop of the user's own."""

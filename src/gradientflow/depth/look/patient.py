@@ -1,0 +1,170 @@
+"""The patient as it was: whatever a forward and a backward pass change in a model is put back afterwards.
+
+What is put back: the values of parameters and buffers (the running averages of a batch normalisation), `.grad`, the
+attributes of every module (a counter, a hidden state that is kept, train and eval flags, hooks), values of tensors in the
+batch, and the state of every random generator. What is not: what the user's own code does outside of the model, such as
+appending to a list.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_MOST_DEEP = 4  # levels of lists and dicts in which tensors of a batch are looked for
+
+
+@contextmanager
+def untouched(model: nn.Module | None, *things: Any) -> Iterator[None]:
+    """Run a block, then put a model, the tensors in `things`, and the random generators back as they were.
+
+    Inside the block gradients are on, every `.grad` begins as None, and hooks that run after a gradient was accumulated
+    are off: with the optimizer's step in such a hook, a backward pass would train the model.
+
+    Args:
+        model: the model; None puts back `things` and the generators only.
+        things: batches and the like: tensors, or lists, tuples and dicts of them.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(2)
+        >>> with untouched(norm):
+        ...     norm(torch.ones(3, 2)).sum().backward()
+        >>> norm.running_mean, norm.weight.grad
+        (tensor([0., 0.]), None)
+    """
+    back: list[Callable[[], None]] = [*_generators()]
+    kept: dict[int, Tensor] = {}
+    if model is not None:
+        for module in model.modules():
+            back.append(_attributes(module))
+            for t in [*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()]:
+                if isinstance(t, Tensor):
+                    kept.setdefault(id(t), t)
+                elif isinstance(t, torch.Generator):
+                    back.append(_generator(t))
+    for thing in things:
+        for t in tensors_in(thing):
+            kept.setdefault(id(t), t)
+    back += [_values(t) for t in kept.values()]
+    back += [_gradient(t) for t in kept.values()]
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for put_back in back:
+            put_back()
+
+
+def tensors_in(thing: Any, depth: int = _MOST_DEEP) -> Iterator[Tensor]:
+    """Yield the tensors in a value, and in the lists, tuples and dicts of which it is made."""
+    if isinstance(thing, Tensor):
+        yield thing
+    elif depth and isinstance(thing, dict):
+        for entry in thing.values():
+            yield from tensors_in(entry, depth - 1)
+    elif depth and isinstance(thing, (list, tuple)):
+        for entry in thing:
+            yield from tensors_in(entry, depth - 1)
+
+
+def _attributes(module: nn.Module) -> Callable[[], None]:
+    """Keep a module's attributes, and the dicts in it that hold parameters, buffers, children and hooks."""
+    own = dict(module.__dict__)
+    inner = {name: dict(value) for name, value in own.items() if name.startswith("_") and isinstance(value, dict)}
+
+    def put_back() -> None:
+        _refill(module.__dict__, own)
+        for name, entries in inner.items():
+            _refill(own[name], entries)
+
+    return put_back
+
+
+def _refill(live: dict[Any, Any], kept: dict[Any, Any]) -> None:
+    """Give a dict the very entries it had."""
+    if [(k, id(v)) for k, v in live.items()] != [(k, id(v)) for k, v in kept.items()]:
+        live.clear()
+        live.update(kept)
+
+
+def _values(t: Tensor) -> Callable[[], None]:
+    """Keep a tensor's values; written back only where they differ, so that a tensor nobody touched is not touched by us."""
+    with torch.no_grad():
+        copy = t.detach().clone()
+
+    def put_back() -> None:
+        with torch.no_grad():
+            plain = t.detach()
+            if plain.shape != copy.shape or not _same(plain, copy):
+                t.data = copy if plain.shape != copy.shape else t.data
+                t.data.copy_(copy)
+
+    return put_back
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are equal to the bit (a NaN equals itself)."""
+    if a.layout != torch.strided or a.is_quantized:
+        return False
+    wide = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(a.element_size())
+    if wide is None or a.is_complex():
+        return bool(torch.equal(a, b))
+    return bool(torch.equal(a.contiguous().view(wide), b.contiguous().view(wide)))
+
+
+def _gradient(t: Tensor) -> Callable[[], None]:
+    """Keep a leaf's `.grad` and its hooks after accumulation, and take both away for the time being."""
+    if not t.is_leaf:
+        return _nothing
+    grad, asked = t.grad, t.requires_grad
+    hooks: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+    own = dict(hooks or {})
+    t.grad = None
+    if own:
+        hooks.clear()  # PyTorch keeps this very dict: a new one, or None, would change nothing
+
+    def put_back() -> None:
+        if t.requires_grad != asked:
+            t.requires_grad_(asked)
+        t.grad = grad
+        if own:
+            hooks.clear()
+            hooks.update(own)
+
+    return put_back
+
+
+def _generators() -> Iterator[Callable[[], None]]:
+    """Keep the state of the generators of Python, NumPy (if it is in use) and PyTorch, on every device in use."""
+    python, cpu = random.getstate(), torch.get_rng_state()
+    yield lambda: random.setstate(python)
+    yield lambda: torch.set_rng_state(cpu)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        drawn = numpy.random.get_state()
+        yield lambda: numpy.random.set_state(drawn)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states = torch.cuda.get_rng_state_all()
+        yield lambda: torch.cuda.set_rng_state_all(states)
+    if torch.backends.mps.is_available():
+        mps = torch.mps.get_rng_state()
+        yield lambda: torch.mps.set_rng_state(mps)
+
+
+def _generator(generator: torch.Generator) -> Callable[[], None]:
+    state = generator.get_state()
+    return lambda: _restore(generator, state)
+
+
+def _restore(generator: torch.Generator, state: Tensor) -> None:
+    generator.set_state(state)
+
+
+def _nothing() -> None:
+    """Nothing is to be put back."""

@@ -1,0 +1,51 @@
+"""A run that is kept in memory: what a `Store` is on disk, for one look at a model, which leaves no folder behind."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+
+
+class Memory:
+    """Takes the records of one run, with the methods of a `Store` that a `Recorder` calls."""
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self._steps: list[Step] = []
+        self._norms: list[ParamNorms] = []
+        self._probes: list[Probe] = []
+        self._notes: list[Note] = []
+        self._sources: dict[str, str] = {}
+
+    def step(self, step: Step) -> None:
+        """Add one optimizer step."""
+        self._steps.append(step)
+
+    def add(self, record: ParamNorms | Probe | Note) -> None:
+        """Add one record of another kind."""
+        match record:
+            case ParamNorms():
+                self._norms.append(record)
+            case Probe():
+                self._probes.append(record)
+            case Note():
+                self._notes.append(record)
+
+    def meta(self, meta: Meta) -> None:
+        """The description is given once more at the end; nothing is to be kept before."""
+
+    def flush(self) -> None:
+        """Nothing is pending."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def source(self, file: str, text: str) -> None:
+        """Keep the text of a source file."""
+        self._sources[file] = text
+
+    def run(self, meta: Meta) -> Run:
+        """Return the whole run."""
+        meta = msgspec.structs.replace(meta, sources={**self._sources, **meta.sources})
+        return Run(meta, self._steps, self._norms, self._probes, self._notes)
