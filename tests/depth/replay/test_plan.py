@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from gradientflow.depth.causes.remedies import remedies
@@ -28,6 +29,7 @@ from gradientflow.records import (
     Place,
     Probe,
     Run,
+    Sharpness,
     Step,
     ValueStat,
     Verdict,
@@ -138,6 +140,18 @@ def test_a_measured_sharpness_gives_the_step() -> None:
         "diverging", "step-too-large", "lower-step", learning_rate=0.1, stable_below=0.5
     )  # no reason to lower it so
     assert first(chain(*MLP), above).settings["factor"] == 0.1
+
+
+def test_the_sharpness_of_a_blow_up_is_not_what_the_step_is_made_for() -> None:
+    found = finding("diverging", "step-too-large", "lower-step", learning_rate=0.1, stable_below=1e-18)
+    run = chain(*MLP)
+    later = msgspec.convert(msgspec.to_builtins(run.probes[0]), Probe)
+    run.probes[0].sharpness = Sharpness(200.0, 1.0, 0.0, 5)
+    later.step, later.loss, later.sharpness = 2, 1e9, Sharpness(2e18, 1.0, 0.0, 5)
+    run.probes.append(later)
+    assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 200.0) / 0.1)
+    later.loss = 1.5  # as sharp, but the loss had not risen: then it counts
+    assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 2e18) / 0.1)
 
 
 def test_a_schedule_that_lets_the_step_fall_is_held() -> None:

@@ -18,14 +18,32 @@ def lower_step(plan: Planner, finding: Finding) -> list[Change]:
     optimizer = plan.optimizer(finding)
     if optimizer is None:
         return []
-    lr, stable = finding.evidence.get("learning_rate"), finding.evidence.get("stable_below")
-    if not isinstance(lr, (int, float)) or not lr:
-        lr = next((s.lr for s in plan.case.main.steps if s.lr), None)
+    lr = next((s.lr for s in plan.case.main.steps if s.lr and s.optimizer == optimizer.index), None)
+    told = finding.evidence.get("learning_rate")
+    lr = float(told) if isinstance(told, (int, float)) and told else lr
+    stable = _stable(plan, optimizer, finding)
     factors = [0.1, 0.01]
-    if isinstance(stable, (int, float)) and lr and 0 < 0.5 * stable < lr:
+    if stable is not None and lr and 0 < 0.5 * stable < lr:
         half = 0.5 * stable / lr
         factors = [half, 0.1 * half if half > 0.03 else 0.1]
     return [_scaled("lower-step", f, lr, optimizer) for f in factors]
+
+
+def _stable(plan: Planner, optimizer: Optimizer, finding: Finding) -> float | None:
+    """Return the largest stable step, from the sharpness before the loss had risen (after that it is the blow-up's own)."""
+    trend = next((t for t in plan.case.trends if t.optimizer is optimizer), None)
+    probes = [
+        g.probe for g in plan.case.finite if g.probe.sharpness is not None and g.probe.optimizer == optimizer.index
+    ]
+    start = next((p.loss for p in probes if p.loss is not None), None)
+    calm = [
+        p.sharpness.value for p in probes
+        if p.sharpness is not None and p.loss is not None and start is not None and p.loss <= start + 2.0 * abs(start)
+    ]  # fmt: skip
+    if trend is not None and calm and max(calm) > 0:
+        return trend.momentum_factor() / max(calm)
+    told = finding.evidence.get("stable_below")
+    return float(told) if isinstance(told, (int, float)) and not probes else None
 
 
 def raise_step(plan: Planner, finding: Finding) -> list[Change]:
