@@ -165,6 +165,22 @@ def test_a_skip_adds_what_entered_the_block_and_only_where_it_fits() -> None:
     assert skip.acted == 1
 
 
+def test_a_bias_by_hand_belongs_to_the_block() -> None:
+    text = """
+    w, b = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4))
+    x = torch.randn(5, 4, requires_grad=True)
+    h = torch.tanh(x @ w + b)
+    twice = x * 2
+    o = torch.tanh(twice @ w + twice)
+    """
+    scope, (skip,) = live(text, [change("add-skip", (4, "tanh"), (6, "tanh"), scale=0.5)])
+    with torch.no_grad():
+        x, w = scope["x"], scope["w"]
+        assert torch.allclose(scope["h"], x + 0.5 * torch.tanh(x @ w + scope["b"]))
+        assert torch.allclose(scope["o"], torch.tanh(2 * x @ w + 2 * x))  # a sum of two results: not one block
+    assert skip.acted == 1
+
+
 def test_a_norm_in_front_of_each_activation_keeps_the_signal() -> None:
     at = lines_of(DEEP)
     scope, (norm,) = live(DEEP, [change("add-norm", (at["relu"], "relu"))])

@@ -199,9 +199,10 @@ def _as_wide(graph: Graph, end: int) -> bool:
     ops = graph.probe.ops
     index: int | None = end
     while index is not None and index not in graph.layers:
-        if ops[index].kind not in _PASSING:
+        made_by = [o.op for o in ops[index].operands if o.op is not None]
+        if ops[index].kind not in _PASSING and not (ops[index].name == "add" and len(made_by) == 1):
             return False
-        index = next((o.op for o in ops[index].operands if o.op is not None), None)
+        index = next(iter(made_by), None)
     if index is None:
         return False
     entering = [
