@@ -213,6 +213,19 @@ def test_targets_are_standardised_and_the_loss_leads_back(form: str) -> None:
     assert other["loss"].item() > 10 * scope["loss"].item()
 
 
+def test_a_last_batch_of_one_is_scaled_as_the_others() -> None:
+    text = """
+    y = torch.tensor([900.0, 1100.0, 1300.0])
+    losses = []
+    for part in (y[:2], y[2:]):
+        p = torch.zeros(part.shape, requires_grad=True)
+        losses.append(F.mse_loss(p, part).item())
+    """
+    scope, (scale,) = live(text, [change("scale-target", (6, "mse_loss"))])
+    assert scope["losses"] == pytest.approx([1.0, 9.0])  # mean 1000, spread 100
+    assert scale.acted == 2
+
+
 def test_an_output_is_fitted_to_its_loss() -> None:
     text = """
     s = torch.tensor([[2.0], [-30.0]], requires_grad=True)

@@ -59,7 +59,7 @@ def entry_of(call: Call) -> Entry | None:
 
 
 def _data(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.numel() > 1 and t.dim() >= 1
+    return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.dim() >= 1
 
 
 def _packed(call: Call) -> bool:
@@ -139,7 +139,7 @@ class AtTheEntrance(OnCalls):
             return
         known = self._first.get(id(entry.weight))
         if known is None or known[0] is not entry.weight:
-            if not torch.is_grad_enabled() or not self.here(call):
+            if not torch.is_grad_enabled() or entry.data.numel() < 2 or not self.here(call):
                 return
             known = self._first[id(entry.weight)] = (entry.weight, self.fresh())
         training = torch.is_grad_enabled()
@@ -232,6 +232,8 @@ class ScaleTarget(OnCalls):
         for data, answer, position in self._pairs(call):
             if not (isinstance(answer, Tensor) and answer.requires_grad and _data(data) and self.here(call)):
                 continue
+            if math.isnan(self._shift) and data.numel() < 2:
+                return
             with quietly():
                 self._learn(data)
                 scaled = (data - self._shift) / self._scale
