@@ -249,6 +249,19 @@ def test_a_recurrent_weight_becomes_orthogonal() -> None:
     assert usual.max().item() > 1.5 and usual.min().item() < 0.5
 
 
+def test_only_the_recurrent_weight_of_a_line_becomes_orthogonal() -> None:
+    text = """
+    own, entry = nn.Linear(6, 6, bias=False), nn.Linear(3, 6)
+    h = torch.zeros(2, 6)
+    for t in range(5):
+        h = own(h) + entry(torch.ones(2, 3))  # mark: here
+    """
+    scope, (made,) = live(text, [change("orthogonal-recurrence", (5, "linear"), shape=[6.0, 6.0])])
+    assert torch.allclose(torch.linalg.svdvals(scope["own"].weight.detach()), torch.ones(6), atol=1e-5)
+    assert not torch.allclose(torch.linalg.svdvals(scope["entry"].weight.detach()), torch.ones(3), atol=1e-2)
+    assert made.acted == 1
+
+
 @pytest.mark.parametrize(("module", "op", "gates"), [("RNN", "rnn_tanh", 1), ("LSTM", "lstm", 4), ("GRU", "gru", 3)])
 def test_ready_made_recurrent_layers_become_orthogonal(module: str, op: str, gates: int) -> None:
     text = f"net = nn.{module}(8, 8, num_layers=2)\nout, _ = net(torch.randn(5, 3, 8))\nout.sum().backward()\n"

@@ -8,6 +8,7 @@ from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.replay.planner import RELU_LIKE, SATURATING, Planner, body_of, named, unique
 from gradientflow.records import Change, Finding, Op, Place
+from gradientflow.records.replay import Setting
 
 _GAINS = {"tanh": 5.0 / 3.0}  # of saturating functions, where it is not 1
 _PASSING = ("norm", "activation", "random")
@@ -57,7 +58,8 @@ def rescale_init(plan: Planner, finding: Finding) -> list[Change]:
     if finding.cause == "recurrence":
         at = unique(plan.place(op) for op in plan.at(graph, finding.place))
         text = f"recurrent weights rescaled to standard deviation 1/√inputs at {named(at)}"
-        return [Change("rescale-init", text, at, {"gain": 1.0})] if at else []
+        settings: dict[str, Setting] = {"gain": 1.0} | _own_shape(graph, plan.at(graph, finding.place))
+        return [Change("rescale-init", text, at, settings)] if at else []
     gain = rounded(gain_of(graph)) or 1.0
     at = unique(plan.place(graph.probe.ops[i]) for i in _to_rescale(graph, gain))
     if finding.symptom == "dead":
@@ -220,15 +222,22 @@ def remove_norm(plan: Planner, finding: Finding) -> list[Change]:
 
 
 def orthogonal(plan: Planner, finding: Finding) -> list[Change]:
-    """The weight at the finding's place."""
+    """The weight at the finding's place that is used on its own output."""
     graph = plan.graph(finding)
     found = plan.at(graph, finding.place) if graph is not None else []
     at = unique(plan.place(op) for op in found if op.kind in ("linear", "recurrent"))
-    return (
-        [Change("orthogonal-recurrence", f"recurrent weights made orthogonal at {named(at)}", at, {"gain": 1.0})]
-        if at
-        else []
-    )
+    if not at or graph is None:
+        return []
+    settings: dict[str, Setting] = {"gain": 1.0} | _own_shape(graph, found)
+    return [Change("orthogonal-recurrence", f"recurrent weights made orthogonal at {named(at)}", at, settings)]
+
+
+def _own_shape(graph: Graph, found: list[Op]) -> dict[str, Setting]:
+    """Return, as a setting, the shape of the weight that is used on its own output: other layers may stand at its line."""
+    here = {op.index for op in found}
+    calls = next((c for c in graph.recurrences() if here & set(c)), None)
+    weights = graph.weights_of(graph.probe.ops[calls[0]]) if calls else []
+    return {"shape": [float(n) for n in graph.params[weights[0]].shape]} if weights else {}
 
 
 def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
@@ -240,7 +249,7 @@ def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
     size = min(max(abs(size), 1e-2), 1e2) if isinstance(size, (int, float)) and math.isfinite(size) else 1.0
     eps = rounded(1e-6 * size, 1) or 1e-6
     place = Place(at.file, at.line, None, at.op)
-    settings: dict[str, float | int | str | bool | list[float]] = {"eps": eps}
+    settings: dict[str, Setting] = {"eps": eps}
     text = f"the operand of {at.op} at {at.file}:{at.line} kept {eps:g} from its singular point"
     if finding.cause == "overflow":
         text = f"what enters {at.op} at {at.file}:{at.line} kept below overflow"
