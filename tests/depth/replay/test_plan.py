@@ -201,6 +201,16 @@ def test_what_cannot_be_tried_is_said() -> None:
     assert "by hand" in plan.untried(run, verdict(by_hand))[0][2]
 
 
+def test_a_plan_that_fails_takes_no_other_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(planner: Any, found: Any) -> list[Change]:
+        raise KeyError("w")
+
+    monkeypatch.setitem(plan.PLANS, "lower-step", broken)
+    top = finding("diverging", "step-too-large", "lower-step", "warmup", learning_rate=0.1)
+    assert [c.kind for _, c in plan.candidates(chain(*MLP), verdict(top))] == ["warmup"]
+    assert plan.untried(chain(*MLP), verdict(top)) == [(0, "lower-step", "planning it failed: KeyError: 'w'")]
+
+
 def test_a_skip_goes_around_blocks_that_are_as_wide_out_as_in() -> None:
     found = finding("vanishing", "depth-without-skip", "add-skip", line=100)
     layers = (
@@ -280,10 +290,28 @@ def test_cuts_are_read_off_the_source() -> None:
     assert first(run, orphans).places == []
 
 
-def test_a_recurrent_weight_is_made_orthogonal_at_its_place() -> None:
-    found = finding("exploding", "recurrence", "orthogonal-recurrence", "gated-cell", line=102, op="linear")
-    change = first(chain(*MLP), found)
-    assert change.places == [Place("net.py", 102, None, "linear")]
+def unrolled(steps: int = 6) -> Run:
+    """A run of one weight used again and again on its own output, with tanh in between."""
+    run = chain(("linear", 4), *(("linear", 4), ("tanh", 4)) * steps, ("linear", 1), ("mse_loss", 1))
+    for op in run.probes[0].ops[1 : 1 + 2 * steps]:
+        op.line = 201 if op.name == "linear" else 202
+        for o in op.operands:
+            if o.param is not None:
+                o.param = 1
+    run.probes[0].params[1].norm = 2.0  # ‖W‖_F/√n = 1
+    return run
+
+
+@pytest.mark.parametrize(("measured", "gain"), [(0.8, 1.25), (0.99, 1.01), (0.01, 1.5), (1.3, 1.0)])
+def test_a_recurrent_weight_makes_up_for_what_its_activation_takes(measured: float, gain: float) -> None:
+    found = finding(
+        "vanishing", "recurrence", "orthogonal-recurrence", line=201, op="linear", gain_per_time_step=measured
+    )
+    change = first(unrolled(), found)
+    assert change.settings == {"gain": pytest.approx(gain, abs=2e-3), "shape": [4.0, 4.0]}
+    assert change.places == [Place("net.py", 201, None, "linear")]
+    found.symptom = "exploding"
+    assert first(unrolled(), found).settings["gain"] == 1.0
 
 
 def test_every_remedy_has_a_plan_or_a_reason() -> None:

@@ -57,8 +57,9 @@ def rescale_init(plan: Planner, finding: Finding) -> list[Change]:
         return _smaller_scores(plan, graph, finding)
     if finding.cause == "recurrence":
         at = unique(plan.place(op) for op in plan.at(graph, finding.place))
-        text = f"recurrent weights rescaled to standard deviation 1/√inputs at {named(at)}"
-        settings: dict[str, Setting] = {"gain": 1.0} | _own_shape(graph, plan.at(graph, finding.place))
+        gain = _recurrent_gain(graph, finding, plan.at(graph, finding.place))
+        text = f"recurrent weights rescaled to standard deviation {gain:g}/√inputs at {named(at)}"
+        settings: dict[str, Setting] = {"gain": gain} | _own_shape(graph, plan.at(graph, finding.place))
         return [Change("rescale-init", text, at, settings)] if at else []
     gain = rounded(gain_of(graph)) or 1.0
     at = unique(plan.place(graph.probe.ops[i]) for i in _to_rescale(graph, gain))
@@ -222,20 +223,46 @@ def remove_norm(plan: Planner, finding: Finding) -> list[Change]:
 
 
 def orthogonal(plan: Planner, finding: Finding) -> list[Change]:
-    """The weight at the finding's place that is used on its own output."""
+    """The weight at the finding's place that is used on its own output; a little more than orthogonal where its activation
+    passes less than everything.
+    """
     graph = plan.graph(finding)
     found = plan.at(graph, finding.place) if graph is not None else []
     at = unique(plan.place(op) for op in found if op.kind in ("linear", "recurrent"))
     if not at or graph is None:
         return []
-    settings: dict[str, Setting] = {"gain": 1.0} | _own_shape(graph, found)
-    return [Change("orthogonal-recurrence", f"recurrent weights made orthogonal at {named(at)}", at, settings)]
+    changes = []
+    for gain in dict.fromkeys((_recurrent_gain(graph, finding, found), 1.0)):
+        text = f"recurrent weights made orthogonal{f' times {gain:g}' if gain != 1.0 else ''} at {named(at)}"
+        settings: dict[str, Setting] = {"gain": gain} | _own_shape(graph, found)
+        changes.append(Change("orthogonal-recurrence", text, at, settings))
+    return changes
+
+
+def _recurrent_gain(graph: Graph, finding: Finding, found: list[Op]) -> float:
+    """Return the gain at which a step back in time keeps the gradient: 1 over what the activation passes.
+
+    That is the measured gain per time step over ‖W‖_F/√n, what the weights pass by themselves. Between 1 and 1.5: more
+    would drive the state to the ends of its range.
+    """
+    measured = finding.evidence.get("gain_per_time_step")
+    calls = _own_calls(graph, found)
+    weights = graph.weights_of(graph.probe.ops[calls[0]]) if calls else []
+    if finding.symptom != "vanishing" or not weights or not isinstance(measured, (int, float)) or measured <= 0:
+        return 1.0
+    state, shape = graph.states.get(weights[0]), graph.params[weights[0]].shape
+    passed = state.norm / math.sqrt(shape[0]) if state is not None else 0.0
+    return rounded(min(max(passed / measured, 1.0), 1.5), 3) or 1.0
+
+
+def _own_calls(graph: Graph, found: list[Op]) -> list[int]:
+    here = {op.index for op in found}
+    return next((c for c in graph.recurrences() if here & set(c)), [])
 
 
 def _own_shape(graph: Graph, found: list[Op]) -> dict[str, Setting]:
     """Return, as a setting, the shape of the weight that is used on its own output: other layers may stand at its line."""
-    here = {op.index for op in found}
-    calls = next((c for c in graph.recurrences() if here & set(c)), None)
+    calls = _own_calls(graph, found)
     weights = graph.weights_of(graph.probe.ops[calls[0]]) if calls else []
     return {"shape": [float(n) for n in graph.params[weights[0]].shape]} if weights else {}
 
