@@ -166,6 +166,27 @@ def test_other_ways_in_are_standardised_too() -> None:
     assert scope["slope"].grad.abs().item() < 1e-3  # the sum of a centred line
 
 
+def test_the_first_state_of_a_recurrence_is_no_data() -> None:
+    text = """
+    torch.manual_seed(0)
+    own, entry = nn.Linear(4, 4), nn.Linear(4, 4)
+    x = 40 + torch.randn(16, 6, 4)
+    def last():
+        h = torch.zeros(16, 4)
+        for t in range(6):
+            h = torch.tanh(own(h) + entry(x[:, t]))  # mark: here
+        return h
+    trained = last().detach()
+    with torch.no_grad():
+        judged = last()
+    """
+    scope, (scale,) = live(text, [change("scale-input", (lines_of(text)["here"], "linear"))])
+    assert torch.equal(scope["trained"], scope["judged"])
+    assert scope["judged"].abs().max().item() < 0.999  # no longer at the end of its range
+    assert live(text, [])[0]["judged"].abs().max().item() > 0.999
+    assert scale.acted == 12
+
+
 def test_absurd_and_missing_entries_become_the_median() -> None:
     text = """
     torch.manual_seed(0)

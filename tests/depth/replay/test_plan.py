@@ -150,6 +150,12 @@ def test_the_sharpness_of_a_blow_up_is_not_what_the_step_is_made_for() -> None:
     later.step, later.loss, later.sharpness = 2, 1e9, Sharpness(2e18, 1.0, 0.0, 5)
     run.probes.append(later)
     assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 200.0) / 0.1)
+    run.probes[0].batch = 1  # one sample's sharpness is not that of the others
+    assert first(run, found).settings["factor"] == pytest.approx(0.1 * 0.5 * (2 / 200.0) / 0.1)
+    run.probes[0].batch = 8
+    run.meta.optimizers[0].name = "Adam"
+    assert first(run, found).settings["factor"] == 0.1
+    run.meta.optimizers[0].name = "SGD"
     later.loss = 1.5  # as sharp, but the loss had not risen: then it counts
     assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 2e18) / 0.1)
 

@@ -10,6 +10,7 @@ from gradientflow.depth.replay.planner import Planner, named, unique
 from gradientflow.records import Change, Finding, Optimizer, Place
 
 _FELL = 1e-3  # last over largest learning rate, below which the schedule is what keeps it small
+_FEW = 8  # samples: the sharpness over fewer is not that of the data
 _ROWS = 32  # samples that a step should see at least, where noise is the trouble
 
 
@@ -40,8 +41,12 @@ def _stable(plan: Planner, optimizer: Optimizer, finding: Finding) -> float | No
         p.sharpness.value for p in probes
         if p.sharpness is not None and p.loss is not None and start is not None and p.loss <= start + 2.0 * abs(start)
     ]  # fmt: skip
-    if trend is not None and calm and max(calm) > 0:
-        return trend.momentum_factor() / max(calm)
+    if trend is None or trend.adaptive:  # the sharpness says nothing of how far it may step
+        return None
+    if calm and max(calm) > 0:
+        rows = next((p.batch for p in probes if p.batch is not None), _FEW)
+        # over a few samples the sharpness is that of those samples: others may be many times as sharp
+        return trend.momentum_factor() / max(calm) * (1.0 if rows >= _FEW else 0.1)
     told = finding.evidence.get("stable_below")
     return float(told) if isinstance(told, (int, float)) and not probes else None
 

@@ -62,6 +62,12 @@ def _data(t: Any) -> bool:
     return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.dim() >= 1
 
 
+def _telling(data: Tensor) -> bool:
+    """Whether a tensor can be data: it has several entries, and not all are zero (the first state of a recurrence)."""
+    with quietly():
+        return data.numel() > 1 and bool(data.any())
+
+
 def _packed(call: Call) -> bool:
     return isinstance(call.args[1], Tensor) and call.args[1].dtype == torch.int64
 
@@ -139,7 +145,7 @@ class AtTheEntrance(OnCalls):
             return
         known = self._first.get(id(entry.weight))
         if known is None or known[0] is not entry.weight:
-            if not torch.is_grad_enabled() or entry.data.numel() < 2 or not self.here(call):
+            if not torch.is_grad_enabled() or not _telling(entry.data) or not self.here(call):
                 return
             known = self._first[id(entry.weight)] = (entry.weight, self.fresh())
         training = torch.is_grad_enabled()
