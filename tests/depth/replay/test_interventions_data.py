@@ -119,6 +119,20 @@ def test_inputs_are_standardised_by_the_first_batch_also_in_evaluation() -> None
     assert idle.acted == 0
 
 
+def test_inputs_are_standardised_by_given_numbers() -> None:
+    text = """
+    x = torch.tensor([[12.0, 100.0], [8.0, 300.0]])
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(2))
+    seen = layer(x)  # mark: here
+    """
+    scope, _ = live(text, [change("scale-input", (6, "linear"), mean=[10.0, 200.0], std=[2.0, 50.0])])
+    assert scope["seen"].tolist() == [[1.0, -2.0], [-1.0, 2.0]]
+    scope, _ = live(text, [change("scale-input", (6, "linear"), mean=10.0, std=2.0)])
+    assert scope["seen"].tolist() == [[1.0, 45.0], [-1.0, 145.0]]
+
+
 def test_single_rows_are_standardised_as_they_come() -> None:
     text = """
     torch.manual_seed(0)

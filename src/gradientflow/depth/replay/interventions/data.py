@@ -163,11 +163,20 @@ class AtTheEntrance(OnCalls):
 
 
 class ScaleInput(AtTheEntrance):
-    """Data that enters the first layers, standardised column by column by the statistics of the first batch."""
+    """Data that enters the first layers, standardised column by column by the statistics of the first batch.
+
+    With `mean` and `std` in the settings (a number each, or one for each column) by those.
+    """
 
     def fresh(self) -> Column:
-        """Return columns of which nothing is known yet."""
-        return Column()
+        """Return columns of which nothing is known yet, or what the settings say of them."""
+        column, settings = Column(), self.change.settings
+        if "mean" in settings and "std" in settings:
+            column.rows, column._whole = _ENOUGH, True
+            column.shift, column.scale = (
+                torch.tensor(settings[name], dtype=torch.float64).reshape(-1) for name in ("mean", "std")
+            )
+        return column
 
     def treated(self, entry: Entry, known: Column, training: bool) -> Tensor | None:
         """Standardise."""
