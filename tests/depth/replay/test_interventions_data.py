@@ -119,6 +119,20 @@ def test_inputs_are_standardised_by_the_first_batch_also_in_evaluation() -> None
     assert idle.acted == 0
 
 
+def test_inputs_are_standardised_by_given_numbers() -> None:
+    text = """
+    x = torch.tensor([[12.0, 100.0], [8.0, 300.0]])
+    layer = nn.Linear(2, 2, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(2))
+    seen = layer(x)  # mark: here
+    """
+    scope, _ = live(text, [change("scale-input", (6, "linear"), mean=[10.0, 200.0], std=[2.0, 50.0])])
+    assert scope["seen"].tolist() == [[1.0, -2.0], [-1.0, 2.0]]
+    scope, _ = live(text, [change("scale-input", (6, "linear"), mean=10.0, std=2.0)])
+    assert scope["seen"].tolist() == [[1.0, 45.0], [-1.0, 145.0]]
+
+
 def test_single_rows_are_standardised_as_they_come() -> None:
     text = """
     torch.manual_seed(0)
@@ -166,6 +180,27 @@ def test_other_ways_in_are_standardised_too() -> None:
     assert scope["slope"].grad.abs().item() < 1e-3  # the sum of a centred line
 
 
+def test_the_first_state_of_a_recurrence_is_no_data() -> None:
+    text = """
+    torch.manual_seed(0)
+    own, entry = nn.Linear(4, 4), nn.Linear(4, 4)
+    x = 40 + torch.randn(16, 6, 4)
+    def last():
+        h = torch.zeros(16, 4)
+        for t in range(6):
+            h = torch.tanh(own(h) + entry(x[:, t]))  # mark: here
+        return h
+    trained = last().detach()
+    with torch.no_grad():
+        judged = last()
+    """
+    scope, (scale,) = live(text, [change("scale-input", (lines_of(text)["here"], "linear"))])
+    assert torch.equal(scope["trained"], scope["judged"])
+    assert scope["judged"].abs().max().item() < 0.999  # no longer at the end of its range
+    assert live(text, [])[0]["judged"].abs().max().item() > 0.999
+    assert scale.acted == 12
+
+
 def test_absurd_and_missing_entries_become_the_median() -> None:
     text = """
     torch.manual_seed(0)
@@ -211,6 +246,19 @@ def test_targets_are_standardised_and_the_loss_leads_back(form: str) -> None:
     other, (idle,) = live(text, [change("scale-target", (2, op), power=power)])
     assert idle.loss_factor == 1.0
     assert other["loss"].item() > 10 * scope["loss"].item()
+
+
+def test_a_last_batch_of_one_is_scaled_as_the_others() -> None:
+    text = """
+    y = torch.tensor([900.0, 1100.0, 1300.0])
+    losses = []
+    for part in (y[:2], y[2:]):
+        p = torch.zeros(part.shape, requires_grad=True)
+        losses.append(F.mse_loss(p, part).item())
+    """
+    scope, (scale,) = live(text, [change("scale-target", (6, "mse_loss"))])
+    assert scope["losses"] == pytest.approx([1.0, 9.0])  # mean 1000, spread 100
+    assert scale.acted == 2
 
 
 def test_an_output_is_fitted_to_its_loss() -> None:

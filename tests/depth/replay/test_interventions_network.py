@@ -165,6 +165,22 @@ def test_a_skip_adds_what_entered_the_block_and_only_where_it_fits() -> None:
     assert skip.acted == 1
 
 
+def test_a_bias_by_hand_belongs_to_the_block() -> None:
+    text = """
+    w, b = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(4))
+    x = torch.randn(5, 4, requires_grad=True)
+    h = torch.tanh(x @ w + b)
+    twice = x * 2
+    o = torch.tanh(twice @ w + twice)
+    """
+    scope, (skip,) = live(text, [change("add-skip", (4, "tanh"), (6, "tanh"), scale=0.5)])
+    with torch.no_grad():
+        x, w = scope["x"], scope["w"]
+        assert torch.allclose(scope["h"], x + 0.5 * torch.tanh(x @ w + scope["b"]))
+        assert torch.allclose(scope["o"], torch.tanh(2 * x @ w + 2 * x))  # a sum of two results: not one block
+    assert skip.acted == 1
+
+
 def test_a_norm_in_front_of_each_activation_keeps_the_signal() -> None:
     at = lines_of(DEEP)
     scope, (norm,) = live(DEEP, [change("add-norm", (at["relu"], "relu"))])
@@ -231,6 +247,19 @@ def test_a_recurrent_weight_becomes_orthogonal() -> None:
     assert made.acted == 1
     usual = torch.linalg.svdvals(live(RECURRENT, [])[0]["cell"].weight.detach())
     assert usual.max().item() > 1.5 and usual.min().item() < 0.5
+
+
+def test_only_the_recurrent_weight_of_a_line_becomes_orthogonal() -> None:
+    text = """
+    own, entry = nn.Linear(6, 6, bias=False), nn.Linear(3, 6)
+    h = torch.zeros(2, 6)
+    for t in range(5):
+        h = own(h) + entry(torch.ones(2, 3))  # mark: here
+    """
+    scope, (made,) = live(text, [change("orthogonal-recurrence", (5, "linear"), shape=[6.0, 6.0])])
+    assert torch.allclose(torch.linalg.svdvals(scope["own"].weight.detach()), torch.ones(6), atol=1e-5)
+    assert not torch.allclose(torch.linalg.svdvals(scope["entry"].weight.detach()), torch.ones(3), atol=1e-2)
+    assert made.acted == 1
 
 
 @pytest.mark.parametrize(("module", "op", "gates"), [("RNN", "rnn_tanh", 1), ("LSTM", "lstm", 4), ("GRU", "gru", 3)])

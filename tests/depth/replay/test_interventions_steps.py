@@ -40,6 +40,23 @@ def test_the_step_is_scaled_and_the_scheduler_sees_its_own_numbers() -> None:
     assert usual["lrs"] == scope["lrs"]
 
 
+def test_only_the_optimizer_that_is_meant_is_slowed() -> None:
+    text = """
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    one, two = torch.optim.SGD([a], lr=0.1), torch.optim.SGD([b], lr=0.1)
+    for step in range(2):
+        (a + b).sum().backward()
+        two.step()
+        one.step()
+        one.zero_grad(), two.zero_grad()
+    """
+    scope, (lower,) = live(text, [change("lower-step", factor=0.1, optimizer=1)])  # `one` was the second to step
+    assert (scope["a"].item(), scope["b"].item()) == pytest.approx((0.98, 0.8))
+    assert lower.acted == 2
+    scope, _ = live(text, [change("lower-step", factor=0.1)])
+    assert (scope["a"].item(), scope["b"].item()) == pytest.approx((0.98, 0.98))
+
+
 def test_adam_steps_are_scaled_too() -> None:
     adam = ONE.format("Adam([w], lr=0.1)")
     usual, raised = live(adam, [])[0], live(adam, [change("raise-step", factor=10.0)])[0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from gradientflow.depth.causes.remedies import remedies
@@ -28,6 +29,7 @@ from gradientflow.records import (
     Place,
     Probe,
     Run,
+    Sharpness,
     Step,
     ValueStat,
     Verdict,
@@ -140,6 +142,24 @@ def test_a_measured_sharpness_gives_the_step() -> None:
     assert first(chain(*MLP), above).settings["factor"] == 0.1
 
 
+def test_the_sharpness_of_a_blow_up_is_not_what_the_step_is_made_for() -> None:
+    found = finding("diverging", "step-too-large", "lower-step", learning_rate=0.1, stable_below=1e-18)
+    run = chain(*MLP)
+    later = msgspec.convert(msgspec.to_builtins(run.probes[0]), Probe)
+    run.probes[0].sharpness = Sharpness(200.0, 1.0, 0.0, 5)
+    later.step, later.loss, later.sharpness = 2, 1e9, Sharpness(2e18, 1.0, 0.0, 5)
+    run.probes.append(later)
+    assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 200.0) / 0.1)
+    run.probes[0].batch = 1  # one sample's sharpness is not that of the others
+    assert first(run, found).settings["factor"] == pytest.approx(0.1 * 0.5 * (2 / 200.0) / 0.1)
+    run.probes[0].batch = 8
+    run.meta.optimizers[0].name = "Adam"
+    assert first(run, found).settings["factor"] == 0.1
+    run.meta.optimizers[0].name = "SGD"
+    later.loss = 1.5  # as sharp, but the loss had not risen: then it counts
+    assert first(run, found).settings["factor"] == pytest.approx(0.5 * (2 / 2e18) / 0.1)
+
+
 def test_a_schedule_that_lets_the_step_fall_is_held() -> None:
     run = chain(*MLP)
     assert first(run, finding("crawling", "step-too-small", "raise-step")).settings == {"factor": 10.0}
@@ -185,6 +205,16 @@ def test_what_cannot_be_tried_is_said() -> None:
     by_hand = finding("diverging", "step-too-large", "lower-step")
     assert plan.candidates(run, verdict(by_hand)) == []
     assert "by hand" in plan.untried(run, verdict(by_hand))[0][2]
+
+
+def test_a_plan_that_fails_takes_no_other_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(planner: Any, found: Any) -> list[Change]:
+        raise KeyError("w")
+
+    monkeypatch.setitem(plan.PLANS, "lower-step", broken)
+    top = finding("diverging", "step-too-large", "lower-step", "warmup", learning_rate=0.1)
+    assert [c.kind for _, c in plan.candidates(chain(*MLP), verdict(top))] == ["warmup"]
+    assert plan.untried(chain(*MLP), verdict(top)) == [(0, "lower-step", "planning it failed: KeyError: 'w'")]
 
 
 def test_a_skip_goes_around_blocks_that_are_as_wide_out_as_in() -> None:
@@ -266,10 +296,28 @@ def test_cuts_are_read_off_the_source() -> None:
     assert first(run, orphans).places == []
 
 
-def test_a_recurrent_weight_is_made_orthogonal_at_its_place() -> None:
-    found = finding("exploding", "recurrence", "orthogonal-recurrence", "gated-cell", line=102, op="linear")
-    change = first(chain(*MLP), found)
-    assert change.places == [Place("net.py", 102, None, "linear")]
+def unrolled(steps: int = 6) -> Run:
+    """A run of one weight used again and again on its own output, with tanh in between."""
+    run = chain(("linear", 4), *(("linear", 4), ("tanh", 4)) * steps, ("linear", 1), ("mse_loss", 1))
+    for op in run.probes[0].ops[1 : 1 + 2 * steps]:
+        op.line = 201 if op.name == "linear" else 202
+        for o in op.operands:
+            if o.param is not None:
+                o.param = 1
+    run.probes[0].params[1].norm = 2.0  # ‖W‖_F/√n = 1
+    return run
+
+
+@pytest.mark.parametrize(("measured", "gain"), [(0.8, 1.25), (0.99, 1.01), (0.01, 1.5), (1.3, 1.0)])
+def test_a_recurrent_weight_makes_up_for_what_its_activation_takes(measured: float, gain: float) -> None:
+    found = finding(
+        "vanishing", "recurrence", "orthogonal-recurrence", line=201, op="linear", gain_per_time_step=measured
+    )
+    change = first(unrolled(), found)
+    assert change.settings == {"gain": pytest.approx(gain, abs=2e-3), "shape": [4.0, 4.0]}
+    assert change.places == [Place("net.py", 201, None, "linear")]
+    found.symptom = "exploding"
+    assert first(unrolled(), found).settings["gain"] == 1.0
 
 
 def test_every_remedy_has_a_plan_or_a_reason() -> None:

@@ -73,7 +73,7 @@ def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]
     second: list[tuple[int, Change]] = []
     rest: list[tuple[int, Change]] = []
     for index, finding in enumerate(verdict.findings[:_FINDINGS]):
-        planned = [changes for r in finding.remedies if (changes := _planned(planner, finding, r.kind))]
+        planned = [changes for r in finding.remedies if (changes := _planned(planner, finding, r.kind)[0])]
         for rank, (change, *forms) in enumerate(planned):
             early = first if index == 0 and rank < _FROM_FIRST else second if index > 0 and rank == 0 else rest
             early.append((index, change))
@@ -83,9 +83,15 @@ def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]
     yield from (pair for pair in rest if pair not in top)
 
 
-def _planned(planner: Planner, finding: Finding, kind: str) -> list[Change]:
+def _planned(planner: Planner, finding: Finding, kind: str) -> tuple[list[Change], str]:
+    """Return the changes that a remedy can mean here, and why there are none."""
     plan = PLANS.get(kind)
-    return plan(planner, finding) if plan is not None else []
+    if plan is None:
+        return [], IMPOSSIBLE.get(kind, "there is no intervention for it")
+    try:
+        return plan(planner, finding), _WHY.get(kind, _NOTHING)
+    except Exception as problem:  # one plan that fails does not take the others down
+        return [], f"planning it failed: {type(problem).__name__}: {problem}"
 
 
 def untried(run: Run, verdict: Verdict) -> list[tuple[int, str, str]]:
@@ -102,10 +108,9 @@ def untried(run: Run, verdict: Verdict) -> list[tuple[int, str, str]]:
     found = []
     for index, finding in enumerate(verdict.findings[:_FINDINGS]):
         for remedy in finding.remedies:
-            if remedy.kind in IMPOSSIBLE:
-                found.append((index, remedy.kind, IMPOSSIBLE[remedy.kind]))
-            elif not _planned(planner, finding, remedy.kind):
-                found.append((index, remedy.kind, _WHY.get(remedy.kind, _NOTHING)))
+            changes, why = _planned(planner, finding, remedy.kind)
+            if not changes:
+                found.append((index, remedy.kind, why))
     return found
 
 

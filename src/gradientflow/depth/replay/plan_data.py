@@ -137,8 +137,10 @@ def cuts(file: str, source: str) -> list[Place]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and id(node) not in leaving:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else None
-            if name == "detach":
-                found.append(Place(file, node.lineno, None, "detach"))
+            if name == "detach":  # (a chain over several lines runs on the line of the word itself)
+                found += [
+                    Place(file, line, None, "detach") for line in {node.lineno, node.func.end_lineno or node.lineno}
+                ]
         elif isinstance(node, ast.Attribute) and node.attr == "data" and isinstance(node.ctx, ast.Load):
             if id(node) not in leaving:
                 found.append(Place(file, node.lineno, None, "data"))

@@ -8,6 +8,7 @@ from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.replay.planner import RELU_LIKE, SATURATING, Planner, body_of, named, unique
 from gradientflow.records import Change, Finding, Op, Place
+from gradientflow.records.replay import Setting
 
 _GAINS = {"tanh": 5.0 / 3.0}  # of saturating functions, where it is not 1
 _PASSING = ("norm", "activation", "random")
@@ -56,8 +57,10 @@ def rescale_init(plan: Planner, finding: Finding) -> list[Change]:
         return _smaller_scores(plan, graph, finding)
     if finding.cause == "recurrence":
         at = unique(plan.place(op) for op in plan.at(graph, finding.place))
-        text = f"recurrent weights rescaled to standard deviation 1/√inputs at {named(at)}"
-        return [Change("rescale-init", text, at, {"gain": 1.0})] if at else []
+        gain = _recurrent_gain(graph, finding, plan.at(graph, finding.place))
+        text = f"recurrent weights rescaled to standard deviation {gain:g}/√inputs at {named(at)}"
+        settings: dict[str, Setting] = {"gain": gain} | _own_shape(graph, plan.at(graph, finding.place))
+        return [Change("rescale-init", text, at, settings)] if at else []
     gain = rounded(gain_of(graph)) or 1.0
     at = unique(plan.place(graph.probe.ops[i]) for i in _to_rescale(graph, gain))
     if finding.symptom == "dead":
@@ -199,9 +202,10 @@ def _as_wide(graph: Graph, end: int) -> bool:
     ops = graph.probe.ops
     index: int | None = end
     while index is not None and index not in graph.layers:
-        if ops[index].kind not in _PASSING:
+        made_by = [o.op for o in ops[index].operands if o.op is not None]
+        if ops[index].kind not in _PASSING and not (ops[index].name == "add" and len(made_by) == 1):
             return False
-        index = next((o.op for o in ops[index].operands if o.op is not None), None)
+        index = next(iter(made_by), None)
     if index is None:
         return False
     entering = [
@@ -219,15 +223,48 @@ def remove_norm(plan: Planner, finding: Finding) -> list[Change]:
 
 
 def orthogonal(plan: Planner, finding: Finding) -> list[Change]:
-    """The weight at the finding's place."""
+    """The weight at the finding's place that is used on its own output; a little more than orthogonal where its activation
+    passes less than everything.
+    """
     graph = plan.graph(finding)
     found = plan.at(graph, finding.place) if graph is not None else []
     at = unique(plan.place(op) for op in found if op.kind in ("linear", "recurrent"))
-    return (
-        [Change("orthogonal-recurrence", f"recurrent weights made orthogonal at {named(at)}", at, {"gain": 1.0})]
-        if at
-        else []
-    )
+    if not at or graph is None:
+        return []
+    changes = []
+    for gain in dict.fromkeys((_recurrent_gain(graph, finding, found), 1.0)):
+        text = f"recurrent weights made orthogonal{f' times {gain:g}' if gain != 1.0 else ''} at {named(at)}"
+        settings: dict[str, Setting] = {"gain": gain} | _own_shape(graph, found)
+        changes.append(Change("orthogonal-recurrence", text, at, settings))
+    return changes
+
+
+def _recurrent_gain(graph: Graph, finding: Finding, found: list[Op]) -> float:
+    """Return the gain at which a step back in time keeps the gradient: 1 over what the activation passes.
+
+    That is the measured gain per time step over ‖W‖_F/√n, what the weights pass by themselves. Between 1 and 1.5: more
+    would drive the state to the ends of its range.
+    """
+    measured = finding.evidence.get("gain_per_time_step")
+    calls = _own_calls(graph, found)
+    weights = graph.weights_of(graph.probe.ops[calls[0]]) if calls else []
+    if finding.symptom != "vanishing" or not weights or not isinstance(measured, (int, float)) or measured <= 0:
+        return 1.0
+    state, shape = graph.states.get(weights[0]), graph.params[weights[0]].shape
+    passed = state.norm / math.sqrt(shape[0]) if state is not None else 0.0
+    return rounded(min(max(passed / measured, 1.0), 1.5), 3) or 1.0
+
+
+def _own_calls(graph: Graph, found: list[Op]) -> list[int]:
+    here = {op.index for op in found}
+    return next((c for c in graph.recurrences() if here & set(c)), [])
+
+
+def _own_shape(graph: Graph, found: list[Op]) -> dict[str, Setting]:
+    """Return, as a setting, the shape of the weight that is used on its own output: other layers may stand at its line."""
+    calls = _own_calls(graph, found)
+    weights = graph.weights_of(graph.probe.ops[calls[0]]) if calls else []
+    return {"shape": [float(n) for n in graph.params[weights[0]].shape]} if weights else {}
 
 
 def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
@@ -239,7 +276,7 @@ def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
     size = min(max(abs(size), 1e-2), 1e2) if isinstance(size, (int, float)) and math.isfinite(size) else 1.0
     eps = rounded(1e-6 * size, 1) or 1e-6
     place = Place(at.file, at.line, None, at.op)
-    settings: dict[str, float | int | str | bool | list[float]] = {"eps": eps}
+    settings: dict[str, Setting] = {"eps": eps}
     text = f"the operand of {at.op} at {at.file}:{at.line} kept {eps:g} from its singular point"
     if finding.cause == "overflow":
         text = f"what enters {at.op} at {at.file}:{at.line} kept below overflow"

@@ -6,8 +6,9 @@ install(changes) → Hand (a function mode, above the watcher's) + hooks around 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.replay.intervene import Intervention
@@ -108,22 +109,37 @@ def install(changes: Sequence[Change]) -> Iterator[list[Intervention]]:
     made = [KINDS.get(change.kind, _Unknown)(change, sites) for change in changes]
     on_calls = [one for whole in made for one in getattr(whole, "parts", [whole]) if isinstance(one, OnCalls)]
     hand = Hand(on_calls) if on_calls else None
-    before = os.environ.get("TORCH_COMPILE_DISABLE")
     sites.open()
     for one in made:
         one.start()
     if hand is not None:
-        os.environ["TORCH_COMPILE_DISABLE"] = "1"  # what is compiled passes by no mode
         hand.lay()
     try:
-        yield list(made)
+        with _uncompiled() if hand is not None else nullcontext():
+            yield list(made)
     finally:
         if hand is not None:
             hand.lift()
-            if before is None:
-                os.environ.pop("TORCH_COMPILE_DISABLE", None)
-            else:
-                os.environ["TORCH_COMPILE_DISABLE"] = before
         for one in made:
             one.stop()
         sites.close()
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Run what `torch.compile` made as it is written: compiled code passes by no mode."""
+    before = os.environ.get("TORCH_COMPILE_DISABLE")
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"  # read when the compiler is loaded
+    loaded = sys.modules.get("torch._dynamo.config")
+    disabled = getattr(loaded, "disable", False)
+    if loaded is not None:
+        loaded.disable = True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if loaded is not None:
+            loaded.disable = disabled  # type: ignore[attr-defined]
+        if before is None:
+            os.environ.pop("TORCH_COMPILE_DISABLE", None)
+        else:
+            os.environ["TORCH_COMPILE_DISABLE"] = before

@@ -59,7 +59,13 @@ def entry_of(call: Call) -> Entry | None:
 
 
 def _data(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.numel() > 1 and t.dim() >= 1
+    return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.dim() >= 1
+
+
+def _telling(data: Tensor) -> bool:
+    """Whether a tensor can be data: it has several entries, and not all are zero (the first state of a recurrence)."""
+    with quietly():
+        return data.numel() > 1 and bool(data.any())
 
 
 def _packed(call: Call) -> bool:
@@ -139,7 +145,7 @@ class AtTheEntrance(OnCalls):
             return
         known = self._first.get(id(entry.weight))
         if known is None or known[0] is not entry.weight:
-            if not torch.is_grad_enabled() or not self.here(call):
+            if not torch.is_grad_enabled() or not _telling(entry.data) or not self.here(call):
                 return
             known = self._first[id(entry.weight)] = (entry.weight, self.fresh())
         training = torch.is_grad_enabled()
@@ -157,11 +163,20 @@ class AtTheEntrance(OnCalls):
 
 
 class ScaleInput(AtTheEntrance):
-    """Data that enters the first layers, standardised column by column by the statistics of the first batch."""
+    """Data that enters the first layers, standardised column by column by the statistics of the first batch.
+
+    With `mean` and `std` in the settings (a number each, or one for each column) by those.
+    """
 
     def fresh(self) -> Column:
-        """Return columns of which nothing is known yet."""
-        return Column()
+        """Return columns of which nothing is known yet, or what the settings say of them."""
+        column, settings = Column(), self.change.settings
+        if "mean" in settings and "std" in settings:
+            column.rows, column._whole = _ENOUGH, True
+            column.shift, column.scale = (
+                torch.tensor(settings[name], dtype=torch.float64).reshape(-1) for name in ("mean", "std")
+            )
+        return column
 
     def treated(self, entry: Entry, known: Column, training: bool) -> Tensor | None:
         """Standardise."""
@@ -232,6 +247,8 @@ class ScaleTarget(OnCalls):
         for data, answer, position in self._pairs(call):
             if not (isinstance(answer, Tensor) and answer.requires_grad and _data(data) and self.here(call)):
                 continue
+            if math.isnan(self._shift) and data.numel() < 2:
+                return
             with quietly():
                 self._learn(data)
                 scaled = (data - self._shift) / self._scale

@@ -6,15 +6,18 @@ script's line.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from gradientflow.depth.probe.kinds import op_name
+from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.replay.interventions.base import Acting
 
 _KNOWN_MOST = 4000  # functions whose names are remembered
@@ -85,6 +88,14 @@ class OnCalls(Acting):
         return out
 
 
+class _Here(threading.local):
+    """What holds for one thread: whether the mode is on its stack, and the module for whose call it was laid there."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.module: torch.nn.Module | None = None
+
+
 class Hand(TorchFunctionMode):
     """The mode. Enter and leave it with `lay` and `lift`.
 
@@ -96,16 +107,45 @@ class Hand(TorchFunctionMode):
         super().__init__()
         self.acting = acting
         self._known: dict[Any, tuple[str, tuple[OnCalls, ...]]] = {}
+        self._here = _Here()
+        self._handles: list[Any] = []
 
     def lay(self) -> None:
-        """Put the mode on this thread's stack."""
-        _push(self)
+        """Put the mode on this thread's stack. Where it is not, as in a checkpointed block that is computed again on the way
+        back, or in another thread, it is laid for the time of a module's call.
+        """
+        self._push()
+        self._handles = [
+            register_module_forward_pre_hook(self._before_module),
+            register_module_forward_hook(self._after_module, always_call=True),
+        ]
 
     def lift(self) -> None:
         """Take the mode off the stack, wherever on it it lies."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._take()
+
+    def _push(self) -> None:
+        self._here.on = True
+        _push(self)
+
+    def _take(self) -> None:
+        self._here.on = False
         others = [m for m in (_pop() for _ in range(torch._C._len_torch_function_stack())) if m is not self]
         for mode in reversed(others):
             _push(mode)
+
+    def _before_module(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        if not self._here.on:
+            self._push()
+            self._here.module = module
+
+    def _after_module(self, module: torch.nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        if self._here.module is module:
+            self._here.module = None
+            self._take()
 
     def __torch_function__(
         self,
@@ -116,7 +156,7 @@ class Hand(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name, interested = self._known.get(func) or self._learn(func)
-        if not interested or _transformed():
+        if not (interested or func in BACKWARD_CALLS) or _transformed():
             return func(*args, **kwargs)
         call = Call(name, getattr(func, "__name__", ""), func, args, kwargs)
         changed: list[OnCalls] = []
@@ -128,7 +168,7 @@ class Hand(TorchFunctionMode):
             elif call.func is not form[0] or call.args is not form[1] or call.kwargs is not form[2]:
                 changed.append(one)
         try:
-            out = call.func(*call.args, **call.kwargs)
+            out = self._backward(call) if func in BACKWARD_CALLS else call.func(*call.args, **call.kwargs)
         except Exception as problem:
             if not changed:
                 raise
@@ -140,6 +180,14 @@ class Hand(TorchFunctionMode):
                 found = one.guarded(one.after, call, out)
                 out = out if one.problem is not None else found
         return out
+
+    def _backward(self, call: Call) -> Any:
+        """Make a backward call, during which the mode is off this thread's stack."""
+        before, self._here.on = self._here.on, False
+        try:
+            return call.func(*call.args, **call.kwargs)
+        finally:
+            self._here.on = before
 
     def _learn(self, func: Callable[..., Any]) -> tuple[str, tuple[OnCalls, ...]]:
         name = op_name(func)

@@ -16,7 +16,7 @@ from gradientflow.depth.replay.interventions.hand import Call, OnCalls
 
 _FROM_ZERO = frozenset({"sqrt", "rsqrt", "log", "log2", "log10", "lgamma", "digamma"})
 _WITHIN_ONE = frozenset({"acos", "arccos", "asin", "arcsin", "atanh", "erfinv"})
-_RESULT = frozenset({"norm", "vector_norm", "dist", "cdist", "pairwise_distance"})
+_RESULT = frozenset({"norm", "vector_norm", "linalg_norm", "linalg_vector_norm", "dist", "cdist", "pairwise_distance"})
 _EXPONENTS = frozenset({"exp", "expm1", "cosh", "sinh"})
 _LARGE = frozenset({"mul", "square", "pow", "prod", "matmul", "bmm", "mm", "linear", "mse_loss", "cumprod"})
 

@@ -26,7 +26,8 @@ _BY_HAND = "no optimizer stepped: the script updates its parameters by hand, whe
 
 class OnSteps(Acting):
     """An intervention around steps: `before` and `after` each, and `treat` once the step's gradients are there (inside the
-    step, where it is given a closure).
+    step, where it is given a closure). With `optimizer` in the settings, only around the steps of the optimizer that was the
+    so-manieth to take its first step, counted from 0 as in the records.
     """
 
     def __init__(self, change: Change, sites: Sites) -> None:
@@ -34,6 +35,7 @@ class OnSteps(Acting):
         self._handles: list[Any] = []
         self._listening = False
         self._steps = 0
+        self._order: weakref.WeakKeyDictionary[Optimizer, int] = weakref.WeakKeyDictionary()
 
     def start(self) -> None:
         """Hook every optimizer there will be."""
@@ -54,6 +56,9 @@ class OnSteps(Acting):
             self._listening = True
             self._handles.append(register_optimizer_step_post_hook(self._after))
         self._steps += 1
+        self._order.setdefault(optimizer, len(self._order))
+        if not self._meant(optimizer):
+            return None
         with quietly():
             self.guarded(self.before, optimizer)
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
@@ -71,8 +76,12 @@ class OnSteps(Acting):
         return args, {**kwargs, "closure": treated}
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        with quietly():
-            self.guarded(self.after, optimizer)
+        if self._meant(optimizer):
+            with quietly():
+                self.guarded(self.after, optimizer)
+
+    def _meant(self, optimizer: Optimizer) -> bool:
+        return self.change.settings.get("optimizer", self._order.get(optimizer)) == self._order.get(optimizer)
 
     def _treat(self, optimizer: Optimizer) -> None:
         with quietly():

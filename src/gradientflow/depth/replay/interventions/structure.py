@@ -35,6 +35,7 @@ class AddSkip(OnCalls):
         """Whether it is a layer, something that passes on, or a backward call, at which blocks are forgotten."""
         return (
             name in LAYERS
+            or name == "add"
             or kind_of(name) in _PASSING
             or name == "backward"
             or any(p.op == name for p in self.change.places)
@@ -49,7 +50,7 @@ class AddSkip(OnCalls):
             weights = {id(w) for w, _, _ in weights_of(call)}
             x = next((t for t in call.tensors() if t.requires_grad and t.dim() > 1 and not _is(t, weights)), None)
         else:
-            x = self._known(call.argument(0, "input", "self"))
+            x = self._passed_on(call)
         if x is not None:
             call.notes[self] = x
 
@@ -67,6 +68,14 @@ class AddSkip(OnCalls):
             if len(self._entered) > _KEPT:
                 self._entered = {k: v for k, v in self._entered.items() if not v[0].expired()}
         return out
+
+    def _passed_on(self, call: Call) -> Tensor | None:
+        first, second = call.argument(0, "input", "self"), call.argument(1, "other")
+        if call.name == "add":  # a bias, written by hand, belongs to its layer
+            if leaf_of(second) is None and leaf_of(first) is None:
+                return None
+            return self._known(first) if leaf_of(second) is not None else self._known(second)
+        return self._known(first)
 
     def _known(self, t: Any) -> Tensor | None:
         found = self._entered.get(id(t))

@@ -80,7 +80,9 @@ def weights_of(call: Call) -> Iterator[tuple[Tensor, int, Tensor | None]]:
 
 
 class OnWeights(OnCalls):
-    """An intervention that treats each weight once, at its first use in training."""
+    """An intervention that treats each weight once, at its first use in training; with `shape` in the settings, only weights
+    of that shape.
+    """
 
     names = LAYERS | _NORMS | RECURRENT
 
@@ -117,8 +119,9 @@ class OnWeights(OnCalls):
                     with quietly():
                         self.recurrent(weight, k % 2 == 1)
             return
+        shape = self.change.settings.get("shape")
         for weight, inputs, bias in weights_of(call):
-            if self.first(weight):
+            if (shape is None or list(weight.shape) == shape) and self.first(weight):
                 with quietly():
                     self.weight(weight, inputs, bias)
 
