@@ -126,6 +126,7 @@ WIRES = {
     "detach": ("h = self.one(x).detach()", "h = self.one(x)"),
     "detach in the middle": ("h = self.one(x).detach().relu()", "h = self.one(x).relu()"),
     "detach of a sum": ("h = (a + b).detach() * 2", "h = (a + b) * 2"),
+    "no gradient": ("with torch.no_grad(): h = f(x)", "with torch.enable_grad(): h = f(x)"),
     "a frozen weight": ("net.weight.requires_grad = False", "net.weight.requires_grad = True"),
     "a frozen layer": ("net.requires_grad_(False)", "net.requires_grad_(True)"),
     "a leaf": ("w = torch.ones(3, requires_grad=False)", "w = torch.ones(3, requires_grad=True)"),

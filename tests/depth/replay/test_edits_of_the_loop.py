@@ -136,6 +136,23 @@ for step in range(9):
     assert edited(LOWER, run(bare)) is None
 
 
+def test_a_schedule_that_lowers_the_rate_too_far_is_stepped_no_more() -> None:
+    change = Change("raise-step", "", settings={"least": 0.5})
+    source = replaced(
+        LOOP,
+        ("# keep me\n", "# keep me\nsched = torch.optim.lr_scheduler.StepLR(opt, 1)\n"),
+        ("    opt.step()\n", "    opt.step()\n    sched.step()\n"),
+    )
+    found = made(source, change)
+    assert found is not None
+    assert found.after == replaced(source, ("    sched.step()\n", ""))
+    assert "schedule" in found.note
+    assert after(LOOP, change) is None  # no schedule
+    assert after(source + "sched.step()\n", change) is None  # stepped twice
+    alone = replaced(source, ("    sched.step()", "    if step % 2:\n        sched.step()"))
+    assert after(alone, change) is None  # nothing would be left of the block
+
+
 CLIP = Change("clip-gradient", "", settings={"max_norm": 1.0})
 
 

@@ -253,6 +253,42 @@ def test_an_orthogonal_start_comes_after_the_loop_that_draws_all_weights() -> No
     )
 
 
+BLOCK = (
+    HEAD
+    + """\
+class Block(nn.Module):
+    def __init__(self, d):
+        super().__init__()
+        self.fc1 = nn.Linear(d, d)
+        self.act = nn.ReLU()
+        self.fc2 = nn.Linear(d, d)  # the second
+        self.out = nn.Linear(d, 1)
+
+    def forward(self, x):
+        return self.out(self.act(self.fc2(self.act(self.fc1(x)))))
+"""
+)
+
+
+def test_a_few_layers_with_names_are_initialised_one_by_one_and_no_others() -> None:
+    params = [
+        weight(0, "fc1.weight", BLOCK, "self.fc1 ="), weight(1, "fc1.bias", BLOCK, "self.fc1 =", shape=[8]),
+        weight(2, "fc2.weight", BLOCK, "self.fc2 ="), weight(3, "out.weight", BLOCK, "self.out ="),
+    ]  # fmt: skip
+    line = line_of(BLOCK, "return self.out(")
+    ops = [op(i, "linear", "linear", line, [4, 8], [Operand(param=2 * i)]) for i in range(2)]
+    place = [Place(FILE, line, None, "linear")]
+    lines = "".join(f'        nn.init.kaiming_normal_(self.fc{i}.weight, nonlinearity="relu")\n' for i in (1, 2))
+    found = after(BLOCK, Change("rescale-init", "", place, {"gain": 1.414}), params=params, ops=ops)
+    assert found == replaced(BLOCK, ("# the second\n", "# the second\n" + lines))
+    found = after(BLOCK, Change("rescale-init", "", place, {"gain": 1.0, "bias": 0.0}), params=params, ops=ops[:1])
+    one = '        nn.init.kaiming_normal_(self.fc1.weight, nonlinearity="linear")\n        nn.init.zeros_(self.fc1.bias)\n'
+    assert found == replaced(BLOCK, ("        self.act = nn", one + "        self.act = nn"))
+    found = after(BLOCK, Change("rescale-init", "", place, {"factor": 0.25}), params=params, ops=ops)
+    times = "".join(f"            self.fc{i}.weight.mul_(0.25)\n" for i in (1, 2))
+    assert found == replaced(BLOCK, ("# the second\n", "# the second\n        with torch.no_grad():\n" + times))
+
+
 RECURRENT = {
     "rnn": ("self.rnn = nn.RNN(4, 8)", "nn.init.orthogonal_(self.rnn.weight_hh_l0)"),
     "cell": ("self.rnn = nn.RNNCell(4, 8)", "nn.init.orthogonal_(self.rnn.weight_hh)"),
@@ -348,6 +384,30 @@ def test_a_skip_is_added_where_shapes_are_equal_and_asked_for_where_some_are() -
     )
 
 
+def test_a_skip_has_its_scale_and_a_block_that_returns_one_expression_gets_one() -> None:
+    change = Change("add-skip", "", [at(FORWARD, "torch.relu(", "relu")], {"scale": 0.25})
+    found = after(FORWARD, change, ops=layer_ops(FORWARD, [(8, 8), (8, 8)]))
+    assert found == replaced(FORWARD, ("x = torch.relu", "x = x + 0.25 * torch.relu"))
+    block = HEAD + "class Block(nn.Module):\n    def forward(self, x):\n        return torch.relu(layer(x))\n"
+    change = Change("add-skip", "", [at(block, "torch.relu(", "relu")], {"scale": 0.25})
+    assert after(block, change, ops=layer_ops(block, [(8, 8)])) == replaced(
+        block, ("return torch", "return x + 0.25 * torch")
+    )
+    assert after(block, change, ops=layer_ops(block, [(4, 8)])) is None
+    changed = replaced(block, ("        return", "        x = x * 2\n        return"))
+    change = Change("add-skip", "", [at(changed, "torch.relu(", "relu")])
+    assert after(changed, change, ops=layer_ops(changed, [(8, 8)])) is None
+
+
+def test_queries_and_keys_get_one_length() -> None:
+    source = HEAD + "scores = q @ k.transpose(1, 2) * self.scale\n"
+    found = after(source, Change("add-norm", "", [Place(FILE, 5, None, "matmul")], {"length": 2.0}))
+    wanted = "scores = (2 * F.normalize(q, dim=-1)) @ (2 * F.normalize(k.transpose(1, 2), dim=-2)) * self.scale\n"
+    assert found == HEAD + wanted
+    two = HEAD + "y = (q @ k) @ v\n"
+    assert after(two, Change("add-norm", "", [Place(FILE, 5, None, "matmul")], {"length": 2.0})) is None
+
+
 def test_batch_normalisation_is_taken_out() -> None:
     source = HEAD + "net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())\n"
     assert after(source, Change("remove-norm", "", [Place(FILE, 5)])) == replaced(source, ("nn.BatchNorm1d(8), ", ""))
@@ -375,6 +435,10 @@ CLAMPS = {
     "normalize with an eps": ("u = F.normalize(v, eps=1e-12)", "normalize", "u = F.normalize(v, eps=1e-06)"),
     "exp": ("e = torch.exp(s * t)", "exp", "e = torch.exp((s * t).clamp(max=40))"),
     "acos": ("t = torch.acos(c)", "acos", "t = torch.acos(c.clamp(-0.999999, 0.999999))"),
+    "a norm": ("r = a / a.norm(dim=1)", "norm", "r = a / a.norm(dim=1).clamp_min(1e-06)"),
+    "logit": ("l = torch.logit(p)", "logit", "l = torch.logit(p, eps=1e-06)"),
+    "log1p": ("l = torch.log1p(p)", "log1p", "l = torch.log1p(p.clamp_min(-0.999999))"),
+    "cosine": ("c = F.cosine_similarity(a, b)", "cosine_similarity", "c = F.cosine_similarity(a, b, eps=1e-06)"),
     "inside where": ("w = torch.where(z > 0, torch.log(z), z)", "log", "w = torch.where(z > 0, torch.log(z.clamp_min(1e-06)), z)"),
 }  # fmt: skip
 
@@ -385,6 +449,28 @@ def test_an_operand_is_kept_from_the_singular_point(name: str) -> None:
     source = HEAD + text + "  # here\nprint(text)\n"
     found = after(source, Change("clamp-op", "", [Place(FILE, 5, None, op_name)], {"eps": 1e-6}))
     assert found == HEAD + new + "  # here\nprint(text)\n"
+
+
+def test_a_divisor_of_both_signs_keeps_its_sign() -> None:
+    source = HEAD + "r = a / d\n"
+    ops = [op(0, "sub", "elementwise", 4, [3]), op(1, "div", "singular", 5, [3], [Operand(), Operand(op=0)])]
+    change = Change("clamp-op", "", [Place(FILE, 5, None, "div")], {"eps": 1e-6})
+    wanted = "r = a / torch.where(d < 0, d.clamp(max=-1e-06), d.clamp(min=1e-06))\n"
+    assert after(source, change, ops=ops) == HEAD + wanted
+    unnamed = HEAD + "r = a / (b - c)\n"
+    assert after(unnamed, change, ops=ops) is None
+    ops[0].value.min = 0.0
+    assert after(unnamed, change, ops=ops) == HEAD + "r = a / (b - c).clamp_min(1e-06)\n"
+
+
+def test_a_softmax_by_hand_takes_off_the_largest() -> None:
+    settings = {"eps": 1e-6, "shift": True, "dim": 1}
+    change = Change("clamp-op", "", [Place(FILE, 5, None, "exp")], settings)
+    assert (
+        after(HEAD + "e = torch.exp(s / t)\n", change)
+        == HEAD + "e = torch.exp(s / t - (s / t).amax(1, keepdim=True))\n"
+    )
+    assert after(HEAD + "e = torch.exp(net(x))\n", change) == HEAD + "e = torch.exp(net(x).clamp(max=40))\n"
 
 
 def test_an_operation_that_is_not_on_the_line_is_not_replaced_by_another() -> None:
