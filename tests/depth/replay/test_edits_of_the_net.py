@@ -90,6 +90,30 @@ def test_several_lines_are_swapped_together_and_only_those() -> None:
     assert found == source.replace(lines, lines.replace("nn.Sigmoid", "nn.ReLU"))
 
 
+def test_modules_of_a_sequential_are_found_by_the_record_where_the_line_only_calls_them() -> None:
+    source = (
+        HEAD
+        + "class Net(nn.Module):\n    def __init__(self):\n        self.net = nn.Sequential(\n"
+        + "            nn.Linear(4, 4), nn.Sigmoid(),\n            nn.Linear(4, 4), nn.Sigmoid(), nn.Sigmoid(),\n        )\n\n"
+        + "    def forward(self, x):\n        return self.net(x)\n"
+    )
+    line, made_line = line_of(source, "return self.net("), line_of(source, "nn.Sequential(")
+    keys = {"made_file": FILE, "made_line": made_line}
+    ops = [op(i, "sigmoid", "activation", line, [4, 4], made_key=key, **keys) for i, key in enumerate(("1", "3"))]
+    change = Change("swap-activation", "", [Place(FILE, line, None, "sigmoid")], {"to": "relu"})
+    expected = replaced(
+        source,
+        ("nn.Linear(4, 4), nn.Sigmoid(),\n", "nn.Linear(4, 4), nn.ReLU(),\n"),
+        ("nn.Sigmoid(), nn.Sigmoid()", "nn.ReLU(), nn.Sigmoid()"),
+    )
+    assert after(source, change, ops=ops) == expected
+    ops.append(op(2, "sigmoid", "activation", line, [4, 4], made_key="9", **keys))  # one that is not written there
+    assert after(source, change, ops=ops) is None
+    norm = after(source, Change("add-norm", "", [Place(FILE, line, None, "sigmoid")]), ops=ops[:2])
+    assert norm is not None
+    assert norm.count("nn.Linear(4, 4), nn.LayerNorm(4), nn.Sigmoid()") == 2
+
+
 def test_a_class_that_is_not_imported_is_reached_by_importing_torch() -> None:
     source = '"""Doc."""\nfrom __future__ import annotations\n\nfrom torch.nn import Linear, Sequential, Sigmoid\n\nnet = Sequential(Linear(2, 2), Sigmoid())\n'
     found = after(source, Change("swap-activation", "", [Place(FILE, 6, None, "sigmoid")], {"to": "relu"}))

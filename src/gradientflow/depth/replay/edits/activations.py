@@ -121,10 +121,24 @@ def written_uses(job: Job, wanted: str | None = None) -> list[Use]:
     for place in job.places:
         kind = wanted or kind_of(place.op)
         here = [u for u in uses(source, source.on_line(place.line, ast.expr)) if kind in (None, u.kind)]
-        found += here or _elsewhere(job, place.line, kind)
+        found += here or _made(job, place.line, kind) or _elsewhere(job, place.line, kind)
     if not found:
         raise NoEditError("no activation is written at the line")
     return list({u.node: u for u in found}.values())
+
+
+def _made(job: Job, line: int | None, kind: str | None) -> list[Use]:
+    """The modules that ran as activations at a line which only calls them: the elements of an `nn.Sequential(...)`."""
+    found: dict[ast.expr, Use] = {}
+    for op in job.ops([line] if line is not None else []):
+        if kind is None or kind_of(op.name) != kind:
+            continue
+        element = job.element(op)
+        written = uses(job.source, [element]) if element is not None else []
+        if not written or written[0].kind != kind:
+            return []  # one of them is written elsewhere: all or none
+        found[written[0].node] = written[0]
+    return list(found.values())
 
 
 def _elsewhere(job: Job, line: int | None, kind: str | None) -> list[Use]:

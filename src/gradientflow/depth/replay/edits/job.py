@@ -101,17 +101,38 @@ class Job:
                         near.setdefault(line, value)
         return near or inputs, targets
 
+    def element(self, op: Op) -> ast.expr | None:
+        """Return the element of an `nn.Sequential(...)` in this file that ran as an operation; None where it is none."""
+        if op.made_file != self.file or op.made_key is None or not op.made_key.isdigit():
+            return None
+        position = int(op.made_key)
+        for call in self.source.nodes(ast.Call):
+            if call.lineno != op.made_line or self.source.torch_name(call.func) != "nn.Sequential":
+                continue
+            items: list[ast.expr] = call.args
+            if (
+                len(items) == 1
+                and isinstance(items[0], ast.Starred)
+                and isinstance(items[0].value, (ast.List, ast.Tuple))
+            ):
+                items = items[0].value.elts
+            if position < len(items) and not any(isinstance(i, ast.Starred) for i in items[: position + 1]):
+                return items[position]
+        return None
+
     def activation_lines(self) -> list[int]:
-        """Return the lines in this file where activations ran, or where those that are modules were made."""
+        """Return the lines in this file where activations ran, and where those that are modules were made."""
         lines: set[int] = set()
-        for probe in self.run.probes[:1]:
-            for op in probe.ops:
-                if op.kind != "activation":
-                    continue
-                if op.made_file == self.file and op.made_line is not None and not op.inside:
-                    lines.add(op.made_line)
-                elif op.file == self.file and op.line is not None:
-                    lines.add(op.line)
+        for op in self.run.probes[0].ops if self.run.probes else []:
+            if op.kind != "activation":
+                continue
+            element = self.element(op)
+            if element is not None:
+                lines.add(element.lineno)
+            elif op.made_file == self.file and op.made_line is not None:
+                lines.add(op.made_line)
+            if op.file == self.file and op.line is not None:
+                lines.add(op.line)
         return sorted(lines)
 
     @property
