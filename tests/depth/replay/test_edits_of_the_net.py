@@ -423,6 +423,41 @@ def test_a_skip_has_its_scale_and_a_block_that_returns_one_expression_gets_one()
     assert after(changed, change, ops=layer_ops(changed, [(8, 8)])) is None
 
 
+RESIDUAL = """\
+class Residual(nn.Sequential):
+    \"\"\"Layers, with a skip around them.\"\"\"
+
+    def forward(self, x):
+        return x + 0.5 * super().forward(x)
+
+
+"""
+
+
+def test_layers_in_a_list_are_put_into_a_block_with_a_skip() -> None:
+    source = (
+        HEAD
+        + "layers = [nn.Linear(4, w), nn.ReLU()]\nfor _ in range(9):\n    layers += [nn.Linear(w, w), nn.LayerNorm(w), nn.ReLU()]  # wide\n"
+    )
+    found = after(source, Change("add-skip", "", [Place(FILE, 7, None, "relu")], {"scale": 0.5}))
+    wrapped = "Residual(nn.Linear(w, w), nn.LayerNorm(w), nn.ReLU())"
+    assert found == replaced(
+        source, ("for _", RESIDUAL + "for _"), ("nn.Linear(w, w), nn.LayerNorm(w), nn.ReLU()", wrapped)
+    )
+    assert after(source, Change("add-skip", "", [Place(FILE, 5, None, "relu")])) is None  # 4 to w
+
+
+def test_no_skip_goes_around_a_whole_network() -> None:
+    source = HEAD + "class Net(nn.Module):\n    def __init__(self):\n        self.net = nn.Sequential(*layers)\n\n"
+    source += "    def forward(self, x):\n        return self.net(x)\n"
+    line = line_of(source, "return self.net(")
+    ops = [
+        op(0, "linear", "linear", line, [4, 8], [Operand(value=value([4, 8])), Operand(param=0)]),
+        op(1, "relu", "activation", line, [4, 8], [Operand(op=0)]),
+    ]
+    assert after(source, Change("add-skip", "", [Place(FILE, line, None, "relu")]), ops=ops) is None
+
+
 def test_queries_and_keys_get_one_length() -> None:
     source = HEAD + "scores = q @ k.transpose(1, 2) * self.scale\n"
     found = after(source, Change("add-norm", "", [Place(FILE, 5, None, "matmul")], {"length": 2.0}))

@@ -23,7 +23,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gradientflow.depth.replay.edits import activations, data, layers, loop, operands, rates, recurrent, weights, wires
+from gradientflow.depth.replay.edits import (
+    activations,
+    data,
+    layers,
+    loop,
+    operands,
+    rates,
+    recurrent,
+    skips,
+    weights,
+    wires,
+)
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import unified
 from gradientflow.depth.replay.edits.source import NoEditError
@@ -39,7 +50,7 @@ _MAKERS: dict[str, Callable[[Job], None]] = {
     "orthogonal-recurrence": recurrent.orthogonal,
     "gated-cell": recurrent.gated,
     "add-norm": layers.add_norm,
-    "add-skip": layers.add_skip,
+    "add-skip": skips.add_skip,
     "remove-norm": layers.remove_norm,
     "clamp-op": operands.clamp,
     "clip-gradient": loop.clip,
