@@ -339,6 +339,23 @@ def test_a_recurrent_layer_is_made_orthogonal_after_it_is_made(name: str) -> Non
     assert found == replaced(source, ("# made\n", f"# made\n        {line}\n"))
 
 
+def test_a_linear_layer_that_is_used_as_a_recurrence_is_found_by_the_record() -> None:
+    source = (
+        HEAD
+        + "class Net(nn.Module):\n    def __init__(self):\n        self.inp = nn.Linear(4, 8)\n        self.rec = nn.Linear(8, 8)\n"
+        + "        self.out = nn.Linear(8, 8)\n\n    def step(self, h, e):\n        return torch.tanh(self.rec(h) + e)\n"
+    )
+    line = line_of(source, "torch.tanh(")
+    params = [weight(0, "rec.weight", source, "self.rec = "), weight(1, "out.weight", source, "self.out = ")]
+    ops = [op(0, "linear", "linear", line, [4, 8], [Operand(param=0)])]
+    change = Change("orthogonal-recurrence", "", [Place(FILE, line, None, "linear")])
+    wanted = "nn.Linear(8, 8)\n        nn.init.orthogonal_(self.rec.weight)\n        self.out"
+    assert after(source, change, params=params, ops=ops) == replaced(
+        source, ("nn.Linear(8, 8)\n        self.out", wanted)
+    )
+    assert after(source, change, params=params) is None  # the record does not say which
+
+
 def test_a_recurrent_matrix_is_made_orthogonal_where_it_is_drawn() -> None:
     source = HEAD + "W = torch.randn(h, h) * 1.5\nU = torch.randn(i, h)\nW.requires_grad_()\n"
     param = Param(0, "W", [8, 8], "float32", True, False, 0, FILE, 5)
@@ -445,6 +462,51 @@ def test_layers_in_a_list_are_put_into_a_block_with_a_skip() -> None:
         source, ("for _", RESIDUAL + "for _"), ("nn.Linear(w, w), nn.LayerNorm(w), nn.ReLU()", wrapped)
     )
     assert after(source, Change("add-skip", "", [Place(FILE, 5, None, "relu")])) is None  # 4 to w
+
+
+BUILT = (
+    HEAD
+    + """\
+def build(depth, w):
+    layers = [nn.Linear(4, w), nn.Tanh()]
+    for _ in range(depth):
+        layers += [nn.Linear(w, w), nn.Tanh()]
+    layers.append(nn.Linear(w, 1))
+    other = [nn.Linear(w, w), nn.Tanh()]
+    return nn.Sequential(*layers)
+"""
+)
+
+
+def test_a_list_that_becomes_a_sequential_is_edited_where_it_is_built() -> None:
+    place = [at(BUILT, "nn.Sequential(*layers)", "tanh")]
+    first, second = "nn.Linear(4, w), nn.Tanh()", "layers += [nn.Linear(w, w), nn.Tanh()"
+    swapped = replaced(BUILT, (first, first.replace("Tanh", "ReLU")), (second, second.replace("Tanh", "ReLU")))
+    assert after(BUILT, Change("swap-activation", "", place, {"to": "relu"})) == swapped
+    norm = "nn.LayerNorm(w), nn.Tanh"
+    normed = replaced(BUILT, (first, first.replace("nn.Tanh", norm)), (second, second.replace("nn.Tanh", norm)))
+    assert after(BUILT, Change("add-norm", "", place)) == normed
+    skipped = after(BUILT, Change("add-skip", "", place, {"scale": 0.5}))
+    assert skipped == replaced(
+        BUILT, ("def build", RESIDUAL + "def build"), (second, "layers += [Residual(nn.Linear(w, w), nn.Tanh())")
+    )
+    assert after(BUILT.replace("*layers", "*pick()"), Change("swap-activation", "", place, {"to": "relu"})) is None
+
+
+def test_a_block_that_runs_more_than_once_gets_a_skip_around_its_body() -> None:
+    source = (
+        HEAD
+        + "class Block(nn.Module):\n    def forward(self, x):\n        h = self.fc(x)\n        h = torch.relu(h)\n        return h\n"
+    )
+    line = line_of(source, "torch.relu(h)")
+    ops = []
+    for i in range(2):
+        data = Operand(op=2 * i - 1) if i else Operand(value=value([4, 8]))
+        ops.append(op(2 * i, "linear", "linear", line - 1, [4, 8], [data, Operand(param=i)], module=f"{i}.fc"))
+        ops.append(op(2 * i + 1, "relu", "activation", line, [4, 8], [Operand(op=2 * i)], module=f"{i}"))
+    change = Change("add-skip", "", [Place(FILE, line, None, "relu")])
+    assert after(source, change, ops=ops) == replaced(source, ("return h", "return x + h"))
+    assert after(source, change, ops=ops[:2]) is None
 
 
 def test_no_skip_goes_around_a_whole_network() -> None:

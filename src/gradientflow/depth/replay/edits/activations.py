@@ -121,7 +121,9 @@ def written_uses(job: Job, wanted: str | None = None) -> list[Use]:
     for place in job.places:
         kind = wanted or kind_of(place.op)
         here = [u for u in uses(source, source.on_line(place.line, ast.expr)) if kind in (None, u.kind)]
-        found += here or _made(job, place.line, kind) or _elsewhere(job, place.line, kind)
+        found += (
+            here or _made(job, place.line, kind) or _built(job, place.line, kind) or _elsewhere(job, place.line, kind)
+        )
     if not found:
         raise NoEditError("no activation is written at the line")
     return list({u.node: u for u in found}.values())
@@ -139,6 +141,13 @@ def _made(job: Job, line: int | None, kind: str | None) -> list[Use]:
             return []  # one of them is written elsewhere: all or none
         found[written[0].node] = written[0]
     return list(found.values())
+
+
+def _built(job: Job, line: int | None, kind: str | None) -> list[Use]:
+    """The activations of a list that an `nn.Sequential(*layers)` at the line is made of."""
+    lines = job.building_lines([line]) if line is not None and kind is not None else []
+    nodes = [n for built in lines for n in job.source.on_line(built, ast.expr)]
+    return [u for u in uses(job.source, nodes) if u.kind == kind and u.form in ("module", "class")]
 
 
 def _elsewhere(job: Job, line: int | None, kind: str | None) -> list[Use]:

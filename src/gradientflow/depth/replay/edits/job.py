@@ -120,6 +120,31 @@ class Job:
                 return items[position]
         return None
 
+    def building_lines(self, lines: list[int]) -> list[int]:
+        """Return the lines that build the list in `nn.Sequential(*layers)`, where such a call is made at some lines.
+
+        Lines that only call the container are followed to where it was made.
+        """
+        source = self.source
+        made = {op.made_line for op in self.ops(lines) if op.made_file == self.file}
+        found: set[int] = set()
+        for call in source.nodes(ast.Call):
+            starred = call.args[0] if len(call.args) == 1 else None
+            if call.lineno not in {*lines, *made} or source.torch_name(call.func) != "nn.Sequential":
+                continue
+            if not isinstance(starred, ast.Starred) or not isinstance(starred.value, ast.Name):
+                continue
+            name, scope = starred.value.id, source.scope(call)
+            for stmt in source.nodes(ast.stmt, scope):
+                target = stmt.targets[0] if isinstance(stmt, ast.Assign) else getattr(stmt, "target", None)
+                if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+                    function = stmt.value.func
+                    grows = isinstance(function, ast.Attribute) and function.attr in ("append", "extend")
+                    target = function.value if grows and isinstance(function, ast.Attribute) else None
+                if isinstance(target, ast.Name) and target.id == name and not isinstance(stmt, ast.For):
+                    found.add(stmt.lineno)
+        return sorted(found)
+
     def activation_lines(self) -> list[int]:
         """Return the lines in this file where activations ran, and where those that are modules were made."""
         lines: set[int] = set()

@@ -24,7 +24,7 @@ def add_norm(job: Job) -> None:
     if length is not None:
         _norm_product(job, length)
         return
-    for lines in (job.lines, job.activation_lines()):
+    for lines in (job.lines, job.building_lines(job.lines), job.activation_lines()):
         for put in (_norm_lists, _norm_appended, _norm_forward):
             for line in lines:
                 put(job, line)

@@ -12,7 +12,7 @@ from gradientflow.depth.replay.edits.source import NoEditError
 
 def add_skip(job: Job) -> None:
     """Add what went into a layer to what comes out, where both are known to have one shape; setting: `scale`."""
-    for lines in (job.lines, job.activation_lines()):
+    for lines in (job.lines, job.building_lines(job.lines), job.activation_lines()):
         for put in (_skip_statement, _skip_called, _skip_list):
             for line in lines:
                 put(job, line)

@@ -49,11 +49,37 @@ def break_symmetry(job: Job) -> None:
             lines += [n for n in drawn_at(offsets_of(job, targets), job.file) if n not in lines]
         if _at_lines(job, lines):
             return
+    if not lines or all(p.module_class is None and p.init is None for p in weights):
+        followed = [n for line in lines for n in _followed(job, line)]
+        if followed and _at_lines(job, list(dict.fromkeys(followed))):
+            return
     own = [line for line in job.lines if not any(True for _ in job.ops([line]))]  # (a line that runs makes no weights)
     if (not weights or lines) and _at_lines(job, own):
         return
     if not by_name(job, weights):
         after_model(job)
+    if "bias" in job.settings:
+        for line in drawn_at([p for p in offsets_of(job, targets) if p.module_class not in INITIALISED], job.file):
+            if not _at_line(job, line):
+                raise NoEditError("what a normalisation begins from is not written where it is set")
+
+
+def _followed(job: Job, line: int) -> list[int]:
+    """The lines that drew what a line only marks as leaves: `w.requires_grad_()`, also in a loop `for w in weights:`."""
+    source = job.source
+    names: set[str] = set()
+    for stmt in source.on_line(line, ast.stmt):
+        here = {n.id for n in source.nodes(ast.Name, stmt)}
+        for loop in source.above(stmt):
+            if isinstance(loop, ast.For) and {n.id for n in source.nodes(ast.Name, loop.target)} & here:
+                here = {n.id for n in source.nodes(ast.Name, loop.iter)}
+        names |= here
+    found = []
+    for s in source.nodes(ast.Assign):
+        if len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) and s.targets[0].id in names and s.lineno != line:
+            if any(source.dotted(c.func) in _FRESH and sizes_of(c) for c in source.nodes(ast.Call, s)):
+                found.append(s.lineno)
+    return sorted(found)
 
 
 def _at_lines(job: Job, lines: list[int]) -> bool:
