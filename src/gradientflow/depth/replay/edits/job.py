@@ -77,6 +77,13 @@ class Job:
                 if op.file == self.file and (lines is None or op.line in lines):
                     yield op
 
+    def ran_at(self, op: Op, lines: list[int]) -> bool:
+        """Whether an operation stands on one of some lines in this file, or is a layer that was made on one."""
+        if (op.file == self.file and op.line in lines) or (op.made_file == self.file and op.made_line in lines):
+            return True
+        element = self.element(op)
+        return element is not None and element.lineno in lines
+
     def entering(self) -> tuple[dict[int, ValueStat], dict[int, ValueStat]]:
         """Return what is known of inputs and of targets: line in this file where they are made → their values, first seen.
 
@@ -97,7 +104,7 @@ class Job:
                     targets.setdefault(line, value)
                 elif op.kind in LAYER_KINDS or op.name in ("matmul", "mul"):
                     inputs.setdefault(line, value)
-                    if op.line in self.lines or op.made_line in self.lines:
+                    if self.ran_at(op, self.lines):
                         near.setdefault(line, value)
         return near or inputs, targets
 
