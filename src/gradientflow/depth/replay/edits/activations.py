@@ -265,14 +265,16 @@ def remove(job: Job) -> None:
 def _loss_of_scores(job: Job) -> None:
     """A loss that wants probabilities gets its form for scores, now that there is no sigmoid before it."""
     source, patch = job.source, job.patch
-    for node in [*source.nodes(ast.Attribute), *source.nodes(ast.Name)]:
+    losses = ("nn.BCELoss", "F.binary_cross_entropy")
+    written = [n for n in [*source.nodes(ast.Attribute), *source.nodes(ast.Name)] if source.torch_name(n) in losses]
+    if len(written) > 1:
+        raise NoEditError("several losses want probabilities")
+    for node in written:
         name = source.torch_name(node)
         if name == "nn.BCELoss":
             patch.replace(node, _like(job, node, "torch.nn.BCEWithLogitsLoss"))
         elif name == "F.binary_cross_entropy":
             patch.replace(node, _like(job, node, "torch.nn.functional.binary_cross_entropy_with_logits"))
-        else:
-            continue
         patch.notes.append("the network now gives scores: apply a sigmoid where its predictions are used")
 
 

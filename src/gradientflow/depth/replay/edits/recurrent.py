@@ -150,6 +150,8 @@ def gated(job: Job) -> None:
     if len(plain) != 1:
         raise NoEditError(f"{len(plain)} plain recurrent layers")
     call, name = plain[0]
+    if len(call.args) > 3:
+        raise NoEditError("the layer's settings are given by position")
     full = f"torch.{name}".replace("RNN", "GRU")
     job.patch.replace(
         call.func,
