@@ -10,7 +10,7 @@ import pytest
 from gradientflow.depth.causes import places
 from gradientflow.depth.replay.edits import Edit, edit
 from gradientflow.records import Change, Finding, Place, Run
-from tests.depth.scripts import plain, sandbox, watched, write
+from tests.depth.scripts import plain, watched, write
 
 HEAD = """\
 import torch
@@ -108,21 +108,27 @@ def change_for(seen: Run, kind: str, settings: dict[str, float | str], name: str
     return Change(kind, "", lines, dict(settings))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_the_edited_script_does_better_than_the_script(name: str, tmp_path: Path) -> None:
-    text, kind, settings, operation = CASES[name]
-    script = write(tmp_path, text)
+def before_and_after(
+    folder: Path, text: str, kind: str, settings: dict[str, float | str], operation: str
+) -> list[float]:
+    """What a script and its edited form end with."""
+    script = write(folder, text)
     outcome = watched(script, probe_every=50).outcome
     assert outcome is not None
     made = edit(change_for(outcome.run, kind, settings, operation), Finding("", "", 1.0, None, "", {}, []), outcome.run)
     assert isinstance(made, Edit)
-    before = plain(script).scope["final"]
-    after = plain(write(tmp_path, made.after, "edited.py")).scope["final"]
+    assert made.before == script.read_text(encoding="utf-8")
+    return [float(plain(file).scope["final"]) for file in (script, write(folder, made.after, "edited.py"))]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_edited_script_does_better_than_the_script(name: str, tmp_path: Path) -> None:
+    before, after = before_and_after(tmp_path, *CASES[name])
     assert math.isfinite(after)
     assert not math.isfinite(before) or after < 0.9 * before, (before, after)
-    again = plain(write(tmp_path, made.before, "again.py")).scope[
-        "final"
-    ]  # the script itself is no better the second time
-    assert again == before or (math.isnan(again) and math.isnan(before))
-    with sandbox():
-        assert made.before == script.read_text(encoding="utf-8")
+
+
+def test_an_edit_that_changes_too_little_does_no_better(tmp_path: Path) -> None:
+    text, kind, _, operation = CASES["first weights"]
+    before, after = before_and_after(tmp_path, text, kind, {"factor": 1.5}, operation)
+    assert after > 0.9 * before

@@ -5,17 +5,19 @@ blank lines, indentation and line ends stay as they are. An edit that cannot be 
 
 Settings of a `Change` that are read, by kind (each has a usual value):
 
-    swap-activation, fix-output      to, from
-    rescale-init, break-symmetry     scheme, gain, std; or factor
+    swap-activation, fix-output      to; from
+    rescale-init, break-symmetry     gain, bias; scheme; or factor alone
     orthogonal-recurrence            gain
-    clamp-op                         eps, min, max
+    add-norm                         length (of queries and keys)
+    add-skip                         scale
+    clamp-op                         eps; max; shift and dim (an exponent, as in softmax)
     clip-gradient                    max_norm
-    lower-step, raise-step           factor, or lr; optimizer
-    warmup                           steps, start; optimizer
-    lower-regularisation             factor, what
-    larger-batch                     factor, or size
+    lower-step, raise-step           factor, or lr, or least (no schedule lowers it); optimizer
+    warmup                           steps; start; optimizer
+    lower-regularisation             factor
+    larger-batch                     batches or factor, or size
     scale-input, scale-target        mean and std, or factor
-    drop-bad-batch                   limit
+    drop-bad-batch                   times (the usual gradient), or limit (of the loss)
 """
 
 from __future__ import annotations
