@@ -122,6 +122,9 @@ def test_a_class_that_is_not_imported_is_reached_by_importing_torch() -> None:
     assert found == replaced(
         source, ("from torch.nn", "import torch\nfrom torch.nn"), ("2), Sigmoid()", "2), torch.nn.ReLU()")
     )
+    inside = "from torch.nn import Sigmoid\n\ndef f():\n    import torch.nn as nn\n\nact = Sigmoid()\n"
+    found = after(inside, Change("swap-activation", "", [Place(FILE, 6, None, "sigmoid")], {"to": "relu"}))
+    assert found == "import torch\n" + replaced(inside, ("= Sigmoid", "= torch.nn.ReLU"))
     taken = source.replace("net =", "torch = 3\nnet =")
     assert after(taken, Change("swap-activation", "", [Place(FILE, 7, None, "sigmoid")], {"to": "relu"})) is None
 

@@ -263,6 +263,9 @@ def test_the_sign_is_turned_where_the_loss_is_computed(name: str) -> None:
 def test_maximize_is_dropped_and_an_update_by_hand_is_turned() -> None:
     source = replaced(LOOP, ("momentum=0.9)", "momentum=0.9, maximize=True)"))
     assert after(source, Change("flip-sign", ""), maximize=True) == LOOP
+    handed = replaced(LOOP, ("loss.backward()", "accelerator.backward(loss)"))
+    assert after(handed, Change("flip-sign", "")) is None
+    assert after(handed, Change("drop-bad-batch", "")) is None
     by_hand = "for p in params:\n    p += 0.1 * p.grad\n"
     found = edited(Change("flip-sign", ""), run(by_hand))
     assert found is not None

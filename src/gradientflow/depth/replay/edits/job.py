@@ -281,6 +281,17 @@ class Job:
             raise NoEditError("no call of backward that belongs to the step")
         return found[0]
 
+    def loss(self, backward: ast.stmt) -> ast.expr:
+        """Return what a statement calls `backward` on.
+
+        Raises:
+            NoEditError: the loss is handed over as an argument (`accelerator.backward(loss)`), or a gradient is.
+        """
+        for call in self.source.nodes(ast.Call, backward):
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and not call.args:
+                return call.func.value
+        raise NoEditError("backward is not called on the loss itself")
+
     def model(self) -> tuple[ast.stmt, str]:
         """Return the statement that made the model, and the model's name there.
 

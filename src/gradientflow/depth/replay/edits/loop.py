@@ -172,13 +172,7 @@ def flip_sign(job: Job) -> None:
         _turn_updates(job)
         return
     backward = job.backward()
-    call = next(
-        c
-        for c in job.source.nodes(ast.Call, backward)
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "backward"
-    )
-    assert isinstance(call.func, ast.Attribute)
-    root = call.func.value
+    root = job.loss(backward)
     value = _value_of(job, root, backward) if isinstance(root, ast.Name) else None
     negate(job, value if value is not None else root)
 
@@ -246,13 +240,7 @@ def drop_batch(job: Job) -> None:
         _drop_steep(job, usual * (job.number("times") or 20.0))
         return
     backward = job.backward()
-    call = next(
-        c
-        for c in job.source.nodes(ast.Call, backward)
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "backward"
-    )
-    assert isinstance(call.func, ast.Attribute)
-    root = call.func.value
+    root = job.loss(backward)
     if not isinstance(root, (ast.Name, ast.Attribute)):
         raise NoEditError("the loss has no name")
     loop = next((o for o in job.source.above(backward) if isinstance(o, (*_LOOPS, *_FUNCTIONS))), None)
