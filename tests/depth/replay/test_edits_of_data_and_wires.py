@@ -134,6 +134,17 @@ train(net, loader, 3)
     assert edited(Change("scale-input", "", place), run(twice)) is None
 
 
+def test_numbers_of_tokens_are_not_standardised() -> None:
+    for made in ("torch.randint(0, 9, (64, 8))", "torch.tensor(d, dtype=torch.long)", "torch.tensor(d).long()"):
+        source = f"import torch\nids = {made}\nfor i in range(9):\n    loss = net(ids).mean()\n"
+        for place in (Place(FILE, 4, None, "embedding"), Place(FILE, 2, None, "data")):
+            assert edited(Change("scale-input", "", [place]), run(source)) is None
+    source = "import torch\nids = load(3)\nfor i in range(9):\n    loss = net(ids).mean()\n"
+    ops = [op(0, "embedding", "embedding", 4, [9, 4], [Operand(param=0)])]
+    assert edited(Change("scale-input", "", [Place(FILE, 4, None, "embedding")]), run(source, ops=ops)) is None
+    assert edited(Change("scale-input", "", [Place(FILE, 4, None, "linear")]), run(source)) is not None
+
+
 def test_targets_that_are_computed_from_the_inputs_are_computed_before_those_are_scaled() -> None:
     source = "import torch\n\ndef make(n):\n    x = torch.rand(n, 3) * 300\n    y = 3.0 * x.sum(1)\n    return x, y\n"
     found = edited(Change("scale-input", "", [Place(FILE, 4, None, "data")]), run(source))

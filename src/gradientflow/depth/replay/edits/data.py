@@ -69,6 +69,8 @@ def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool, 
         chosen = [name]
     if not chosen:
         raise NoEditError("which of the names holds the data cannot be told")
+    if _whole_numbers(job, stmt):
+        raise NoEditError("the line makes whole numbers, such as the numbers of tokens or classes")
     if isinstance(stmt.value, ast.Call) and _is_loader(job, stmt.value):
         raise NoEditError("the line makes a loader, not data")
     holder: ast.stmt = stmt
@@ -157,6 +159,19 @@ def _target_like(name: str) -> bool:
     return any(
         p in _TARGETS or p.rstrip("s") in _TARGETS or p.startswith(("target", "label", "price", "ytr", "yte"))
         for p in parts
+    )
+
+
+def _whole_numbers(job: Job, stmt: ast.stmt) -> bool:
+    """Whether a line makes numbers of tokens or classes, by how it is written; several names at once are not looked at."""
+    source = job.source
+    value = getattr(stmt, "value", None)
+    if not isinstance(value, ast.Call):
+        return False
+    name = source.torch_name(value.func) or (value.func.attr if isinstance(value.func, ast.Attribute) else "")
+    kinds = [source.dotted(k.value).rpartition(".")[2] for k in value.keywords if k.arg == "dtype"]
+    return name in ("randint", "arange", "randperm", "long", "int", "argmax") or bool(
+        {"long", "int64", "int32"} & {*kinds}
     )
 
 

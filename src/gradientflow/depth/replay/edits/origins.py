@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.replay.edits.job import Job
+from gradientflow.depth.replay.edits.job import LAYER_KINDS, Job
 from gradientflow.depth.replay.edits.values import paired, parameter
 
 _SAME = (
@@ -36,6 +36,9 @@ def origin(job: Job, target: bool) -> tuple[ast.stmt, str] | None:
         job: the edit; its lines are where data enters a layer, or where a loss compares.
         target: follow what the loss compares with, not what enters the network.
     """
+    layers = {op.kind for probe in job.run.probes[:1] for op in probe.ops if job.ran_at(op, job.lines)} & {*LAYER_KINDS}
+    if not target and layers == {"embedding"}:
+        return None  # what enters is numbers of tokens
     for line in _lines(job, target):
         for name in _entering(job, line, target):
             found = _follow(job, name, _MOST)
