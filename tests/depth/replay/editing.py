@@ -104,6 +104,26 @@ def replaced(source: str, *pairs: tuple[str, str]) -> str:
     return source
 
 
+HEAD = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n\n"
+
+
+def after(source: str, change: Change, **seen: Any) -> str | None:
+    """The text that an edit gives; None where there is none."""
+    found = edited(change, run(source, **seen))
+    return found.after if found is not None else None
+
+
+def weight(
+    index: int, name: str, source: str, made: str, drawn: str | None = None, init: str = "normal_", **more: Any
+) -> Param:
+    """A parameter of a layer that is made at one fragment of the source and initialised at another."""
+    return Param(
+        index, name, more.pop("shape", [8, 8]), "float32", True, True, 0, FILE, line_of(source, made),
+        init if drawn else None, FILE if drawn else None, line_of(source, drawn) if drawn else None,
+        more.pop("module_class", "Linear"),
+    )  # fmt: skip
+
+
 class DiffError(Exception):
     """The diff does not fit the text."""
 

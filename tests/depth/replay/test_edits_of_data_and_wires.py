@@ -84,11 +84,82 @@ def test_data_is_found_by_the_record_where_the_change_names_the_layer() -> None:
     found = edited(Change("scale-target", "", [Place(FILE, 6, None, "mse_loss")]), seen)
     assert found is not None
     assert found.after == replaced(source, ("tensor(t)\n", "tensor(t)\ny = (y - y.mean()) / (y.std() + 1e-8)\n"))
-    assert edited(Change("scale-input", "", [Place(FILE, 5, None, "linear")]), run(source)) is None
+    unknown = replaced(source, ("net(X)", "net(make(X + 1))"))
+    assert edited(Change("scale-input", "", [Place(FILE, 5, None, "linear")]), run(unknown)) is None
     computed = Change("scale-input", "", [Place(FILE, 5)])  # a line that a gradient flows to is no data
     found = edited(computed, seen)
     assert found is not None
     assert "out = (out" not in found.after
+
+
+FOLLOWED = {
+    "a slice": "    xb, yb = X[i:i + 1], y[i:i + 1]\n    loss = mse(net(xb), yb)\n",
+    "a conversion": "    xb, yb = X.to(device), y.to(device)\n    loss = mse(net(xb), yb)\n",
+    "as it is": "    loss = mse(net(X[:9]), y[:9])\n",
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_data_is_followed_through_the_text_where_the_record_lost_it(name: str) -> None:
+    source = "import torch\nX = torch.tensor(d)\ny = torch.tensor(t)\nfor i in range(9):\n" + FOLLOWED[name]
+    line = line_of(source, "loss = ")
+    found = edited(Change("scale-input", "", [Place(FILE, line, None, "linear")]), run(source))
+    assert found is not None
+    assert found.after == replaced(source, ("tensor(d)\n", "tensor(d)\n" + STANDARD))
+    found = edited(Change("scale-target", "", [Place(FILE, line, None, "mse_loss")]), run(source))
+    assert found is not None
+    assert found.after == replaced(source, ("tensor(t)\n", "tensor(t)\ny = (y - y.mean()) / (y.std() + 1e-8)\n"))
+
+
+def test_data_is_followed_through_a_loader_and_a_function_that_is_called_once() -> None:
+    source = """\
+X, y = load(3), labels(3)
+loader = DataLoader(TensorDataset(X, y), batch_size=4)
+
+
+def train(net, data, epochs):
+    for i, (a, b) in enumerate(loader):
+        loss = mse(net(a), b)
+
+
+train(net, loader, 3)
+"""
+    place = [at(source, "loss =", "linear")]
+    found = edited(Change("scale-input", "", place), run(source))
+    assert found is not None
+    assert found.after == replaced(source, ("labels(3)\n", "labels(3)\n" + STANDARD))
+    given = replaced(source, ("enumerate(loader)", "enumerate(data)"))
+    assert edited(Change("scale-input", "", place), run(given)) is not None
+    twice = given + "train(net, other, 3)\n"
+    assert edited(Change("scale-input", "", place), run(twice)) is None
+
+
+def test_numbers_of_tokens_are_not_standardised() -> None:
+    for made in ("torch.randint(0, 9, (64, 8))", "torch.tensor(d, dtype=torch.long)", "torch.tensor(d).long()"):
+        source = f"import torch\nids = {made}\nfor i in range(9):\n    loss = net(ids).mean()\n"
+        for place in (Place(FILE, 4, None, "embedding"), Place(FILE, 2, None, "data")):
+            assert edited(Change("scale-input", "", [place]), run(source)) is None
+    source = "import torch\nids = load(3)\nfor i in range(9):\n    loss = net(ids).mean()\n"
+    ops = [op(0, "embedding", "embedding", 4, [9, 4], [Operand(param=0)])]
+    assert edited(Change("scale-input", "", [Place(FILE, 4, None, "embedding")]), run(source, ops=ops)) is None
+    assert edited(Change("scale-input", "", [Place(FILE, 4, None, "linear")]), run(source)) is not None
+
+
+def test_targets_that_are_computed_from_the_inputs_are_computed_before_those_are_scaled() -> None:
+    source = "import torch\n\ndef make(n):\n    x = torch.rand(n, 3) * 300\n    y = 3.0 * x.sum(1)\n    return x, y\n"
+    found = edited(Change("scale-input", "", [Place(FILE, 4, None, "data")]), run(source))
+    assert found is not None
+    assert found.after == replaced(source, ("x.sum(1)\n", "x.sum(1)\n    x = (x - x.mean(0)) / (x.std(0) + 1e-8)\n"))
+
+
+def test_test_data_beside_training_data_is_scaled_alike() -> None:
+    source = "X_train = torch.tensor(a)\nX_test = torch.tensor(b)\nnet = Net()\nX_val = torch.tensor(c)\n"
+    found = edited(
+        Change("scale-input", "", [Place(FILE, 1, None, "data")]), run(source, params=[param(0, "w", 3, True)])
+    )
+    assert found is not None
+    lines = "mean, std = X_train.mean(0), X_train.std(0) + 1e-8\nX_train = (X_train - mean) / std\nX_test = (X_test - mean) / std\n"
+    assert found.after == replaced(source, ("tensor(b)\n", "tensor(b)\n" + lines))
 
 
 def test_one_sample_is_scaled_by_what_was_seen_of_all() -> None:
@@ -126,6 +197,7 @@ WIRES = {
     "detach": ("h = self.one(x).detach()", "h = self.one(x)"),
     "detach in the middle": ("h = self.one(x).detach().relu()", "h = self.one(x).relu()"),
     "detach of a sum": ("h = (a + b).detach() * 2", "h = (a + b) * 2"),
+    "no gradient": ("with torch.no_grad(): h = f(x)", "with torch.enable_grad(): h = f(x)"),
     "a frozen weight": ("net.weight.requires_grad = False", "net.weight.requires_grad = True"),
     "a frozen layer": ("net.requires_grad_(False)", "net.requires_grad_(True)"),
     "a leaf": ("w = torch.ones(3, requires_grad=False)", "w = torch.ones(3, requires_grad=True)"),

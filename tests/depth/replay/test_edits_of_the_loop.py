@@ -136,6 +136,23 @@ for step in range(9):
     assert edited(LOWER, run(bare)) is None
 
 
+def test_a_schedule_that_lowers_the_rate_too_far_is_stepped_no_more() -> None:
+    change = Change("raise-step", "", settings={"least": 0.5})
+    source = replaced(
+        LOOP,
+        ("# keep me\n", "# keep me\nsched = torch.optim.lr_scheduler.StepLR(opt, 1)\n"),
+        ("    opt.step()\n", "    opt.step()\n    sched.step()\n"),
+    )
+    found = made(source, change)
+    assert found is not None
+    assert found.after == replaced(source, ("    sched.step()\n", ""))
+    assert "schedule" in found.note
+    assert after(LOOP, change) is None  # no schedule
+    assert after(source + "sched.step()\n", change) is None  # stepped twice
+    alone = replaced(source, ("    sched.step()", "    if step % 2:\n        sched.step()"))
+    assert after(alone, change) is None  # nothing would be left of the block
+
+
 CLIP = Change("clip-gradient", "", settings={"max_norm": 1.0})
 
 
@@ -215,6 +232,12 @@ def test_clearing_gradients_goes_before_backward() -> None:
     assert after(shared, change) is None
 
 
+def test_gathered_gradients_are_cleared_after_the_step() -> None:
+    source = replaced(LOOP, ("    opt.step()\n", "    if step % 4 == 3:\n        opt.step()\n"))
+    found = after(source, Change("zero-grad", ""))
+    assert found == replaced(source, ("        opt.step()\n", "        opt.step()\n        opt.zero_grad()\n"))
+
+
 SIGNS = {
     "the loss": (("net(x).pow(2).mean()", "-net(x).pow(2).mean()"), []),
     "a sum": (("a + net(x).mean()", "-(a + net(x).mean())"), [("net(x).pow(2).mean()", "a + net(x).mean()")]),
@@ -240,6 +263,9 @@ def test_the_sign_is_turned_where_the_loss_is_computed(name: str) -> None:
 def test_maximize_is_dropped_and_an_update_by_hand_is_turned() -> None:
     source = replaced(LOOP, ("momentum=0.9)", "momentum=0.9, maximize=True)"))
     assert after(source, Change("flip-sign", ""), maximize=True) == LOOP
+    handed = replaced(LOOP, ("loss.backward()", "accelerator.backward(loss)"))
+    assert after(handed, Change("flip-sign", "")) is None
+    assert after(handed, Change("drop-bad-batch", "")) is None
     by_hand = "for p in params:\n    p += 0.1 * p.grad\n"
     found = edited(Change("flip-sign", ""), run(by_hand))
     assert found is not None
@@ -271,6 +297,8 @@ def test_a_bad_batch_is_left_out() -> None:
          '    norm = nn.utils.clip_grad_norm_(net.parameters(), float("inf"))  # only measured\n'
          "    if not norm < 10:\n        opt.zero_grad()\n        continue\n    opt.step()"),
     )  # fmt: skip
+    counted = replaced(LOOP, ("for step in range(20):", "while step < 20:"))
+    assert after(counted, change) is None  # `continue` could skip what ends the loop
     in_function = "import torch\n\ndef step(x):\n    loss = f(x)\n    loss.backward()\n    opt.step()\n\nopt = torch.optim.SGD(p, lr=1)\n"
     assert after(in_function, change) is None
 
@@ -289,6 +317,9 @@ def test_weight_decay_and_penalties_are_lowered() -> None:
     )
     inside = Change("lower-regularisation", "", [at(elsewhere, "return sum(", "pow")], {"factor": 0.01})
     assert after(elsewhere, inside) == replaced(elsewhere, ("LAMBDA = 2.0", "LAMBDA = 0.02"))
+    halved = replaced(LOOP, ("net(x).pow(2).mean()", "0.5 * mse(net(x)) + reg(net)"))
+    there = Change("lower-regularisation", "", [at(halved, "loss = 0.5", "pow")], {"factor": 0.01})
+    assert after(halved, there) is None  # the factor is not the penalty's
     two = replaced(penalty, ("LAMBDA * reg(net)", "LAMBDA * reg(net) + 0.3 * reg(aux)"))
     both = Change("lower-regularisation", "", [at(two, "loss = net(x)", "mul")], {"factor": 0.01})
     assert after(two, both) is None
@@ -310,6 +341,30 @@ def test_the_batch_grows_where_its_size_is_written(name: str) -> None:
     found = edited(Change("larger-batch", "", settings={"batches": 4}), seen)
     assert found is not None
     assert found.after == replaced(source, pair)
+
+
+def test_of_two_loaders_the_one_that_is_shuffled_is_trained_on() -> None:
+    source = "a = DataLoader(d, batch_size=4, shuffle=True)\nb = DataLoader(e, batch_size=4)\nopt.step()\n"
+    found = edited(Change("larger-batch", ""), run(source, [optimizer(source, None, "opt.step(")], batch=4))
+    assert found is not None
+    assert found.after == replaced(source, ("batch_size=4, shuffle", "batch_size=32, shuffle"))
+
+
+def test_an_optimizer_that_is_made_in_one_file_and_stepped_in_another() -> None:
+    other = "import torch\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+    loop = "from setup import net, opt\nfor x in data:\n    net(x).backward()\n    opt.step()\n"
+    parts = optimizer(loop, None, "opt.step(")
+    parts.made_file, parts.made_line = "setup.py", 2
+    seen = run(loop, [parts], others={"setup.py": other})
+    lower = edited(LOWER, seen)
+    assert lower is not None
+    assert (lower.file, lower.after) == ("setup.py", other.replace("0.1", "0.01"))
+    clipped = edited(CLIP, seen)
+    assert clipped is not None
+    assert clipped.file == FILE
+    assert 'for g in opt.param_groups for p in g["params"]' in clipped.after
+    assert clipped.after.startswith("import torch\nfrom setup")
+    assert edited(Change("warmup", "", settings={"steps": 9}), seen) is None
 
 
 def test_a_batch_that_two_numbers_could_mean_is_left_alone() -> None:

@@ -5,17 +5,19 @@ blank lines, indentation and line ends stay as they are. An edit that cannot be 
 
 Settings of a `Change` that are read, by kind (each has a usual value):
 
-    swap-activation, fix-output      to, from
-    rescale-init, break-symmetry     scheme, gain, std; or factor
+    swap-activation, fix-output      to; from
+    rescale-init, break-symmetry     gain, bias; scheme; or factor alone
     orthogonal-recurrence            gain
-    clamp-op                         eps, min, max
+    add-norm                         length (of queries and keys)
+    add-skip                         scale
+    clamp-op                         eps; max; shift and dim (an exponent, as in softmax)
     clip-gradient                    max_norm
-    lower-step, raise-step           factor, or lr; optimizer
-    warmup                           steps, start; optimizer
-    lower-regularisation             factor, what
-    larger-batch                     factor, or size
+    lower-step, raise-step           factor, or lr, or least (no schedule lowers it); optimizer
+    warmup                           steps; start; optimizer
+    lower-regularisation             factor
+    larger-batch                     batches or factor, or size
     scale-input, scale-target        mean and std, or factor
-    drop-bad-batch                   limit
+    drop-bad-batch                   times (the usual gradient), or limit (of the loss)
 """
 
 from __future__ import annotations
@@ -23,7 +25,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gradientflow.depth.replay.edits import activations, data, layers, loop, operands, rates, recurrent, weights, wires
+from gradientflow.depth.replay.edits import (
+    activations,
+    data,
+    layers,
+    loop,
+    operands,
+    rates,
+    recurrent,
+    skips,
+    weights,
+    wires,
+)
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import unified
 from gradientflow.depth.replay.edits.source import NoEditError
@@ -39,7 +52,7 @@ _MAKERS: dict[str, Callable[[Job], None]] = {
     "orthogonal-recurrence": recurrent.orthogonal,
     "gated-cell": recurrent.gated,
     "add-norm": layers.add_norm,
-    "add-skip": layers.add_skip,
+    "add-skip": skips.add_skip,
     "remove-norm": layers.remove_norm,
     "clamp-op": operands.clamp,
     "clip-gradient": loop.clip,

@@ -121,10 +121,33 @@ def written_uses(job: Job, wanted: str | None = None) -> list[Use]:
     for place in job.places:
         kind = wanted or kind_of(place.op)
         here = [u for u in uses(source, source.on_line(place.line, ast.expr)) if kind in (None, u.kind)]
-        found += here or _elsewhere(job, place.line, kind)
+        found += (
+            here or _made(job, place.line, kind) or _built(job, place.line, kind) or _elsewhere(job, place.line, kind)
+        )
     if not found:
         raise NoEditError("no activation is written at the line")
     return list({u.node: u for u in found}.values())
+
+
+def _made(job: Job, line: int | None, kind: str | None) -> list[Use]:
+    """The modules that ran as activations at a line which only calls them: the elements of an `nn.Sequential(...)`."""
+    found: dict[ast.expr, Use] = {}
+    for op in job.ops([line] if line is not None else []):
+        if kind is None or kind_of(op.name) != kind:
+            continue
+        element = job.element(op)
+        written = uses(job.source, [element]) if element is not None else []
+        if not written or written[0].kind != kind:
+            return []  # one of them is written elsewhere: all or none
+        found[written[0].node] = written[0]
+    return list(found.values())
+
+
+def _built(job: Job, line: int | None, kind: str | None) -> list[Use]:
+    """The activations of a list that an `nn.Sequential(*layers)` at the line is made of."""
+    lines = job.building_lines([line]) if line is not None and kind is not None else []
+    nodes = [n for built in lines for n in job.source.on_line(built, ast.expr)]
+    return [u for u in uses(job.source, nodes) if u.kind == kind and u.form in ("module", "class")]
 
 
 def _elsewhere(job: Job, line: int | None, kind: str | None) -> list[Use]:
@@ -242,14 +265,16 @@ def remove(job: Job) -> None:
 def _loss_of_scores(job: Job) -> None:
     """A loss that wants probabilities gets its form for scores, now that there is no sigmoid before it."""
     source, patch = job.source, job.patch
-    for node in [*source.nodes(ast.Attribute), *source.nodes(ast.Name)]:
+    losses = ("nn.BCELoss", "F.binary_cross_entropy")
+    written = [n for n in [*source.nodes(ast.Attribute), *source.nodes(ast.Name)] if source.torch_name(n) in losses]
+    if len(written) > 1:
+        raise NoEditError("several losses want probabilities")
+    for node in written:
         name = source.torch_name(node)
         if name == "nn.BCELoss":
             patch.replace(node, _like(job, node, "torch.nn.BCEWithLogitsLoss"))
         elif name == "F.binary_cross_entropy":
             patch.replace(node, _like(job, node, "torch.nn.functional.binary_cross_entropy_with_logits"))
-        else:
-            continue
         patch.notes.append("the network now gives scores: apply a sigmoid where its predictions are used")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from gradientflow.depth.replay.edits.job import Job
+from gradientflow.depth.replay.edits.origins import origin
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
 
@@ -25,16 +26,17 @@ def scale_target(job: Job) -> None:
 
 
 def _scale(job: Job, target: bool) -> None:
-    done = False
     for line in _made_at(job, target):
         for stmt in job.source.on_line(line, ast.stmt):
             if isinstance(stmt, (ast.Assign, ast.AnnAssign)) and any(job.source.nodes(ast.Call, stmt)) and stmt.value:
                 _after_assignment(job, stmt, target)
-                done = True
-            elif isinstance(stmt, (ast.Return, ast.Expr)) and not done:
-                done = _wrap(job, stmt, target)
-    if not done:
-        raise NoEditError("the line makes no data with a name")
+            elif isinstance(stmt, (ast.Return, ast.Expr)) and not job.patch:
+                _wrap(job, stmt, target)
+    found = origin(job, target) if not job.patch else None
+    if found is not None and isinstance(found[0], ast.Assign):
+        _after_assignment(job, found[0], target, found[1])
+    if not job.patch:
+        raise NoEditError("where the data is made was not seen, and the text does not show it")
 
 
 def _made_at(job: Job, target: bool) -> list[int]:
@@ -44,9 +46,7 @@ def _made_at(job: Job, target: bool) -> list[int]:
         return given
     inputs, targets = job.entering()
     found = targets if target else inputs
-    if not found or _computed(job, next(iter(found))):
-        raise NoEditError("where the data is made was not seen")
-    return list(found)[:1]
+    return [line for line in list(found)[:1] if not _computed(job, line)]
 
 
 def _computed(job: Job, line: int) -> bool:
@@ -56,7 +56,7 @@ def _computed(job: Job, line: int) -> bool:
     return line in made or any(op.grad is not None for op in job.ops([line]))
 
 
-def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool) -> None:
+def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool, name: str | None = None) -> None:
     targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target]
     if len(targets) != 1:
         raise NoEditError("the line gives the data several names")
@@ -65,11 +65,58 @@ def _after_assignment(job: Job, stmt: ast.Assign | ast.AnnAssign, target: bool) 
         raise NoEditError("the data has no plain name")
     texts = [job.source.segment(n) for n in names]
     chosen = _chosen(texts, target)
+    if name is not None and name not in chosen:
+        chosen = [name]
     if not chosen:
         raise NoEditError("which of the names holds the data cannot be told")
+    if _whole_numbers(job, stmt):
+        raise NoEditError("the line makes whole numbers, such as the numbers of tokens or classes")
     if isinstance(stmt.value, ast.Call) and _is_loader(job, stmt.value):
         raise NoEditError("the line makes a loader, not data")
-    job.patch.after(stmt, *_standardised(job, chosen, _fixed(job, stmt, target), target))
+    holder: ast.stmt = stmt
+    if len(chosen) == 1:
+        for other, made in _siblings(job, stmt, chosen[0]):
+            chosen.append(other)
+            holder = max(holder, made, key=lambda s: s.lineno)
+    holder = _last_use(job, holder, set(chosen))
+    job.patch.after(holder, *_standardised(job, chosen, _fixed(job, stmt, target), target))
+
+
+def _made_next(job: Job, stmt: ast.stmt) -> list[ast.stmt]:
+    """The statements after one, as long as they only make data: up to the first loop, definition, layer or return."""
+    block = job.source.block(stmt)
+    found: list[ast.stmt] = []
+    for after in block[block.index(stmt) + 1 :]:
+        if not isinstance(after, ast.Assign) or _computed(job, after.lineno):
+            break
+        found.append(after)
+    return found
+
+
+def _siblings(job: Job, stmt: ast.stmt, name: str) -> list[tuple[str, ast.stmt]]:
+    """The parts of the data for testing beside a part for training: `X_test` beside `X_train`, made next to it."""
+    found = []
+    for part, others in (("train", ("test", "val", "valid", "dev")), ("tr", ("te", "va"))):
+        if part not in name.lower().split("_"):
+            continue
+        for other in others:
+            wanted = name.lower().replace(part, other)
+            for after in _made_next(job, stmt):
+                for n in job.source.nodes(ast.Name, after):
+                    if isinstance(n.ctx, ast.Store) and n.id.lower() == wanted:
+                        found.append((n.id, after))
+    return found
+
+
+def _last_use(job: Job, stmt: ast.stmt, names: set[str]) -> ast.stmt:
+    """The last statement that computes other data from some names before they are used: scaling must come after it."""
+    last = stmt
+    for after in _made_next(job, stmt):
+        assert isinstance(after, ast.Assign)
+        reads = [n for n in job.source.nodes(ast.Name, after.value) if isinstance(n.ctx, ast.Load) and n.id in names]
+        if any(isinstance(job.source.parents.get(n), (ast.BinOp, ast.Attribute)) for n in reads):
+            last = after
+    return last
 
 
 def _fixed(job: Job, stmt: ast.stmt, target: bool) -> tuple[float, float] | None:
@@ -112,6 +159,19 @@ def _target_like(name: str) -> bool:
     return any(
         p in _TARGETS or p.rstrip("s") in _TARGETS or p.startswith(("target", "label", "price", "ytr", "yte"))
         for p in parts
+    )
+
+
+def _whole_numbers(job: Job, stmt: ast.stmt) -> bool:
+    """Whether a line makes numbers of tokens or classes, by how it is written; several names at once are not looked at."""
+    source = job.source
+    value = getattr(stmt, "value", None)
+    if not isinstance(value, ast.Call):
+        return False
+    name = source.torch_name(value.func) or (value.func.attr if isinstance(value.func, ast.Attribute) else "")
+    kinds = [source.dotted(k.value).rpartition(".")[2] for k in value.keywords if k.arg == "dtype"]
+    return name in ("randint", "arange", "randperm", "long", "int", "argmax") or bool(
+        {"long", "int64", "int32"} & {*kinds}
     )
 
 

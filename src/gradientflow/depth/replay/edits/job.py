@@ -77,6 +77,13 @@ class Job:
                 if op.file == self.file and (lines is None or op.line in lines):
                     yield op
 
+    def ran_at(self, op: Op, lines: list[int]) -> bool:
+        """Whether an operation stands on one of some lines in this file, or is a layer that was made on one."""
+        if (op.file == self.file and op.line in lines) or (op.made_file == self.file and op.made_line in lines):
+            return True
+        element = self.element(op)
+        return element is not None and element.lineno in lines
+
     def entering(self) -> tuple[dict[int, ValueStat], dict[int, ValueStat]]:
         """Return what is known of inputs and of targets: line in this file where they are made → their values, first seen.
 
@@ -97,21 +104,67 @@ class Job:
                     targets.setdefault(line, value)
                 elif op.kind in LAYER_KINDS or op.name in ("matmul", "mul"):
                     inputs.setdefault(line, value)
-                    if op.line in self.lines or op.made_line in self.lines:
+                    if self.ran_at(op, self.lines):
                         near.setdefault(line, value)
         return near or inputs, targets
 
+    def element(self, op: Op) -> ast.expr | None:
+        """Return the element of an `nn.Sequential(...)` in this file that ran as an operation; None where it is none."""
+        if op.made_file != self.file or op.made_key is None or not op.made_key.isdigit():
+            return None
+        position = int(op.made_key)
+        for call in self.source.nodes(ast.Call):
+            if call.lineno != op.made_line or self.source.torch_name(call.func) != "nn.Sequential":
+                continue
+            items: list[ast.expr] = call.args
+            if (
+                len(items) == 1
+                and isinstance(items[0], ast.Starred)
+                and isinstance(items[0].value, (ast.List, ast.Tuple))
+            ):
+                items = items[0].value.elts
+            if position < len(items) and not any(isinstance(i, ast.Starred) for i in items[: position + 1]):
+                return items[position]
+        return None
+
+    def building_lines(self, lines: list[int]) -> list[int]:
+        """Return the lines that build the list in `nn.Sequential(*layers)`, where such a call is made at some lines.
+
+        Lines that only call the container are followed to where it was made.
+        """
+        source = self.source
+        made = {op.made_line for op in self.ops(lines) if op.made_file == self.file}
+        found: set[int] = set()
+        for call in source.nodes(ast.Call):
+            starred = call.args[0] if len(call.args) == 1 else None
+            if call.lineno not in {*lines, *made} or source.torch_name(call.func) != "nn.Sequential":
+                continue
+            if not isinstance(starred, ast.Starred) or not isinstance(starred.value, ast.Name):
+                continue
+            name, scope = starred.value.id, source.scope(call)
+            for stmt in source.nodes(ast.stmt, scope):
+                target = stmt.targets[0] if isinstance(stmt, ast.Assign) else getattr(stmt, "target", None)
+                if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+                    function = stmt.value.func
+                    grows = isinstance(function, ast.Attribute) and function.attr in ("append", "extend")
+                    target = function.value if grows and isinstance(function, ast.Attribute) else None
+                if isinstance(target, ast.Name) and target.id == name and not isinstance(stmt, ast.For):
+                    found.add(stmt.lineno)
+        return sorted(found)
+
     def activation_lines(self) -> list[int]:
-        """Return the lines in this file where activations ran, or where those that are modules were made."""
+        """Return the lines in this file where activations ran, and where those that are modules were made."""
         lines: set[int] = set()
-        for probe in self.run.probes[:1]:
-            for op in probe.ops:
-                if op.kind != "activation":
-                    continue
-                if op.made_file == self.file and op.made_line is not None and not op.inside:
-                    lines.add(op.made_line)
-                elif op.file == self.file and op.line is not None:
-                    lines.add(op.line)
+        for op in self.run.probes[0].ops if self.run.probes else []:
+            if op.kind != "activation":
+                continue
+            element = self.element(op)
+            if element is not None:
+                lines.add(element.lineno)
+            elif op.made_file == self.file and op.made_line is not None:
+                lines.add(op.made_line)
+            if op.file == self.file and op.line is not None:
+                lines.add(op.line)
         return sorted(lines)
 
     @property
@@ -227,6 +280,17 @@ class Job:
         if not found:
             raise NoEditError("no call of backward that belongs to the step")
         return found[0]
+
+    def loss(self, backward: ast.stmt) -> ast.expr:
+        """Return what a statement calls `backward` on.
+
+        Raises:
+            NoEditError: the loss is handed over as an argument (`accelerator.backward(loss)`), or a gradient is.
+        """
+        for call in self.source.nodes(ast.Call, backward):
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "backward" and not call.args:
+                return call.func.value
+        raise NoEditError("backward is not called on the loss itself")
 
     def model(self) -> tuple[ast.stmt, str]:
         """Return the statement that made the model, and the model's name there.

@@ -24,7 +24,7 @@ def add_norm(job: Job) -> None:
     if length is not None:
         _norm_product(job, length)
         return
-    for lines in (job.lines, job.activation_lines()):
+    for lines in (job.lines, job.building_lines(job.lines), job.activation_lines()):
         for put in (_norm_lists, _norm_appended, _norm_forward):
             for line in lines:
                 put(job, line)
@@ -52,11 +52,11 @@ def _norm_product(job: Job, length: float) -> None:
 
 
 def _norm_lists(job: Job, line: int) -> None:
-    for items in _lists(job, line):
+    for items in lists_of(job, line):
         _norm_list(job, items)
 
 
-def _lists(job: Job, line: int) -> list[list[ast.expr]]:
+def lists_of(job: Job, line: int) -> list[list[ast.expr]]:
     """The innermost lists of layers that cover a line: `nn.Sequential(...)`, `[nn.Linear(...), nn.ReLU()]`."""
     source = job.source
     found: list[tuple[int, list[ast.expr]]] = []
@@ -93,7 +93,7 @@ def _width(job: Job, layer: ast.expr) -> str | None:
     return f"{job.patch.name(full)}({before}{source.segment(out)})"
 
 
-def _is_activation(job: Job, node: ast.expr) -> bool:
+def is_activation(job: Job, node: ast.expr) -> bool:
     found: list[Use] = uses(job.source, [node])
     if found:
         return found[0].kind not in ("softmax", "log_softmax")
@@ -107,7 +107,7 @@ def _norm_list(job: Job, items: list[ast.expr]) -> None:
     source, patch = job.source, job.patch
     for layer, after in pairwise(items):
         norm = _width(job, layer)
-        if norm is None or not _is_activation(job, after):
+        if norm is None or not is_activation(job, after):
             continue
         start = source.span(after)[0]
         line = source.line_of(start)
@@ -127,7 +127,7 @@ def _norm_appended(job: Job, line: int) -> None:
             if layer is None or activation is None or layer[0] != activation[0]:
                 continue
             norm = _width(job, layer[1])
-            if norm is not None and _is_activation(job, activation[1]):
+            if norm is not None and is_activation(job, activation[1]):
                 job.patch.before(second, f"{layer[0]}.append({norm})")
 
 
@@ -171,141 +171,6 @@ def _size(job: Job, inner: ast.expr, line: int) -> str | None:
     if isinstance(product, ast.BinOp) and isinstance(product.op, ast.MatMult) and source.dotted(product.right):
         return f"{source.segment(product.right)}.shape[1:]"
     return None
-
-
-def add_skip(job: Job) -> None:
-    """Add what went into a layer to what comes out, where both are known to have one shape; setting: `scale`."""
-    for lines in (job.lines, job.activation_lines()):
-        for put in (_skip_statement, _skip_called):
-            for line in lines:
-                put(job, line)
-            if job.patch:
-                return
-    raise NoEditError("no layer that a skip could go around is written at the lines")
-
-
-def _skip_statement(job: Job, line: int) -> None:
-    stmt = _layer_statement(job, line)
-    if stmt is not None:
-        _skip(job, stmt, line)
-
-
-def _layer_statement(job: Job, line: int) -> ast.Assign | ast.Return | None:
-    """The statement `x = f(layer(x))` on a line, or `return f(self.layer(x))` of a `forward(self, x)`."""
-    found = [s for s in job.source.on_line(line, ast.stmt) if isinstance(s, (ast.Assign, ast.Return))]
-    return found[0] if len(found) == 1 else None
-
-
-def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
-    source, patch = job.source, job.patch
-    value = stmt.value
-    if not isinstance(value, ast.Call) or "\n" in source.segment(value):
-        return
-    shapes = _shapes(job, line)
-    if not shapes:
-        return
-    alike = all(before == after for before, after in shapes)
-    if isinstance(stmt, ast.Return):
-        function = source.scope(stmt)
-        if not isinstance(function, ast.FunctionDef) or not alike:
-            return
-        arguments = [a.arg for a in function.args.args if a.arg != "self"]
-        stored = {n.id for n in source.nodes(ast.Name, function) if isinstance(n.ctx, ast.Store)}
-        if len(arguments) == 1 and arguments[0] not in stored and arguments[0] in _read(job, value):
-            patch.replace(value, f"{arguments[0]} + {_branch(job, source.segment(value))}")
-        return
-    target = stmt.targets[0]
-    if len(stmt.targets) != 1 or not isinstance(target, ast.Name) or target.id not in _read(job, value):
-        return
-    name = target.id
-    if alike:
-        patch.replace(value, f"{name} + {_branch(job, source.segment(value))}")
-        return
-    if not any(before == after for before, after in shapes):
-        return
-    out = source.fresh("out", "y", "branch")
-    patch.replace(target, out)
-    patch.after(stmt, f"{name} = {name} + {_branch(job, out)} if {out}.shape == {name}.shape else {out}")
-
-
-def _read(job: Job, node: ast.AST) -> set[str]:
-    return {n.id for n in job.source.nodes(ast.Name, node) if isinstance(n.ctx, ast.Load)}
-
-
-def _shapes(job: Job, line: int) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """For each time the line ran: the shape that went into its first layer, and the shape that came out at its end."""
-    found: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-    for probe in job.run.probes[:1]:
-        entering: tuple[int, ...] | None = None
-        leaving: tuple[int, ...] | None = None
-        for op in probe.ops:
-            if op.file != job.file or op.line != line:
-                continue
-            if op.kind in ("linear", "conv"):
-                if entering is not None and leaving is not None:
-                    found.add((entering, leaving))
-                entering = _entering(probe.ops, op.operands)
-            leaving = tuple(op.value.shape)
-        if entering is not None and leaving is not None:
-            found.add((entering, leaving))
-    return found
-
-
-def _entering(ops: list, operands: list) -> tuple[int, ...] | None:  # type: ignore[type-arg]
-    for operand in operands:
-        if operand.op is not None:
-            return tuple(ops[operand.op].value.shape)
-        if operand.param is None and operand.value is not None:
-            return tuple(operand.value.shape)
-    return None
-
-
-def _skip_called(job: Job, line: int) -> None:
-    """The line is inside a block: where `forward(self, x)` of the block returns one expression, `x` is added to it."""
-    source = job.source
-    functions = [
-        f
-        for f in source.nodes(ast.FunctionDef)
-        if f.name == "forward" and f.lineno <= line <= (f.end_lineno or f.lineno)
-    ]
-    if len(functions) != 1 or not functions[0].body:
-        return
-    last = functions[0].body[-1]
-    shapes = _block_shapes(job, functions[0])
-    arguments = [a.arg for a in functions[0].args.args if a.arg != "self"]
-    stored = {n.id for n in source.nodes(ast.Name, functions[0]) if isinstance(n.ctx, ast.Store)}
-    if len(arguments) != 1 or not isinstance(last, ast.Return) or not isinstance(last.value, (ast.Call, ast.Name)):
-        return
-    if arguments[0] in stored or not shapes or not all(a == b for a, b in shapes):
-        return
-    if arguments[0] in _read(job, last.value) and isinstance(last.value, ast.Name):
-        return
-    job.patch.replace(last.value, f"{arguments[0]} + {_branch(job, source.segment(last.value))}")
-
-
-def _branch(job: Job, text: str) -> str:
-    """A branch as it is added: times the setting `scale`, where one is given."""
-    scale = job.number("scale")
-    return text if scale is None or scale == 1 else f"{number(scale)} * {text}"
-
-
-def _block_shapes(job: Job, function: ast.FunctionDef) -> set[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """For each block: the shape that goes into its first operation, and that which its last operation gives."""
-    found: set[tuple[tuple[int, ...], tuple[int, ...]]] = set()
-    first, last = function.lineno, function.end_lineno or function.lineno
-    for probe in job.run.probes[:1]:
-        blocks: dict[str, list[int]] = {}
-        for i, op in enumerate(probe.ops):
-            if op.file == job.file and op.line is not None and first <= op.line <= last:
-                depth = (
-                    (op.module or "").rpartition(".")[0] if op.kind in ("linear", "conv", "norm") else op.module or ""
-                )
-                blocks.setdefault(depth, []).append(i)
-        for indices in blocks.values():
-            entering = _entering(probe.ops, probe.ops[indices[0]].operands)
-            if entering is not None:
-                found.add((entering, tuple(probe.ops[indices[-1]].value.shape)))
-    return found
 
 
 def remove_norm(job: Job) -> None:

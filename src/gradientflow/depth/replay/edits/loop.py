@@ -13,6 +13,7 @@ from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.values import keyword
 
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
+_COUNTING = (ast.For, ast.AsyncFor)  # `continue` in a while loop may skip what ends it
 _LEFT_OUT = "the batch is left out; the rows that make it bad are still in the data"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -21,8 +22,13 @@ def zero_grad(job: Job) -> None:
     """Call `zero_grad` before the step's first `backward`."""
     backward = job.backward()
     if job.optimizer is not None and job.optimizer.file is not None:
-        _, call = job.step_statement()
-        job.patch.before(backward, f"{job.stepper(call)}.zero_grad()")
+        statement, call = job.step_statement()
+        clearing = f"{job.stepper(call)}.zero_grad()"
+        condition = job.source.parents.get(statement)
+        if isinstance(condition, ast.If) and condition not in job.source.above(backward):
+            job.patch.after(statement, clearing)  # gradients are gathered over several backward calls
+        else:
+            job.patch.before(backward, clearing)
         return
     loop = _update_loop(job)
     job.patch.before(backward, f"for {job.source.segment(loop.target)} in {job.source.segment(loop.iter)}:",
@@ -166,13 +172,7 @@ def flip_sign(job: Job) -> None:
         _turn_updates(job)
         return
     backward = job.backward()
-    call = next(
-        c
-        for c in job.source.nodes(ast.Call, backward)
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "backward"
-    )
-    assert isinstance(call.func, ast.Attribute)
-    root = call.func.value
+    root = job.loss(backward)
     value = _value_of(job, root, backward) if isinstance(root, ast.Name) else None
     negate(job, value if value is not None else root)
 
@@ -240,18 +240,12 @@ def drop_batch(job: Job) -> None:
         _drop_steep(job, usual * (job.number("times") or 20.0))
         return
     backward = job.backward()
-    call = next(
-        c
-        for c in job.source.nodes(ast.Call, backward)
-        if isinstance(c.func, ast.Attribute) and c.func.attr == "backward"
-    )
-    assert isinstance(call.func, ast.Attribute)
-    root = call.func.value
+    root = job.loss(backward)
     if not isinstance(root, (ast.Name, ast.Attribute)):
         raise NoEditError("the loss has no name")
     loop = next((o for o in job.source.above(backward) if isinstance(o, (*_LOOPS, *_FUNCTIONS))), None)
-    if not isinstance(loop, _LOOPS):
-        raise NoEditError("the step is not written in a loop")
+    if not isinstance(loop, _COUNTING):
+        raise NoEditError("the step is not written in a loop that goes on by itself")
     loss = job.source.segment(root)
     limit = job.number("limit")
     test = f"not {loss} < {number(limit)}" if limit is not None else f"not {job.patch.name('torch.isfinite')}({loss})"
@@ -282,7 +276,11 @@ def _drop_steep(job: Job, limit: float) -> None:
     loop = next((o for o in job.source.above(statement) if isinstance(o, (*_LOOPS, *_FUNCTIONS))), None)
     stepper = job.stepper(call)
     assert isinstance(call.func, ast.Attribute)
-    if not isinstance(loop, _LOOPS) or job.closure(call) is not None or job.source.segment(call.func.value) != stepper:
+    if (
+        not isinstance(loop, _COUNTING)
+        or job.closure(call) is not None
+        or job.source.segment(call.func.value) != stepper
+    ):
         raise NoEditError("the step is not written plainly in a loop")
     norm = job.source.fresh("norm", "grad_norm", "gradient_norm")
     measure = (

@@ -8,6 +8,7 @@ from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.values import alter, keyword, literal, written
+from gradientflow.records import Place
 
 
 def step_size(job: Job) -> None:
@@ -134,8 +135,10 @@ def warmup(job: Job) -> None:
     made = job.source.statement(call)
     if not isinstance(made, ast.Assign) or len(made.targets) != 1 or made.value is not call:
         raise NoEditError("the optimizer has no name of its own")
-    name = job.source.segment(made.targets[0])
+    name, file = job.source.segment(made.targets[0]), job.file
     step, stepping = job.step_statement()
+    if job.file != file:
+        raise NoEditError("the optimizer steps in another file than it is made in")
     if job.stepper(stepping) != name or not visible(job, made, step, name):
         raise NoEditError("the optimizer is stepped where a schedule beside it would not be seen")
     steps = max(2, round(job.number("steps") or 100))
@@ -145,6 +148,8 @@ def warmup(job: Job) -> None:
     start = number(job.number("start") or 1 / steps)
     job.patch.after(made, f"{schedule} = {linear}({name}, start_factor={start}, total_iters={steps})")
     job.patch.after(step, f"{schedule}.step()")
+    if _scheduled(job):
+        job.patch.notes.append("another schedule is at work: check that the two fit")
 
 
 def visible(job: Job, made: ast.stmt, used: ast.stmt, name: str) -> bool:
@@ -171,7 +176,7 @@ def regularisation(job: Job) -> None:
     optimizer = job.optimizer
     decay = optimizer is not None and bool(optimizer.options.get("weight_decay"))
     at_line = job.places[0].op if job.places else None
-    penalties = [t for line in job.lines for t in _penalties(job, line)]
+    penalties = list({id(t): t for p in job.places for t in _penalties(job, p)}.values())
     if decay and (job.word("what") == "weight_decay" or not penalties or (optimizer and at_line == optimizer.name)):
         call = job.constructor()
         given = [k.value for c in job.source.nodes(ast.Call, call) for k in c.keywords if k.arg == "weight_decay"]
@@ -194,11 +199,13 @@ def regularisation(job: Job) -> None:
     alter(job, penalties[0], factor)
 
 
-def _penalties(job: Job, line: int) -> list[ast.expr]:
-    """The number-like factors of the products on a line that a penalty is summed up or added from."""
+def _penalties(job: Job, place: Place) -> list[ast.expr]:
+    """The number-like factors of the products on a line that hold the penalty's operation."""
     found = []
-    for stmt in job.source.on_line(line, ast.BinOp):
-        if isinstance(stmt.op, ast.Mult) and (factor := _factor(job, stmt)) is not None:
+    for product in job.source.on_line(place.line, ast.BinOp):
+        text = job.source.segment(product)
+        mentioned = place.op in (None, "mul") or (place.op or "") in text or (place.op == "pow" and "**" in text)
+        if isinstance(product.op, ast.Mult) and mentioned and (factor := _factor(job, product)) is not None:
             found.append(factor)
     return found
 
@@ -244,12 +251,16 @@ def batch(job: Job) -> None:
     factor, to = job.number("factor", "batches"), job.number("size")
     if factor is None:
         factor = to / size if to is not None and size else 8.0
-    loaders = [
-        k.value
+    made = [
+        (
+            k.value,
+            (s := keyword(c, "shuffle")) is not None and isinstance(s.value, ast.Constant) and s.value.value is True,
+        )
         for c in job.source.nodes(ast.Call)
         if job.source.dotted(c.func).rpartition(".")[2].endswith("DataLoader")
         and (k := keyword(c, "batch_size")) is not None
     ]
+    loaders = [n for n, shuffled in made if shuffled] or [n for n, _ in made]  # (what is shuffled is trained on)
     found = _distinct(job, [n for n in loaders if size is None or literal(written(job, n)) in (None, float(size))])
     if not found and not loaders and size:
         found = _distinct(job, _sizes(job, size))

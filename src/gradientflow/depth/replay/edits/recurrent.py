@@ -127,17 +127,14 @@ def _recurrent_layer(job: Job) -> tuple[ast.Call, str]:
         if len(here) == 1:
             return here[0]
         raise NoEditError("several recurrent layers could be meant")
-    module = next((p.module for p in job.places if p.module), None)
-    attribute = f"self.{module.rpartition('.')[2]}" if module else None
     linear = [
-        s.value
-        for s in source.nodes(ast.Assign)
-        if attribute is not None
-        and source.segment(s.targets[0]) == attribute
-        and isinstance(s.value, ast.Call)
-        and source.torch_name(s.value.func) == "nn.Linear"
+        c
+        for p in targets_of(job)
+        if p.module_class == "Linear" and _recurs(job, p) and p.file == job.file
+        for c in source.on_line(p.line, ast.Call)
+        if source.torch_name(c.func) == "nn.Linear"
     ]
-    if len(linear) == 1 and isinstance(linear[0], ast.Call):
+    if len(linear) == 1:
         return linear[0], "Linear"
     raise NoEditError("the recurrent layer cannot be told")
 
@@ -153,6 +150,8 @@ def gated(job: Job) -> None:
     if len(plain) != 1:
         raise NoEditError(f"{len(plain)} plain recurrent layers")
     call, name = plain[0]
+    if len(call.args) > 3:
+        raise NoEditError("the layer's settings are given by position")
     full = f"torch.{name}".replace("RNN", "GRU")
     job.patch.replace(
         call.func,

@@ -40,6 +40,7 @@ class Source:
         self.stored = {n.id for n in self.nodes(ast.Name) if isinstance(n.ctx, ast.Store)} | {
             a.arg for a in self.nodes(ast.arg)
         }
+        self._everywhere: set[str] = set()  # names that imports of the module itself give, not those of a function
         self.names = self._imports()
 
     # ── positions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -128,7 +129,9 @@ class Source:
 
     def _imports(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for node in ast.walk(self.tree):
+        for node in self._all:
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and self.scope(node) is self.tree:
+                self._everywhere |= {a.asname or a.name.partition(".")[0] for a in node.names}
             if isinstance(node, ast.Import):
                 for a in node.names:
                     found[a.asname or a.name.partition(".")[0]] = a.name if a.asname else a.name.partition(".")[0]
@@ -170,6 +173,8 @@ class Source:
         """
         best: str | None = None
         for name, meaning in self.names.items():
+            if name not in self._everywhere:
+                continue
             if full == meaning:
                 written = name
             elif full.startswith(meaning + ".") and meaning.partition(".")[0] == "torch":

@@ -14,11 +14,12 @@ _NONLINEARITIES = {"relu": 2**0.5, "linear": 1.0, "tanh": 5 / 3}
 
 def targets_of(job: Job) -> list[Param]:
     """The parameters that the change is for: those used or initialised at its lines, else all weights."""
-    lines = set(job.lines)
+    lines = job.lines
     used = {
         operand.param
-        for op in job.ops()
-        if op.line in lines or op.made_line in lines
+        for probe in job.run.probes
+        for op in probe.ops
+        if job.ran_at(op, lines)
         for operand in op.operands
         if operand.param is not None
     }

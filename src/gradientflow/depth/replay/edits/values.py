@@ -94,16 +94,17 @@ def _assigned(job: Job, name: ast.Name) -> ast.expr | None:
     if len(stores) == 1 and not arguments:
         statement = source.statement(stores[0])
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            return _paired(statement.targets[0], statement.value, stores[0])
+            return paired(statement.targets[0], statement.value, stores[0])
         if isinstance(statement, ast.AnnAssign) and statement.target is stores[0]:
             return statement.value
         return None
     if stores or len(arguments) != 1:
         return None
-    return _parameter(job, arguments[0])
+    return parameter(job, arguments[0])
 
 
-def _paired(target: ast.expr, value: ast.expr, name: ast.Name) -> ast.expr | None:
+def paired(target: ast.expr, value: ast.expr, name: ast.Name) -> ast.expr | None:
+    """Return the part of an assignment's value that one of its names gets."""
     if target is name:
         return value
     if (
@@ -115,8 +116,8 @@ def _paired(target: ast.expr, value: ast.expr, name: ast.Name) -> ast.expr | Non
     return None
 
 
-def _parameter(job: Job, argument: ast.arg) -> ast.expr | None:
-    """The one value that a function's argument gets: from its one call, else its default."""
+def parameter(job: Job, argument: ast.arg) -> ast.expr | None:
+    """Return the one value that a function's argument gets: from its one call, else its default."""
     source = job.source
     function = next(
         f for f in source.above(argument) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))

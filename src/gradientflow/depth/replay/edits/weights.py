@@ -9,7 +9,7 @@ from gradientflow.depth.replay.edits.job import INITIALISED, Job
 from gradientflow.depth.replay.edits.patch import number
 from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.targets import drawing, drawn_at, line_of, offsets_of, scheme_of, targets_of
-from gradientflow.depth.replay.edits.values import alter, keyword
+from gradientflow.depth.replay.edits.values import alter, keyword, written
 
 _DRAWS = ("normal_", "uniform_", "fill_", "zero_", "trunc_normal_", "constant_", "zeros_", "ones_", "eye_")
 _FRESH = (
@@ -49,10 +49,37 @@ def break_symmetry(job: Job) -> None:
             lines += [n for n in drawn_at(offsets_of(job, targets), job.file) if n not in lines]
         if _at_lines(job, lines):
             return
-    if (not weights or lines) and _at_lines(job, job.lines):
+    if not lines or all(p.module_class is None and p.init is None for p in weights):
+        followed = [n for line in lines for n in _followed(job, line)]
+        if followed and _at_lines(job, list(dict.fromkeys(followed))):
+            return
+    own = [line for line in job.lines if not any(True for _ in job.ops([line]))]  # (a line that runs makes no weights)
+    if (not weights or lines) and _at_lines(job, own):
         return
     if not by_name(job, weights):
         after_model(job)
+    if "bias" in job.settings:
+        for line in drawn_at([p for p in offsets_of(job, targets) if p.module_class not in INITIALISED], job.file):
+            if not _at_line(job, line):
+                raise NoEditError("what a normalisation begins from is not written where it is set")
+
+
+def _followed(job: Job, line: int) -> list[int]:
+    """The lines that drew what a line only marks as leaves: `w.requires_grad_()`, also in a loop `for w in weights:`."""
+    source = job.source
+    names: set[str] = set()
+    for stmt in source.on_line(line, ast.stmt):
+        here = {n.id for n in source.nodes(ast.Name, stmt)}
+        for loop in source.above(stmt):
+            if isinstance(loop, ast.For) and {n.id for n in source.nodes(ast.Name, loop.target)} & here:
+                here = {n.id for n in source.nodes(ast.Name, loop.iter)}
+        names |= here
+    found = []
+    for s in source.nodes(ast.Assign):
+        if len(s.targets) == 1 and isinstance(s.targets[0], ast.Name) and s.targets[0].id in names and s.lineno != line:
+            if any(source.dotted(c.func) in _FRESH and sizes_of(c) for c in source.nodes(ast.Call, s)):
+                found.append(s.lineno)
+    return sorted(found)
 
 
 def _at_lines(job: Job, lines: list[int]) -> bool:
@@ -153,7 +180,8 @@ def _scaled(job: Job, call: ast.Call) -> bool:
     product = source.parents.get(call)
     whole: ast.expr = call
     if isinstance(product, ast.BinOp) and isinstance(product.op, (ast.Mult, ast.Div)):
-        if product.left is not call and isinstance(product.op, ast.Div):
+        other = product.right if product.left is call else product.left
+        if not _number_like(job, other) or (product.left is not call and isinstance(product.op, ast.Div)):
             return False
         whole = product
     text = f"{drawn} * {scale}"
@@ -167,6 +195,17 @@ def _scaled(job: Job, call: ast.Call) -> bool:
         return False
     patch.replace(whole, text)
     return True
+
+
+def _number_like(job: Job, node: ast.expr) -> bool:
+    """Whether an expression is a number by how it is written, so that it can be a scale, and is no mask."""
+    if written(job, node) is not None:
+        return True
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, (ast.Pow, ast.Div)) or (
+            _number_like(job, node.left) and _number_like(job, node.right)
+        )
+    return isinstance(node, ast.Call) and job.source.dotted(node.func) in ("math.sqrt", "numpy.sqrt", "float")
 
 
 def _is_empty_filled(job: Job, node: ast.expr) -> bool:
@@ -203,7 +242,6 @@ def _multiply(job: Job, lines: list[int], factor: float) -> None:
                 "xavier_uniform_",
                 "orthogonal_",
                 "constant_",
-                "eye_",
             ):
                 position = {"xavier_normal_": 1, "xavier_uniform_": 1, "orthogonal_": 1, "constant_": 1}.get(name, 2)
                 position -= 0 if free else 1
