@@ -60,7 +60,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _run(*args: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(list(args), capture_output=True, env=_environment(**more), timeout=120)
+    return subprocess.run(list(args), capture_output=True, env=_environment(**more), timeout=400)
 
 
 def _here(*args: str) -> int:

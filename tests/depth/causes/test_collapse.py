@@ -92,7 +92,7 @@ def test_what_enters_the_activations_is_too_large_from_the_first_step_on() -> No
 
 @pytest.fixture(scope="module")
 def kicked_run() -> Run:
-    return seen(kicked, 0.05)
+    return seen(kicked, 0.1)
 
 
 def test_a_step_as_large_as_the_weights_threw_them_there(kicked_run: Run) -> None:
