@@ -26,10 +26,10 @@ class ListSink:
 
 
 @contextmanager
-def watched(every: int | None = 1) -> Iterator[Run]:
+def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
     """Watch what happens in the block; the run it yields is complete after the block. No error of ours may pass."""
     sink, shield = ListSink(), Shield()
-    monitor = Monitor(sink, Schedule(every), shield)
+    monitor = Monitor(sink, Schedule(every), shield, jacobian=jacobian)
     sink.run.meta.params = monitor.registry.params
     monitor.start()
     try:
@@ -44,9 +44,9 @@ def watched(every: int | None = 1) -> Iterator[Run]:
     assert not shield.errors, shield.errors
 
 
-def probe_of(train: Callable[[], None]) -> Graph:
+def probe_of(train: Callable[[], None], *, jacobian: bool = False) -> Graph:
     """Return the graph of the one probed backward pass in `train`."""
-    with watched() as run:
+    with watched(jacobian=jacobian) as run:
         train()
     assert len(run.probes) == 1
     return Graph(run.probes[0], run.meta)

@@ -56,6 +56,9 @@ def run(
     max_time: Annotated[
         float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the script after so many seconds.")
     ] = None,
+    jacobian: Annotated[
+        bool, typer.Option("--jacobian", help="Also measure the singular values of the Jacobians, layer to layer and end to end.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
     fail_on: Annotated[
         str | None,
@@ -69,7 +72,8 @@ def run(
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
-        target, module=module, out=out, probe_every=probe_every, max_steps=max_steps, max_time=max_time, live=live
+        target, module=module, out=out, probe_every=probe_every, max_steps=max_steps, max_time=max_time,
+        jacobian=jacobian, live=live,
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)

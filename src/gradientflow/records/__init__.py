@@ -29,6 +29,7 @@ from gradientflow.records.flow import (
 from gradientflow.records.seen import (
     ABSENT,
     GradStat,
+    Isometry,
     Meta,
     Note,
     Op,
@@ -42,6 +43,7 @@ from gradientflow.records.seen import (
     Run,
     Sharpness,
     Step,
+    Stretch,
     ValueStat,
 )
 from gradientflow.records.verdict import (
@@ -72,6 +74,7 @@ __all__ = [
     "FixedPoint",
     "Flow",
     "GradStat",
+    "Isometry",
     "Loss",
     "Meta",
     "Note",
@@ -92,6 +95,7 @@ __all__ = [
     "Spent",
     "Step",
     "Story",
+    "Stretch",
     "Track",
     "ValueStat",
     "Verdict",

@@ -24,6 +24,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
 from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
 from gradientflow.depth.watch.compiled import CompileWatch
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
 from gradientflow.depth.watch.post import Post
@@ -67,10 +68,17 @@ class Monitor:
         schedule: decides which steps are probed.
         shield: protects the script from us.
         stop_after: called after each step with its number; may raise to stop the script.
+        jacobian: measure the singular values of the layers' Jacobians too.
     """
 
     def __init__(
-        self, sink: Sink, schedule: Schedule, shield: Shield, stop_after: Callable[[int], None] | None = None
+        self,
+        sink: Sink,
+        schedule: Schedule,
+        shield: Shield,
+        stop_after: Callable[[int], None] | None = None,
+        *,
+        jacobian: bool = False,
     ) -> None:
         self.sink = sink
         self.schedule = schedule
@@ -92,6 +100,7 @@ class Monitor:
         self.began = time.perf_counter()
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
+        self._isometry = IsometryMeter() if jacobian else None
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
@@ -223,6 +232,10 @@ class Monitor:
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
+        if self._isometry is not None and self._isometry.due(self.elapsed):
+            self._probe.isometry = self.shield(
+                self._isometry.measure, roots, measure.reached, root, trace, self.registry, self._probe.step
+            )
         measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure

@@ -52,6 +52,7 @@ def run_script(
     probe_every: int | None = None,
     max_steps: int | None = None,
     max_time: float | None = None,
+    jacobian: bool = False,
     live: Live | None = None,
     prepare: Callable[[Monitor], None] | None = None,
 ) -> Outcome:
@@ -64,6 +65,7 @@ def run_script(
         probe_every: probe every so many steps instead of the schedule.
         max_steps: stop the script after so many steps.
         max_time: stop the script after so many seconds.
+        jacobian: also measure the singular values of the layers' Jacobians.
         live: shows how the run is going.
         prepare: called with the monitor before the script starts (tests plant faults there).
 
@@ -81,7 +83,7 @@ def run_script(
     recorder = Recorder(store, program.name, list(target))
     shield = Shield()
     limit = _Limit(max_steps, max_time)
-    monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)
+    monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check, jacobian=jacobian)
     recorder.attach(monitor)
     recorder.source(os.path.relpath(program.file) if program.file.startswith(os.getcwd() + os.sep) else program.file)
     state = _State()

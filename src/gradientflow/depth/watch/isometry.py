@@ -1,0 +1,86 @@
+"""The Jacobian view, on request: singular values from layer to layer and end to end, on the graph the script just built.
+
+Under the refusals of the sharpness: no second pass where it could run code of the script's a second time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence, Set
+
+from torch import Tensor
+
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.probe.jacobian import measure, stations
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.watch.sharp import second_pass_refused
+from gradientflow.records import Isometry, Meta, Probe, Stretch
+
+MOST = 32  # stretches; of more stations an even choice is taken
+SECONDS = 30.0  # for one probe
+SHARE = 0.05  # of the run's time that later probes may take
+
+
+class IsometryMeter:
+    """Measures on the first probed step, and on later ones where that costs no more than `SHARE` of the run's time."""
+
+    def __init__(self) -> None:
+        self._spent = 0.0
+        self._last: float | None = None
+
+    def due(self, elapsed: float) -> bool:
+        """Return whether to measure now, `elapsed` seconds into the run."""
+        return self._last is None or self._spent + self._last <= SHARE * elapsed
+
+    def measure(
+        self, roots: Sequence[Tensor], reached: Set[int], root: int, trace: Trace, registry: Registry, step: int
+    ) -> Isometry | None:
+        """Return the singular values, or None with the reason in the trace's notes.
+
+        Args:
+            roots: what backward is about to be called on.
+            reached: indices of the operations behind them.
+            root: index of the operation that made the first of them.
+            trace: the forward half of the probe.
+            registry: who is who among the parameters.
+            step: the optimizer step, for the record.
+        """
+        began = time.perf_counter()
+        used = {o.param for i in reached for o in trace.ops[i].operands if o.param is not None}
+        params = [t for i in used if (t := registry.tensor(i)) is not None]
+        for start in roots:
+            reason = second_pass_refused(start.grad_fn, params, trace) if start.grad_fn is not None else None
+            if reason is not None:
+                trace.note(f"Jacobians not measured: {reason}")
+                return None
+        graph = Graph(Probe(step, 0.0, "", None, root, trace.ops, []), Meta("", [], "", "", "", "", registry.params))
+        stops = stations(trace.ops, reached, graph.structure)
+        stops = [i for i in stops if len(trace.traced[i].outputs) == 1]
+        if len(stops) < 2:
+            trace.note("Jacobians not measured: no two layers lie behind each other in this step")
+            return None
+        if len(stops) > MOST + 1:
+            trace.note(f"Jacobians: {len(stops) - 1} stretches from layer to layer, joined to {MOST}")
+            stops = [stops[k * (len(stops) - 1) // MOST] for k in range(MOST + 1)]
+        whole = self._one(trace, stops[0], stops[-1])
+        stretches: list[Stretch] = []
+        for source, target in zip(stops, stops[1:], strict=False):
+            if time.perf_counter() - began > SECONDS:
+                trace.note(f"Jacobians: only the first {len(stretches)} stretches were measured within {SECONDS:.0f} s")
+                break
+            found = self._one(trace, source, target)
+            if found is not None:
+                stretches.append(found)
+        self._last = time.perf_counter() - began
+        self._spent += self._last
+        return Isometry(stretches, whole, self._last) if stretches or whole is not None else None
+
+    @staticmethod
+    def _one(trace: Trace, source: int, target: int) -> Stretch | None:
+        try:
+            return measure(trace, source, target)
+        except RuntimeError as problem:
+            name = trace.ops[target].module or trace.ops[target].name
+            trace.note(f"Jacobian up to {name} not measured: {str(problem).splitlines()[0][:120]}")
+            return None
