@@ -72,8 +72,14 @@ def run(
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
-        target, module=module, out=out, probe_every=probe_every, max_steps=max_steps, max_time=max_time,
-        jacobian=jacobian, live=live,
+        target,
+        module=module,
+        out=out,
+        probe_every=probe_every,
+        max_steps=max_steps,
+        max_time=max_time,
+        jacobian=jacobian,
+        live=live,
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)

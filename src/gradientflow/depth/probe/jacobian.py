@@ -227,12 +227,20 @@ def _sampled(way: Way, source: int, target: int) -> Stretch:
     return found
 
 
+def way_out(trace: Trace, index: int) -> GradientEdge | None:
+    """Return the graph's edge at an operation's output; of several outputs, the only one that goes on; None: no such."""
+    outputs = [(node, nr) for node, nr, _ in trace.traced[index].outputs]
+    if len(outputs) > 1:
+        used = {(edge.target, edge.nr) for later in trace.traced[index + 1 :] for edge in later.edges}
+        outputs = [output for output in outputs if output in used]
+    return GradientEdge(*outputs[0]) if len(outputs) == 1 else None
+
+
 def _edge(trace: Trace, index: int) -> GradientEdge:
-    outputs = trace.traced[index].outputs
-    if len(outputs) != 1:
-        raise RuntimeError(f"{trace.ops[index].name} has {len(outputs)} results")
-    node, nr, _ = outputs[0]
-    return GradientEdge(node, nr)
+    edge = way_out(trace, index)
+    if edge is None:
+        raise RuntimeError(f"several results of {trace.ops[index].name} go on")
+    return edge
 
 
 def _meta(edge: GradientEdge) -> tuple[tuple[int, ...], torch.dtype, torch.device]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from torch import Tensor
 
 from gradientflow.depth.causes.graph import Graph
-from gradientflow.depth.probe.jacobian import measure, stations
+from gradientflow.depth.probe.jacobian import measure, stations, way_out
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
@@ -56,7 +56,7 @@ class IsometryMeter:
                 return None
         graph = Graph(Probe(step, 0.0, "", None, root, trace.ops, []), Meta("", [], "", "", "", "", registry.params))
         stops = stations(trace.ops, reached, graph.structure)
-        stops = [i for i in stops if len(trace.traced[i].outputs) == 1]
+        stops = [i for i in stops if way_out(trace, i) is not None]
         if len(stops) < 2:
             trace.note("Jacobians not measured: no two layers lie behind each other in this step")
             return None
