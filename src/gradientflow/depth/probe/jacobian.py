@@ -122,12 +122,11 @@ class Way:
 
     def pull(self, v: Tensor, *, differentiable: bool = False) -> Tensor:
         """Return Jᵀv row by row, (rows, outputs) → (rows, inputs); zeros where nothing arrives."""
-        (g,) = torch.autograd.grad(
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
             [self._target], [self._source], [v.reshape(self._to)], retain_graph=True, allow_unused=True,
             create_graph=differentiable,
         )  # fmt: skip
-        if g is None:
-            g = torch.zeros(self._from, dtype=self._like.dtype, device=self._like.device)
+        g = torch.zeros(self._from, dtype=self._like.dtype, device=self._like.device) if found[0] is None else found[0]
         return g.reshape(v.shape[0], -1)
 
     def outer(self, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,8 +136,8 @@ class Way:
             pulled = self.pull(v, differentiable=True)
         if not pulled.requires_grad:  # nothing arrives
             return pulled, torch.zeros_like(v)
-        (pushed,) = torch.autograd.grad(pulled, v, pulled.detach(), allow_unused=True)
-        return pulled.detach(), torch.zeros_like(v) if pushed is None else pushed.detach()
+        (pushed,) = torch.autograd.grad(pulled, v, pulled.detach())
+        return pulled.detach(), pushed.detach()
 
     def matrices(self, samples: Sequence[int]) -> Tensor:
         """Return J of the chosen rows, shape (samples, outputs, inputs), float64. Rows do not mix, so one pass serves all."""
@@ -152,13 +151,13 @@ class Way:
                 v[k, chosen, begin + k] = 1.0
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # where an operation has no batched rule PyTorch says so, and loops
-                (g,) = torch.autograd.grad(
+                found: tuple[Tensor | None, ...] = torch.autograd.grad(
                     [self._target], [self._source], [v.reshape(rows, *self._to)], retain_graph=True,
                     allow_unused=True, is_grads_batched=True,
                 )  # fmt: skip
-            if g is None:
+            if found[0] is None:
                 return torch.zeros(len(samples), self.outputs, self.inputs, dtype=torch.float64)
-            parts.append(g.reshape(rows, self.rows, self.inputs)[:, chosen].detach().double().cpu())
+            parts.append(found[0].reshape(rows, self.rows, self.inputs)[:, chosen].detach().double().cpu())
         return torch.cat(parts).transpose(0, 1)
 
 
@@ -244,7 +243,7 @@ def _edge(trace: Trace, index: int) -> GradientEdge:
 
 
 def _meta(edge: GradientEdge) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
-    known = edge.node._input_metadata[edge.output_nr]  # type: ignore[attr-defined]
+    known = edge.node._input_metadata[edge.output_nr]
     return tuple(int(n) for n in known.shape), known.dtype, known.device
 
 

@@ -5,6 +5,7 @@ Under the refusals of the sharpness: no second pass where it could run code of t
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence, Set
 
@@ -65,7 +66,7 @@ class IsometryMeter:
             stops = [stops[k * (len(stops) - 1) // MOST] for k in range(MOST + 1)]
         whole = self._one(trace, stops[0], stops[-1])
         stretches: list[Stretch] = []
-        for source, target in zip(stops, stops[1:], strict=False):
+        for source, target in itertools.pairwise(stops):
             if time.perf_counter() - began > SECONDS:
                 trace.note(f"Jacobians: only the first {len(stretches)} stretches were measured within {SECONDS:.0f} s")
                 break
