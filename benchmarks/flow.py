@@ -38,9 +38,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a plain script
 
 import gradientflow as gf
+from benchmarks.flow_rivals import Gradient, OverBudget, rivals
 from benchmarks.problems import PROBLEMS, Problem
 from benchmarks.reference import build, distance, references
-from benchmarks.flow_rivals import Gradient, OverBudget, rivals
 from benchmarks.rows import Aim, Row, aims, compared, content, table
 
 DEFAULT = "rtol 1e-03"

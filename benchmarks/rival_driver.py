@@ -26,7 +26,6 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 EVERY = 25  # steps between two looks of a rival that has to be called by hand
-LOOKS = 3  # of a rival that is called by hand
 
 
 class Script:
@@ -83,11 +82,20 @@ class Rival:
         self.script = script
         self.findings: list[dict[str, Any]] = []
 
-    def begin(self) -> None: ...
-    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None: ...
-    def before_step(self) -> None: ...
-    def after_step(self) -> None: ...
-    def end(self) -> None: ...
+    def begin(self) -> None:
+        """Called before the script starts."""
+
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Called when the script has made its first optimizer."""
+
+    def before_step(self) -> None:
+        """Called before each optimizer step."""
+
+    def after_step(self) -> None:
+        """Called after each optimizer step."""
+
+    def end(self) -> None:
+        """Called after the script's last line."""
 
     def say(self, kind: str, severity: str, text: str, layer: str | None = None, line: int | None = None) -> None:
         """Keep one finding."""
@@ -95,6 +103,8 @@ class Rival:
 
 
 class TorchMortem(Rival):
+    """Its Autopsy around the whole run."""
+
     needs = "torchmortem"
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -115,6 +125,8 @@ class TorchMortem(Rival):
 
 
 class TorchAudit(Rival):
+    """Its autopatch, looking every so many steps."""
+
     needs = "torch_audit"
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -130,6 +142,8 @@ class TorchAudit(Rival):
 
 
 class TorchDiag(Rival):
+    """Its two checks, called after some of the backward passes and at the end."""
+
     needs = "torchdiag"
 
     def _look(self) -> None:
@@ -162,6 +176,8 @@ class TorchDiag(Rival):
 
 
 class TorchLens(Rival):
+    """Its gradient_flow_audit on the traces of a few steps, each in place of the script's own forward pass."""
+
     needs = "torchlens"
 
     def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -222,6 +238,8 @@ class TorchLens(Rival):
 
 
 class AnomalyMode(Rival):
+    """PyTorch's own, switched on for the whole run."""
+
     needs = "torch"
 
     def begin(self) -> None:
@@ -256,6 +274,7 @@ class Drive:
                 self.crash = f"{type(problem).__name__}: {str(problem).splitlines()[0][:200] if str(problem) else ''}"
 
     def hook(self) -> None:
+        """Follow modules, optimizers, steps and losses through PyTorch's own doors."""
         script, hooks = self.script, torch.nn.modules.module
         born = nn.Module.__init__
 
@@ -310,6 +329,7 @@ class Drive:
         register_optimizer_step_post_hook(after)
 
     def run(self) -> dict[str, Any]:
+        """Run the script; return what is to be written."""
         heard: list[str] = []
         warnings.showwarning = lambda message, *rest, **more: heard.append(str(message))
         self.hook()

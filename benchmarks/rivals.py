@@ -189,7 +189,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def thinned(labels: list[Label], every: int) -> list[Label]:
     """Every so many of the faulty scripts and every so many of the healthy ones."""
-    return [*[x for x in labels if not x["healthy"]][::every], *[x for x in labels if x["healthy"]][::every]]
+    faulty, healthy = ([x["file"] for x in labels if x["healthy"] == sort] for sort in (False, True))
+    chosen = {*faulty[::every], *healthy[::every]}
+    return [x for x in labels if x["file"] in chosen]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
