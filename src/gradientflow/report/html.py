@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gradientflow.records import MARKS, Run, Verdict
-from gradientflow.report import parts, words
+from gradientflow.report import isometry, parts, words
 from gradientflow.report.curve import loss_chart
 from gradientflow.report.heat import Heat
 from gradientflow.report.waterfall import island, panel, waterfall
@@ -71,7 +71,7 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "waterfall": waterfall(verdict),
         "aside": parts.budget(verdict.budget) + panel(verdict, run),
         "findings": parts.findings(verdict, run),
-        "over": over,
+        "over": isometry.html(run) + over,
         "environment": parts.environment(verdict, run),
         "data": as_island(data),
     }

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradientflow.records import Finding, Run, Share, Verdict
-from gradientflow.report import tell, words
+from gradientflow.report import isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
@@ -77,6 +77,7 @@ class Page:
             yield Text(f"      and {words.count(len(self.verdict.findings) - 3, 'more finding')} in the report", "dim")
         yield from self.waterfall()
         yield from self.budget()
+        yield from isometry.lines(self.run, self.width, plain=self.plain)
         yield Text()
         yield from self.footer(report)
 
