@@ -145,6 +145,16 @@ class Sharpness(msgspec.Struct):
     hvps: int
 
 
+class Noise(msgspec.Struct):
+    """Gradient noise over successive steps: ‖G‖² and tr Σ, and the batch size tr Σ / ‖G‖² at which they are alike."""
+
+    signal: float  # ‖G‖², unbiased: negative where it is lost in the noise
+    spread: float  # tr Σ, of one sample's gradient
+    scale: float  # samples; infinite where no signal is left
+    batch: float  # samples in one step's batch
+    steps: int  # gradients that went in
+
+
 class Stretch(msgspec.Struct):
     """Singular values σ of the Jacobian J of one stretch of the network: ∂(output of one op)/∂(output of an earlier one).
 
