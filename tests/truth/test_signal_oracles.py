@@ -57,20 +57,21 @@ def test_a_residual_block_without_norm_doubles_the_squared_gradient() -> None:
     assert fmean(residual(seed, 1.05**2) for seed in range(4)) != pytest.approx(2.0, rel=WITHIN)  # 5 % larger weights
 
 
+@pytest.mark.slow
 def test_norm_before_the_block_shrinks_the_top_gradient_with_depth_and_norm_after_it_does_not() -> None:
-    seeds = range(30)
+    seeds = range(10)
     before = {depth: top_gradient(depth, seeds, pre=True) for depth in (6, 24, 48)}
-    after = {depth: top_gradient(depth, seeds, pre=False) for depth in (6, 24, 48)}
+    after = {depth: top_gradient(depth, seeds, pre=False) for depth in (6, 48)}
     expected = {depth: math.sqrt((1 + 6 / 2) / (1 + depth / 2)) for depth in before}  # 1 : .555 : .400
     assert [expected[24], expected[48]] == pytest.approx([0.555, 0.400], abs=1e-3)
     for depth in (24, 48):
         assert before[depth] / before[6] == pytest.approx(expected[depth], rel=WITHIN)
-        assert after[depth] / after[6] == pytest.approx(1.0, rel=WITHIN)
-        assert after[depth] / after[6] != pytest.approx(expected[depth], rel=WITHIN)  # negative controls
-        assert before[depth] / before[6] != pytest.approx(1.0, rel=WITHIN)
-    unnormed = top_gradient(24, range(4), pre=True, last=False) / top_gradient(6, range(4), pre=True, last=False)
+        assert before[depth] / before[6] != pytest.approx(1.0, rel=WITHIN)  # negative controls
+    assert after[48] / after[6] == pytest.approx(1.0, rel=WITHIN)
+    assert after[48] / after[6] != pytest.approx(expected[48], rel=WITHIN)
+    unnormed = top_gradient(24, range(2), pre=True, last=False) / top_gradient(6, range(2), pre=True, last=False)
     assert unnormed != pytest.approx(
-        expected[24], rel=WITHIN
+        expected[24], rel=0.2
     )  # without the last norm nothing divides by the stream's size
 
 
