@@ -38,17 +38,40 @@ def gaussian(width: int, scale: float = 1.0) -> Callable[[Tensor], object]:
     return lambda w: nn.init.normal_(w, std=scale * width**-0.5)
 
 
-@pytest.mark.parametrize(("depth", "width", "seeds"), [(4, 640, 6), (16, 640, 12)])
-def test_a_product_of_gaussian_matrices(monkeypatch: pytest.MonkeyPatch, depth: int, width: int, seeds: int) -> None:
+def averages(depth: int, width: int, seeds: int, scale: float = 1.0) -> tuple[float, float, float]:
+    """Mean, variance and largest of σ², averaged over seeds."""
+    found = [product(depth, width, seed, gaussian(width, scale), batch=4) for seed in range(seeds)]
+    mean, variance, top = (fmean(getattr(s, what) for s in found) for what in ("mean", "variance", "top"))
+    return mean, variance, top
+
+
+def limit(narrow: float, wide: float, ratio: float) -> float:
+    """The largest σ² for infinite width: at width N it falls short of it in proportion to N^(−2/3) (Tracy and Widom)."""
+    step = ratio ** (2 / 3)
+    return (step * wide - narrow) / (step - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("depth", "seeds"), [(4, 8), (16, 12)])
+def test_a_product_of_gaussian_matrices(monkeypatch: pytest.MonkeyPatch, depth: int, seeds: int) -> None:
     monkeypatch.setattr(isometry, "MOST", 1)  # only from end to end
     edge = (depth + 1) ** (depth + 1) / depth**depth
     assert edge == pytest.approx({4: 12.21, 16: 44.84}[depth], abs=0.005)
-    found = [product(depth, width, seed, gaussian(width)) for seed in range(seeds)]
-    mean, variance, top = (fmean(getattr(s, what) for s in found) for what in ("mean", "variance", "top"))
-    print(depth, width, mean, variance, top, edge)
+    mean, variance, wide = averages(depth, 640, seeds)  # by random vectors and Lanczos
+    narrow = averages(depth, 160, 32)[2]  # by the full Jacobian
     assert mean == pytest.approx(1.0, rel=WITHIN)
     assert variance == pytest.approx(depth, rel=WITHIN)
-    assert top == pytest.approx(edge, rel=WITHIN)
+    assert narrow < wide < edge
+    assert limit(narrow, wide, 640 / 160) == pytest.approx(edge, rel=WITHIN)
+
+
+def test_a_product_of_matrices_five_percent_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: it has another mean, another variance and another edge."""
+    monkeypatch.setattr(isometry, "MOST", 1)
+    right, wrong = averages(4, 160, 6), averages(4, 160, 6, scale=1.05)
+    assert right[0] == pytest.approx(1.0, rel=WITHIN)
+    assert wrong[0] == pytest.approx(1.05**8, rel=WITHIN)
+    assert [b / a for a, b in zip(right, wrong, strict=True)] == pytest.approx([1.05**8, 1.05**16, 1.05**8], rel=1e-3)
 
 
 def test_an_orthogonal_product_is_an_isometry_and_a_gaussian_one_is_not() -> None:
