@@ -12,7 +12,9 @@ import gradientflow
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(gradientflow.__path__, "gradientflow.")
-    if m.name.startswith(("gradientflow.river", "gradientflow.curvature", "gradientflow.space"))
+    if m.name.startswith(
+        ("gradientflow.river", "gradientflow.curvature", "gradientflow.space", "gradientflow.depth.watch.noise")
+    )
 )
 
 

@@ -249,5 +249,16 @@ def test_hooks_of_the_script_are_not_called_a_second_time() -> None:
     assert probe_of(lambda: train(False), jacobian=True).probe.isometry is not None
 
 
+def test_where_time_is_short_less_is_measured_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 300), nn.ReLU(), nn.Linear(300, 4))
+    x = torch.randn(4, 8)
+    assert measured(net, x)[0].whole is not None  # with time enough
+    monkeypatch.setattr(isometry, "SECONDS", 1e-9)
+    probe = probe_of(lambda: net(x).sum().backward(), jacobian=True).probe
+    assert probe.isometry is None
+    assert any("no time for enough of them" in note for note in probe.notes)
+
+
 def test_it_is_measured_only_on_request() -> None:
     assert probe_of(lambda: CHAIN(torch.ones(2, 12)).sum().backward()).probe.isometry is None

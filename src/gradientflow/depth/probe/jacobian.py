@@ -12,6 +12,7 @@ finds the largest singular value.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Sequence, Set
 from statistics import fmean, stdev
@@ -29,6 +30,7 @@ AT_MOST = 2048  # the same where PyTorch has no second derivative, and Lanczos c
 SAMPLES = 4  # of the batch, where all of J is taken
 PROBES = 16  # random vectors where it is not
 WIDTH = 24  # Lanczos products
+LEAST = 0.2  # of them, below which nothing is measured
 QUANTILES = 33
 _ENTRIES = 2**24  # of one batched pass
 _MIXED = 1e-10  # share of ‖Jᵀv‖² outside v's own sample above which samples mix
@@ -161,7 +163,7 @@ class Way:
         return torch.cat(parts).transpose(0, 1)
 
 
-def measure(trace: Trace, source: int, target: int, *, seed: int = 0) -> Stretch:
+def measure(trace: Trace, source: int, target: int, *, seed: int = 0, seconds: float = math.inf) -> Stretch:
     """Return the singular values of one stretch, all of them where it is narrow enough, else their moments and the largest.
 
     Args:
@@ -169,15 +171,23 @@ def measure(trace: Trace, source: int, target: int, *, seed: int = 0) -> Stretch
         source: index of the operation whose output the stretch starts at.
         target: index of the operation whose output it ends at.
         seed: of our own random vectors.
+        seconds: about what it may take; fewer random vectors and products are used where all would take longer.
 
     Raises:
-        RuntimeError: PyTorch cannot pass backward over this stretch, or a number is not finite.
+        RuntimeError: PyTorch cannot pass backward over this stretch, it would take too long, or a number is not finite.
     """
     way = Way(trace, source, target, torch.Generator().manual_seed(seed))
-    if way.outputs <= EXACT:
+    began = time.perf_counter()
+    way.pull(way.signs(way.rows))
+    passes = seconds / max(time.perf_counter() - began, 1e-9)  # backward passes that there is time for
+    if way.outputs <= min(EXACT, passes):
         return _all_of_it(way, source, target)
-    found = _sampled(way, source, target)
-    return _all_of_it(way, source, target) if found.top is None and way.outputs <= AT_MOST else found
+    share = min(1.0, passes / (3 * (PROBES + WIDTH)))
+    if share < LEAST:
+        raise RuntimeError(f"one backward pass takes {seconds / passes:.2g} s, so there is no time for enough of them")
+    found = _sampled(way, source, target, max(2, int(share * PROBES)), max(6, int(share * WIDTH)))
+    exact = found.top is None and way.outputs <= min(AT_MOST, passes)
+    return _all_of_it(way, source, target) if exact else found
 
 
 def _all_of_it(way: Way, source: int, target: int) -> Stretch:
@@ -195,11 +205,11 @@ def _all_of_it(way: Way, source: int, target: int) -> Stretch:
     )  # fmt: skip
 
 
-def _sampled(way: Way, source: int, target: int) -> Stretch:
+def _sampled(way: Way, source: int, target: int, probes: int = PROBES, width: int = WIDTH) -> Stretch:
     size = way.rows * min(way.inputs, way.outputs)
     first, second = [], []
     twice = True
-    for _ in range(PROBES):
+    for _ in range(probes):
         v = way.signs(way.rows)
         try:
             pulled, pushed = way.outer(v) if twice else (way.pull(v), None)
@@ -212,13 +222,13 @@ def _sampled(way: Way, source: int, target: int) -> Stretch:
     mean = fmean(first)
     _finite(torch.tensor(first))
     found = Stretch(
-        source, target, way.inputs, way.outputs, mean, stdev(first) / math.sqrt(PROBES),
-        samples=0 if way.mixed else way.rows, probes=PROBES,
+        source, target, way.inputs, way.outputs, mean, stdev(first) / math.sqrt(probes),
+        samples=0 if way.mixed else way.rows, probes=probes,
     )  # fmt: skip
     if not twice:
         return found
     found.variance = max(fmean(second) - mean**2, 0.0)
-    ritz = lanczos(lambda v: way.outer(v)[1], way.signs(way.rows), width=WIDTH, tolerance=0.01)
+    ritz = lanczos(lambda v: way.outer(v)[1], way.signs(way.rows), width=width, tolerance=0.01)
     if ritz.finite:
         top, bound = ritz.top.clamp_min(0.0), ritz.bound
         found.top = float(top.mean())

@@ -19,7 +19,7 @@ from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
 
 MOST = 32  # stretches; of more stations an even choice is taken
-SECONDS = 30.0  # for one probe
+SECONDS = 30.0  # for one probe, about
 SHARE = 0.05  # of the run's time that later probes may take
 
 
@@ -64,13 +64,12 @@ class IsometryMeter:
         if len(stops) > MOST + 1:
             trace.note(f"Jacobians: {len(stops) - 1} stretches from layer to layer, joined to {MOST}")
             stops = [stops[k * (len(stops) - 1) // MOST] for k in range(MOST + 1)]
-        whole = self._one(trace, stops[0], stops[-1])
+        whole = self._one(trace, stops[0], stops[-1], SECONDS / 3)
         stretches: list[Stretch] = []
-        for source, target in itertools.pairwise(stops):
-            if time.perf_counter() - began > SECONDS:
-                trace.note(f"Jacobians: only the first {len(stretches)} stretches were measured within {SECONDS:.0f} s")
-                break
-            found = self._one(trace, source, target)
+        pairs = list(itertools.pairwise(stops))
+        for done, (source, target) in enumerate(pairs):
+            left = SECONDS - (time.perf_counter() - began)
+            found = self._one(trace, source, target, left / (len(pairs) - done))
             if found is not None:
                 stretches.append(found)
         self._last = time.perf_counter() - began
@@ -78,9 +77,9 @@ class IsometryMeter:
         return Isometry(stretches, whole, self._last) if stretches or whole is not None else None
 
     @staticmethod
-    def _one(trace: Trace, source: int, target: int) -> Stretch | None:
+    def _one(trace: Trace, source: int, target: int, seconds: float) -> Stretch | None:
         try:
-            return measure(trace, source, target)
+            return measure(trace, source, target, seconds=seconds)
         except RuntimeError as problem:
             name = trace.ops[target].module or trace.ops[target].name
             trace.note(f"Jacobian up to {name} not measured: {str(problem).splitlines()[0][:120]}")
