@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
@@ -29,7 +30,9 @@ class ListSink:
 def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
     """Watch what happens in the block; the run it yields is complete after the block. No error of ours may pass."""
     sink, shield = ListSink(), Shield()
-    monitor = Monitor(sink, Schedule(every), shield, jacobian=jacobian)
+    monitor = Monitor(sink, Schedule(every), shield)
+    if jacobian:
+        monitor.isometry = IsometryMeter()
     sink.run.meta.params = monitor.registry.params
     monitor.start()
     try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
+import msgspec
 from torch import Tensor
 
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.probe.jacobian import measure, stations, way_out
-from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
@@ -30,24 +31,18 @@ class IsometryMeter:
         self._spent = 0.0
         self._last: float | None = None
 
-    def due(self, elapsed: float) -> bool:
-        """Return whether to measure now, `elapsed` seconds into the run."""
-        return self._last is None or self._spent + self._last <= SHARE * elapsed
-
-    def measure(
-        self, roots: Sequence[Tensor], reached: Set[int], root: int, trace: Trace, registry: Registry, step: int
-    ) -> Isometry | None:
-        """Return the singular values, or None with the reason in the trace's notes.
+    def measure(self, roots: Sequence[Tensor], backward: BackwardMeasure, probe: Probe) -> Isometry | None:
+        """Return the singular values; None where it is not the time, or with the reason in the trace's notes.
 
         Args:
             roots: what backward is about to be called on.
-            reached: indices of the operations behind them.
-            root: index of the operation that made the first of them.
-            trace: the forward half of the probe.
-            registry: who is who among the parameters.
-            step: the optimizer step, for the record.
+            backward: the backward half of the probe, surveyed.
+            probe: its record so far.
         """
+        if self._last is not None and self._spent + self._last > SHARE * probe.at:
+            return None
         began = time.perf_counter()
+        trace, registry, reached = backward.trace, backward.registry, backward.reached
         used = {o.param for i in reached for o in trace.ops[i].operands if o.param is not None}
         params = [t for i in used if (t := registry.tensor(i)) is not None]
         for start in roots:
@@ -55,7 +50,7 @@ class IsometryMeter:
             if reason is not None:
                 trace.note(f"Jacobians not measured: {reason}")
                 return None
-        graph = Graph(Probe(step, 0.0, "", None, root, trace.ops, []), Meta("", [], "", "", "", "", registry.params))
+        graph = Graph(msgspec.structs.replace(probe, ops=trace.ops), Meta("", [], "", "", "", "", registry.params))
         stops = stations(trace.ops, reached, graph.structure)
         stops = [i for i in stops if way_out(trace, i) is not None]
         if len(stops) < 2:

@@ -68,17 +68,10 @@ class Monitor:
         schedule: decides which steps are probed.
         shield: protects the script from us.
         stop_after: called after each step with its number; may raise to stop the script.
-        jacobian: measure the singular values of the layers' Jacobians too.
     """
 
     def __init__(
-        self,
-        sink: Sink,
-        schedule: Schedule,
-        shield: Shield,
-        stop_after: Callable[[int], None] | None = None,
-        *,
-        jacobian: bool = False,
+        self, sink: Sink, schedule: Schedule, shield: Shield, stop_after: Callable[[int], None] | None = None
     ) -> None:
         self.sink = sink
         self.schedule = schedule
@@ -100,7 +93,7 @@ class Monitor:
         self.began = time.perf_counter()
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
-        self._isometry = IsometryMeter() if jacobian else None
+        self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
@@ -232,10 +225,8 @@ class Monitor:
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
-        if self._isometry is not None and self._isometry.due(self.elapsed):
-            self._probe.isometry = self.shield(
-                self._isometry.measure, roots, measure.reached, root, trace, self.registry, self._probe.step
-            )
+        if self.isometry is not None:
+            self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
         measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure

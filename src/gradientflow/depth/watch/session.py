@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gradientflow.depth.causes import judge
 from gradientflow.depth.probe.frames import set_base
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
@@ -83,7 +84,9 @@ def run_script(
     recorder = Recorder(store, program.name, list(target))
     shield = Shield()
     limit = _Limit(max_steps, max_time)
-    monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check, jacobian=jacobian)
+    monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)
+    if jacobian:
+        monitor.isometry = IsometryMeter()
     recorder.attach(monitor)
     recorder.source(os.path.relpath(program.file) if program.file.startswith(os.getcwd() + os.sep) else program.file)
     state = _State()
