@@ -119,6 +119,20 @@ def test_the_page_has_a_table_for_the_first_and_the_last_probe() -> None:
     assert len(dots) == 3 + 2  # the whole of the first is off the scale
 
 
+def test_sums_are_called_by_their_operation_and_numbered() -> None:
+    run = run_of(VIEW)
+    for k in (1, 2):
+        run.probes[0].ops[k] = msgspec.structs.replace(
+            run.probes[0].ops[k], name="add", kind="elementwise", module="Net", module_class="Net"
+        )
+    assert [r.name for r in isometry.rows(run.probes[0])] == [
+        "layers.0 → add 1",
+        "add 1 → add 2",
+        "add 2 → layers.3",
+        "end to end",
+    ]
+
+
 def test_names_are_escaped() -> None:
     run = run_of(VIEW)
     run.probes[0].ops[1].module = "<script>alert(1)</script>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -71,19 +72,32 @@ def rows(probe: Probe) -> list[Row]:
     if view is None:
         return []
     out = []
+    names = _names(probe.ops, sorted({i for s in view.stretches for i in (s.source, s.target)}))
     for s in view.stretches:
-        source, target = probe.ops[s.source], probe.ops[s.target]
-        name = f"{_named(source)} → {_named(target)}"
+        target = probe.ops[s.target]
+        name = f"{names[s.source]} → {names[s.target]}"
         out.append(Row(tell.site(target.file, target.line), name, s, *judged(s)))
     if view.whole is not None:
         out.append(Row("", "end to end", view.whole, *judged(view.whole), whole=True))
     return out
 
 
-def _named(op: Op) -> str:
-    module = words.one_line(op.module) if op.module else ""
+def _names(ops: list[Op], stations: list[int]) -> dict[int, str]:
+    """What each station is called: a layer by its module, a sum by its operation too; numbered where several share a name."""
+    called = {i: _called(ops[i]) for i in stations}
+    several = {name for name, n in Counter(called.values()).items() if n > 1}
+    seen: dict[str, int] = {}
+    out = {}
+    for i, name in called.items():
+        seen[name] = seen.get(name, 0) + 1
+        out[i] = f"{name} {seen[name]}" if name in several else name
+    return out
+
+
+def _called(op: Op) -> str:
+    module = words.one_line(op.module) if op.module and op.module != op.module_class else ""
     layer = op.kind in ("linear", "conv", "embedding", "recurrent", "attention")
-    return module if module and layer else f"{module} {op.name}".strip()
+    return module if module and layer else f"{module} {words.one_line(op.name)}".strip()
 
 
 @dataclass(frozen=True)
