@@ -2,7 +2,7 @@
 
     python benchmarks/flow.py [--problem A,B,C,D] [--t 1000] [--methods 'auto,gd,scipy*'] [--full] [--cache DIR] [--json FILE]
 
-Problems A to D are in benchmarks/problems.py, the rivals in benchmarks/rivals.py. Cost is counted, not timed: gradients,
+Problems A to D are in benchmarks/problems.py, the rivals in benchmarks/flow_rivals.py. Cost is counted, not timed: gradients,
 plus two for each Hessian-vector product, plus a third for each evaluation of the loss alone. All count through the same
 kind of call, `torch.autograd.grad`; ours are counted here, outside the solver, and compared with what the path says of
 itself. CPU seconds are told as multiples of our default run's on the same problem, in the same process, one thread.
@@ -38,9 +38,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a plain script
 
 import gradientflow as gf
+from benchmarks.flow_rivals import Gradient, OverBudget, rivals
 from benchmarks.problems import PROBLEMS, Problem
 from benchmarks.reference import build, distance, references
-from benchmarks.rivals import Gradient, OverBudget, rivals
 from benchmarks.rows import Aim, Row, aims, compared, content, table
 
 DEFAULT = "rtol 1e-03"
@@ -90,7 +90,7 @@ class Tally:
 
     @property
     def gradients(self) -> int:
-        """Evaluations, and as in rivals.py the gradients whose graphs products go through."""
+        """Evaluations, and as in flow_rivals.py the gradients whose graphs products go through."""
         return self.evaluations + self.graphs
 
     def _timed(self, call: Callable[[Any], Any], argument: Any) -> Any:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 import gradientflow as gf
+from benchmarks.flow_rivals import Gradient, scipy
 from benchmarks.problems import PROBLEMS, Problem
-from benchmarks.rivals import Gradient, scipy
 
 TIGHT = {"A": (1e-7, 1e-8), "B": (1e-10, 1e-8), "C": (1e-10, 1e-9), "D": (1e-7, 1e-7)}  # rtol of DOP853, of ours
 

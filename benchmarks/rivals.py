@@ -1,293 +1,251 @@
-"""The rivals of benchmarks/flow.py: other ways to solve the flow, all on one counted gradient.
+"""Who else finds the fault? The table of benchmarks/cases.py for rivals that install, beside ours, in one run.
 
-Each rival is a function (gradient, θ₀, t_end) → θ(t_end) that sees the problem through `Gradient` alone, so that all
-counts mean the same: one call of `torch.autograd.grad` on one flat vector is one gradient.
+    python benchmarks/rivals.py --cases DIR --venv DIR [--every 3] [--only case_001,…] [--rivals NAMES] [--raw DIR] [--json FILE]
+
+Rivals: TorchLens' gradient_flow_audit, torchmortem, torch-audit, torchdiag, and PyTorch's own anomaly mode. They live in
+an environment of their own, never in this one: `--venv` names it, and it is made there if it is missing (PyTorch first,
+at this environment's version, then each rival by itself, so that one that does not install does not stop the others).
+Scripts are run as they are; benchmarks/rival_driver.py puts one rival around one script.
+
+What is counted, over faulty scripts: symptom, cause and line, as benchmarks/cases.py does it for the first finding of our
+verdict, but for *any* finding of a rival. benchmarks/rival_maps.py says how its words are read, and where it is given the
+benefit of the doubt. Over healthy scripts: false alarms. Crashed: the rival failed or did not end in time. Could not run:
+it needs something the script has not (a module, say). Both count as "not found", and as no false alarm.
 """
 
 from __future__ import annotations
 
-import math
+import argparse
+import json
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.problems import Problem
-from gradientflow.curvature import top_eigenpair
+from benchmarks.cases import Label, choose, execute, line_is_right, rate, run_case, tally
+from benchmarks.rival_maps import Claim, claims
 
-TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)  # rtol; atol is a tenth of it
-DENSE = 5000  # parameters from which LSODA's dense Jacobian is not asked for
-
-
-class OverBudget(Exception):
-    """A run took more gradients than it was given."""
-
-
-class Gradient:
-    """∇L of a problem as a function of one flat vector, counted and timed.
-
-    Attributes:
-        start: the model's own parameters, shape (P,).
-        gradients, hvps: evaluations so far.
-        inside: CPU seconds spent in them.
-        sharpest: largest sharpness that a run has measured, or None.
-        limit: gradient equivalents at which `OverBudget` is raised.
-        label: where not empty, a line on stderr now and then says how far the count is.
-    """
-
-    def __init__(self, problem: Problem, *, limit: float = math.inf, label: str = "") -> None:
-        self._model, self._loss, (self._x, self._y), _ = problem
-        named = dict(self._model.named_parameters())
-        self._names, self._shapes = list(named), [p.shape for p in named.values()]
-        self._sizes = [p.numel() for p in named.values()]
-        self.start = torch.cat([p.detach().reshape(-1) for p in named.values()])
-        self.gradients, self.hvps, self.inside = 0, 0, 0.0
-        self.sharpest: float | None = None
-        self.limit, self.label, self._said = limit, label, time.monotonic()
-
-    @property
-    def equivalents(self) -> float:
-        """Gradient equivalents so far: one Hessian-vector product is two gradients."""
-        return self.gradients + 2 * self.hvps
-
-    def _value(self, point: Tensor) -> Tensor:
-        pieces = [piece.view(shape) for piece, shape in zip(torch.split(point, self._sizes), self._shapes, strict=True)]
-        out = torch.func.functional_call(self._model, dict(zip(self._names, pieces, strict=True)), (self._x,))
-        return self._loss(out, self._y)
-
-    def _spend(self) -> None:
-        if self.equivalents >= self.limit:
-            raise OverBudget
-        if self.label and time.monotonic() - self._said > 10:
-            self._said = time.monotonic()
-            print(f"    {self.label}: {self.equivalents:.0f} gradients so far", file=sys.stderr, flush=True)
-
-    def __call__(self, theta: Tensor) -> Tensor:
-        """Return ∇L(θ), shape (P,)."""
-        self._spend()
-        began = time.process_time()
-        point = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._value(point), point)
-        self.gradients += 1
-        self.inside += time.process_time() - began
-        return slope
-
-    def value(self, theta: Tensor) -> float:
-        """Return L(θ), not counted."""
-        with torch.no_grad():
-            return float(self._value(theta))
-
-    def hessian(self, theta: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return v ↦ Hv at θ. Each product counts, and the gradient whose graph they go through is a gradient."""
-        self._spend()
-        began = time.process_time()
-        point = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._value(point), point, create_graph=True)
-        self.gradients += 1
-        self.inside += time.process_time() - began
-
-        def product(v: Tensor) -> Tensor:
-            self._spend()
-            began = time.process_time()
-            (out,) = torch.autograd.grad(slope, point, v, retain_graph=True)
-            self.hvps += 1
-            self.inside += time.process_time() - began
-            return out
-
-        return product
-
-    def sharpness(self, theta: Tensor, warm: Tensor | None = None, *, products: int = 6) -> tuple[float, Tensor]:
-        """Return the largest Hessian eigenvalue by Lanczos, counted, and its vector to start from next time."""
-        if warm is None:
-            generator = torch.Generator().manual_seed(0)
-            warm, products = torch.randn(theta.numel(), generator=generator, dtype=torch.float64).to(theta), 30
-        found = top_eigenpair(self.hessian(theta), warm, max_products=products, tolerance=0.01)
-        if found is None:
-            return math.nan, warm
-        self.sharpest = found.value if self.sharpest is None else max(self.sharpest, found.value)
-        return found.value, found.vector
+OURS = "gradientflow"
+PACKAGES = {
+    "torchlens": "torchlens",
+    "torchmortem": "torchmortem",
+    "torch-audit": "torch-audit",
+    "torchdiag": "torchdiag",
+    "anomaly mode": "",
+}
+ALSO = ("numpy", "scikit-learn")  # what training scripts import beside PyTorch
+DRIVER = Path(__file__).with_name("rival_driver.py")
 
 
-Solve = Callable[[Gradient, Tensor, float], Tensor]
+@dataclass
+class Outcome:
+    """What one tool made of one script. None in a `right_…` field means: does not apply to this script."""
+
+    tool: str
+    file: str
+    healthy: bool
+    state: str = "ran"  # ran, crashed, could not run
+    why: str = ""
+    findings: int = 0
+    right_symptom: bool | None = None
+    right_cause: bool | None = None
+    right_line: bool | None = None
+    false_alarm: bool | None = None
+    seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Rival:
-    """One setting of one rival method.
-
-    Attributes:
-        name, setting: as the table shows them.
-        solve: (gradient, θ₀, t_end) → θ(t_end).
-        cost: gradients it will take, roughly; (λ at the end, t_end) → count.
-        missing: why it cannot be run here; empty where it can.
-    """
-
-    name: str
-    setting: str
-    solve: Solve
-    cost: Callable[[float, float], float]
-    missing: str = ""
-
-
-def descent(rate: float) -> Solve:
-    """Gradient descent at a constant learning rate; the last step is cut to end at t_end."""
-
-    def solve(gradient: Gradient, theta: Tensor, t_end: float) -> Tensor:
-        theta = theta.clone()
-        for k in range(math.ceil(t_end / rate - 1e-9)):
-            theta.sub_(gradient(theta), alpha=min(rate, t_end - k * rate))
-        return theta
-
-    return solve
-
-
-def by_sharpness(fraction: float, stages: int, tick: float = 1.0) -> Solve:
-    """RK4 or Euler with h = fraction/S, the sharpness S measured anew every `tick` of flow time.
-
-    The rule of Cohen et al. 2021's code (RK4, fraction 1, one tick 1.0) and of the central-flow code (Euler, ½). Theirs
-    start each measurement cold; here it starts from the last eigenvector, at a fifth of the cost.
-    """
-
-    def solve(gradient: Gradient, theta: Tensor, t_end: float) -> Tensor:
-        warm: Tensor | None = None
-        begin = 0.0
-        while begin < t_end - 1e-9:
-            span = min(tick, t_end - begin)
-            sharpness, warm = gradient.sharpness(theta, warm)
-            length = fraction / max(sharpness, fraction / span)
-            left = span
-            while left > 1e-12 * span:
-                h = min(length, left)
-                left -= h
-                k1 = gradient(theta)
-                if stages == 1:
-                    theta = theta - h * k1
-                    continue
-                k2 = gradient(theta - 0.5 * h * k1)
-                k3 = gradient(theta - 0.5 * h * k2)
-                k4 = gradient(theta - h * k3)
-                theta = theta - (h / 6) * (k1 + 2 * k2 + 2 * k3 + k4)
-            begin += span
-        return theta
-
-    return solve
-
-
-def torchdiffeq(method: str, rtol: float) -> Solve:
-    """Adaptive Runge–Kutta by torchdiffeq.odeint."""
-
-    def solve(gradient: Gradient, theta: Tensor, t_end: float) -> Tensor:
-        from torchdiffeq import odeint
-
-        times = torch.tensor([0.0, t_end], dtype=torch.float64)
-        with torch.no_grad():
-            out: Tensor = odeint(
-                lambda _, w: _negative(gradient, w), theta, times, method=method, rtol=rtol, atol=rtol / 10
-            )
-        return out[-1]
-
-    return solve
-
-
-def scipy(method: str, rtol: float, atol: float | None = None) -> Solve:
-    """An integrator of scipy.integrate, step by step."""
-
-    def solve(gradient: Gradient, theta: Tensor, t_end: float) -> Tensor:
-        from scipy import integrate
-
-        def rate(_: float, z: Any) -> Any:
-            return gradient(torch.from_numpy(z).to(theta)).neg().double().numpy()
-
-        tolerances = {"rtol": rtol, "atol": rtol / 10 if atol is None else atol}
-        solver = getattr(integrate, method)(rate, 0.0, theta.double().numpy(), t_end, **tolerances)
-        while solver.status == "running":
-            trouble = solver.step()
-            if solver.status == "failed":
-                raise RuntimeError(trouble)
-        return torch.from_numpy(solver.y.copy()).to(theta)
-
-    return solve
-
-
-def diffrax(method: str, rtol: float) -> Solve:
-    """Adaptive Runge–Kutta by diffrax; JAX calls back into the counted gradient, so it solves the same problem exactly."""
-
-    def solve(gradient: Gradient, theta: Tensor, t_end: float) -> Tensor:
-        import diffrax as dfx
-        import jax
-        import numpy as np
-
-        jax.config.update("jax_enable_x64", True)
-        shape = jax.ShapeDtypeStruct(tuple(theta.shape), np.float64)
-
-        def host(z: Any) -> Any:
-            return gradient(torch.from_numpy(np.array(z))).neg().numpy()
-
-        out = dfx.diffeqsolve(
-            dfx.ODETerm(lambda t, z, args: jax.pure_callback(host, shape, z)), getattr(dfx, method)(), 0.0, t_end, None,
-            jax.numpy.asarray(theta.numpy()), max_steps=None, adjoint=dfx.DirectAdjoint(),
-            stepsize_controller=dfx.PIDController(rtol=rtol, atol=rtol / 10),
-        )  # fmt: skip
-        return torch.from_numpy(np.array(out.ys[-1]))
-
-    return solve
-
-
-def _negative(gradient: Gradient, theta: Tensor) -> Tensor:
-    with torch.enable_grad():
-        return gradient(theta).neg()
-
-
-def _steps(share: float, sharpness: float, t_end: float) -> float:
-    return t_end * sharpness / share
-
-
-def absent(module: str) -> str:
-    """Return why a package cannot be used, or nothing."""
-    try:
-        __import__(module)
-    except ImportError:
-        return f"{module} is not installed"
-    return ""
-
-
-def rivals(size: int, sharpness: float, dtype: torch.dtype = torch.float64) -> Iterator[Rival]:
-    """Yield every setting of every rival.
+def judge(tool: str, label: Label, told: dict[str, Any] | None, made: Sequence[Claim], seconds: float = 0.0) -> Outcome:
+    """Compare the claims of one rival with a label.
 
     Args:
-        size: parameters of the problem.
-        sharpness: what gradient descent's rate is made from: λ at the end of the flow, or its peak where it fell.
-        dtype: of the problem; in float32 no tolerance is asked for that its round-off does not allow.
+        tool: the rival.
+        label: the script's label.
+        told: what the driver wrote; None: nothing.
+        made: the claims in it.
+        seconds: the run took.
     """
-    for share in (1.9, 0.95):
-        rate = share / sharpness
-        yield Rival("gd", f"η = {share:g}/λ = {rate:.3g}", descent(rate), partial(_steps, share))
-    yield Rival("rk4", "h = 1/S", by_sharpness(1.0, 4), lambda s, t: 4 * t * max(s, 1) + 4 * t)
-    yield Rival("euler", "h = 1/(2S)", by_sharpness(0.5, 1), lambda s, t: 2 * t * max(s, 1) + 4 * t)
+    outcome = Outcome(tool, label["file"], bool(label["healthy"]), findings=len(made), seconds=seconds)
+    if told is None:
+        outcome.state, outcome.why = "crashed", "left nothing behind"
+    elif told["crash"]:
+        outcome.state, outcome.why = "crashed", told["crash"]
+    elif told["could_not"]:
+        outcome.state, outcome.why = "could not run", told["could_not"]
+    if outcome.healthy:
+        outcome.false_alarm = any(claim.alarm for claim in made)
+        return outcome
+    outcome.right_symptom = any(set(claim.symptoms) & set(label["symptoms"]) for claim in made)
+    outcome.right_cause = any(set(claim.causes) & set(label["causes"]) for claim in made)
+    if label["lines"]:
+        places = [{"file": label["file"], "line": line} for claim in made for line in claim.lines]
+        outcome.right_line = any(line_is_right(place, label) for place in places)
+    return outcome
 
-    def explicit(s: float, t: float) -> float:
-        return 2 * t * s + 1000
 
-    tolerances = [r for r in TOLERANCES if dtype == torch.float64 or r >= 1e-5]
-    lacking = absent("torchdiffeq")
-    for method in ("dopri5", "dopri8", "bosh3"):
-        for rtol in tolerances:
-            yield Rival(f"torchdiffeq {method}", f"rtol {rtol:.0e}", torchdiffeq(method, rtol), explicit, lacking)
-    lacking = absent("scipy")
-    for method in ("DOP853", "RK45", "LSODA"):
-        dense = (
-            f"would allocate a dense Jacobian of {size * size * 8 / 1e9:.1f} GB"
-            if method == "LSODA" and size > DENSE
-            else ""
+def ours(label: Label, cases: Path, timeout: float) -> Outcome:
+    """Run our own watcher; only the first finding of its verdict counts."""
+    result = run_case(label, cases, timeout, plain=False)
+    return Outcome(
+        OURS, result.file, result.healthy, "crashed" if result.crash else "ran", result.crash or "", 1, result.right_symptom,
+        result.right_cause, result.right_line, result.false_alarm, result.seconds or 0.0,
+    )  # fmt: skip
+
+
+def run_rival(tool: str, python: Path, label: Label, cases: Path, timeout: float, raw: Path | None) -> Outcome:
+    """Run one rival around one script in an empty folder, and judge what it says; `raw` keeps its words."""
+    script = (cases / label["file"]).resolve()
+    kept = raw / f"{tool.replace(' ', '-')}-{script.stem}.json" if raw is not None else None
+    seconds = 0.0
+    if kept is not None and kept.exists():  # said before: only read it again
+        told = json.loads(kept.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory(prefix="rival-") as folder:
+            out = Path(folder) / "told.json"
+            work = Path(folder) / "work"
+            work.mkdir()
+            code, seconds, said = execute([str(python), str(DRIVER), tool, str(script), str(out)], work, timeout, 1)
+            told = json.loads(out.read_text(encoding="utf-8")) if out.exists() else None
+        if told is None:
+            last = said.strip().splitlines()[-1] if said.strip() else ""
+            why = f"not finished after {timeout:.0f} s" if code is None else f"exit code {code}: {last}"
+            told = {"crash": why, "could_not": None, "findings": [], "places": {}}
+        if kept is not None:
+            kept.write_text(json.dumps(told), encoding="utf-8")
+    return judge(tool, label, told, claims(tool, told), seconds)
+
+
+# ── the rivals' own environment ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def python_of(venv: Path) -> Path:
+    """The Python of an environment."""
+    return venv / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def prepare(venv: Path, tools: Sequence[str]) -> dict[str, str]:
+    """Make the environment where it is missing, and install what is missing in it.
+
+    Returns:
+        For each rival that could not be installed, why.
+
+    Raises:
+        SystemExit: the environment is the one this runs in, or PyTorch does not install there.
+    """
+    import torch
+
+    if venv.resolve() == Path(sys.prefix).resolve():
+        raise SystemExit(
+            f"error: --venv {venv} is the environment this runs in. Expected one of the rivals' own; name another."
         )
-        for rtol in tolerances if method != "LSODA" else tolerances[1::2]:  # a stiff LSODA pays P gradients a Jacobian
-            yield Rival(f"scipy {method}", f"rtol {rtol:.0e}", scipy(method, rtol), explicit, lacking or dense)
-    lacking = absent("diffrax") or ("" if dtype == torch.float64 else "only run in float64")
-    for method in ("Dopri5", "Tsit5"):
-        for rtol in tolerances:
-            yield Rival(f"diffrax {method}", f"rtol {rtol:.0e}", diffrax(method, rtol), explicit, lacking)
+    python = python_of(venv)
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pin = f"torch=={torch.__version__.split('+')[0]}"
+    pins = venv / "pins.txt"
+    pins.write_text(pin + "\n", encoding="utf-8")
+    base = _install(python, [pin, *ALSO], pins)
+    if base:
+        raise SystemExit(f"error: {pin} does not install into {venv}: {base}")
+    return {t: why for t in tools if PACKAGES[t] and (why := _install(python, [PACKAGES[t]], pins))}
+
+
+def _install(python: Path, packages: Sequence[str], pins: Path) -> str:
+    done = subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(pins), *packages],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    told = done.stderr.strip().splitlines()
+    return (told[-1] if told else f"exit code {done.returncode}") if done.returncode else ""
+
+
+# ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """One row per tool."""
+    rows = [["", "symptom", "cause", "line", "false alarms", "silent on faulty", "crashed", "could not run"]]
+    for tool in dict.fromkeys(o.tool for o in outcomes):
+        mine = [o for o in outcomes if o.tool == tool]
+        faulty = [o for o in mine if not o.healthy]
+        rows.append(
+            [
+                tool + (" (first finding)" if tool == OURS else " (any finding)"),
+                *(rate(tally(getattr(o, f"right_{what}") for o in mine)) for what in ("symptom", "cause", "line")),
+                rate(tally(o.false_alarm for o in mine)),
+                "–" if tool == OURS else f"{sum(not o.findings for o in faulty)}/{len(faulty)}",
+                str(sum(o.state == "crashed" for o in mine)),
+                str(sum(o.state == "could not run" for o in mine)),
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "─" * max(map(len, lines)), *lines[1:]])
+
+
+def thinned(labels: list[Label], every: int) -> list[Label]:
+    """Every so many of the faulty scripts and every so many of the healthy ones."""
+    faulty, healthy = ([x["file"] for x in labels if x["healthy"] == sort] for sort in (False, True))
+    chosen = {*faulty[::every], *healthy[::every]}
+    return [x for x in labels if x["file"] in chosen]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, count, tell."""
+    parser = argparse.ArgumentParser(description="Who else finds the fault? Our table beside the rivals'.")
+    parser.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder with scripts and labels.json")
+    parser.add_argument(
+        "--venv", type=Path, required=True, metavar="DIR", help="the rivals' environment; made if missing"
+    )
+    parser.add_argument("--rivals", default=",".join(PACKAGES), metavar="NAMES", help="default: all")
+    parser.add_argument("--only", metavar="NAMES", help="only these scripts: case_001,case_002")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="every N-th faulty and every N-th healthy script"
+    )
+    parser.add_argument("--timeout", type=float, default=300, help="seconds per run (default 300)")
+    parser.add_argument(
+        "--raw", type=Path, metavar="DIR", help="keep each rival's own words here; words kept are not asked for again"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome here")
+    parser.add_argument("--no-ours", action="store_true", help="rivals only")
+    options = parser.parse_args(arguments)
+    try:
+        labels = json.loads((options.cases / "labels.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"--cases {options.cases}: no readable labels.json there ({error})")
+    labels = thinned(choose(labels, options.only), options.every)
+    tools = [name.strip() for name in options.rivals.split(",") if name.strip()]
+    if unknown := [name for name in tools if name not in PACKAGES]:
+        parser.error(f"--rivals names {', '.join(unknown)}; known are {', '.join(PACKAGES)}")
+    lacking = prepare(options.venv, tools)
+    if options.raw is not None:
+        options.raw.mkdir(parents=True, exist_ok=True)
+
+    outcomes: list[Outcome] = []
+    for k, label in enumerate(labels):
+        if not options.no_ours:
+            outcomes.append(ours(label, options.cases, options.timeout))
+        for tool in tools:
+            if tool not in lacking:
+                python = python_of(options.venv)
+                outcomes.append(run_rival(tool, python, label, options.cases, options.timeout, options.raw))
+        print(f"[{k + 1}/{len(labels)}] {label['file']}", file=sys.stderr, flush=True)
+
+    outcomes.sort(key=lambda o: [OURS, *PACKAGES].index(o.tool))
+    print(table(outcomes))
+    for tool, why in lacking.items():
+        print(f"not installed: {tool}: {why}")
+    for o in outcomes:
+        if o.state != "ran":
+            print(f"{o.state}: {o.tool} on {o.file}: {o.why}")
+    if options.json:
+        options.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

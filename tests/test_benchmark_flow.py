@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks import flow, problems, reference
-from benchmarks.rivals import Gradient, OverBudget, by_sharpness, descent, diffrax, rivals, scipy, torchdiffeq
+from benchmarks.flow_rivals import Gradient, OverBudget, by_sharpness, descent, diffrax, rivals, scipy, torchdiffeq
 from benchmarks.rows import Aim, Row, aims, cheapest, compared, comparisons, fraction, table
 from gradientflow.curvature import top_eigenpair
 

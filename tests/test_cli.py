@@ -379,3 +379,31 @@ def test_help_teaches(capfd: pytest.CaptureFixture[str]) -> None:
         assert word in out
     assert _here("--version") == 0
     assert capfd.readouterr().out.startswith("gradientflow ")
+
+
+LAYERS = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2))
+optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+for step in range(6):
+    optimizer.zero_grad()
+    net(torch.ones(3, 4)).square().sum().backward()
+    optimizer.step()
+"""
+
+
+def test_jacobian_measures_singular_values_and_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = write(tmp_path, LAYERS, "layers.py")
+    assert _here("run", "--jacobian", "--out", "with", str(script)) == 0
+    told = capsys.readouterr().err
+    assert "singular values of the Jacobians" in told
+    assert "2 → 4" in told
+    view = read(tmp_path / "with").probes[0].isometry
+    assert view is not None
+    assert len(view.stretches) == 2
+    assert "Singular values of the Jacobians" in (tmp_path / "with" / "report.html").read_text(encoding="utf-8")
+    assert _here("run", "--out", "without", str(script)) == 0  # only on request
+    assert "singular values" not in capsys.readouterr().err
+    assert all(p.isometry is None for p in read(tmp_path / "without").probes)

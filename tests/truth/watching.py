@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
@@ -26,10 +27,12 @@ class ListSink:
 
 
 @contextmanager
-def watched(every: int | None = 1) -> Iterator[Run]:
+def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
     """Watch what happens in the block; the run it yields is complete after the block. No error of ours may pass."""
     sink, shield = ListSink(), Shield()
     monitor = Monitor(sink, Schedule(every), shield)
+    if jacobian:
+        monitor.isometry = IsometryMeter()
     sink.run.meta.params = monitor.registry.params
     monitor.start()
     try:
@@ -44,9 +47,9 @@ def watched(every: int | None = 1) -> Iterator[Run]:
     assert not shield.errors, shield.errors
 
 
-def probe_of(train: Callable[[], None]) -> Graph:
+def probe_of(train: Callable[[], None], *, jacobian: bool = False) -> Graph:
     """Return the graph of the one probed backward pass in `train`."""
-    with watched() as run:
+    with watched(jacobian=jacobian) as run:
         train()
     assert len(run.probes) == 1
     return Graph(run.probes[0], run.meta)

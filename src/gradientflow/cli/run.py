@@ -69,6 +69,9 @@ def run(
     ] = depth.REPLAY_BUDGET,
     format: formats.Format = "text",
     output: formats.Output = None,
+    jacobian: Annotated[
+        bool, typer.Option("--jacobian", help="Also measure the singular values of the Jacobians, layer to layer and end to end.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
     fail_on: Annotated[
         str | None,
@@ -83,7 +86,14 @@ def run(
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
-        target, module=module, out=out, probe_every=probe_every, max_steps=max_steps, max_time=max_time, live=live
+        target,
+        module=module,
+        out=out,
+        probe_every=probe_every,
+        max_steps=max_steps,
+        max_time=max_time,
+        jacobian=jacobian,
+        live=live,
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)

@@ -32,7 +32,9 @@ from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN
 from gradientflow.records.seen import (
     ABSENT,
     GradStat,
+    Isometry,
     Meta,
+    Noise,
     Note,
     Op,
     Operand,
@@ -45,6 +47,7 @@ from gradientflow.records.seen import (
     Run,
     Sharpness,
     Step,
+    Stretch,
     ValueStat,
 )
 from gradientflow.records.verdict import (
@@ -85,8 +88,10 @@ __all__ = [
     "FixedPoint",
     "Flow",
     "GradStat",
+    "Isometry",
     "Loss",
     "Meta",
+    "Noise",
     "Note",
     "Op",
     "Operand",
@@ -107,6 +112,7 @@ __all__ = [
     "Spent",
     "Step",
     "Story",
+    "Stretch",
     "Track",
     "Trial",
     "ValueStat",

@@ -146,6 +146,48 @@ class Sharpness(msgspec.Struct):
     hvps: int
 
 
+class Noise(msgspec.Struct):
+    """Gradient noise over successive steps: ‖G‖² and tr Σ, and the batch size tr Σ / ‖G‖² at which they are alike."""
+
+    signal: float  # ‖G‖², unbiased: negative where it is lost in the noise
+    spread: float  # tr Σ, of one sample's gradient
+    scale: float  # samples; infinite where no signal is left
+    batch: float  # samples in one step's batch
+    steps: int  # gradients that went in
+
+
+class Stretch(msgspec.Struct):
+    """Singular values σ of the Jacobian J of one stretch of the network: ∂(output of one op)/∂(output of an earlier one).
+
+    Of one sample each and averaged over `samples` of them, where samples do not mix; of the whole batch as one operator
+    where they do (`samples` 0). A mean over singular values is over the min(inputs, outputs) of them that can differ
+    from zero. `spectrum` holds quantiles of σ² from the lowest to the highest, evenly spaced, and only where all of J was
+    taken; everything else is then exact up to rounding, and `error` is the standard error between samples.
+    """
+
+    source: int  # index of the op it starts behind
+    target: int  # index of the op it ends behind
+    inputs: int  # entries
+    outputs: int
+    mean: float  # of σ²: ‖J‖_F² / min(inputs, outputs)
+    error: float  # standard error of `mean`: between samples, or between random probes
+    variance: float | None = None  # of σ² over the singular values
+    top: float | None = None  # largest σ²
+    bound: float = 0.0  # relative error bound of `top`
+    bottom: float | None = None  # smallest σ²; only where all of J was taken
+    spectrum: list[float] = []
+    samples: int = 0
+    probes: int = 0  # random vectors sent through; 0: all of J was taken
+
+
+class Isometry(msgspec.Struct):
+    """How far the network is from keeping every direction: Jacobians from layer to layer, and end to end."""
+
+    stretches: list[Stretch]
+    whole: Stretch | None = None  # from the first layer's output to the last layer's
+    cost: float = 0.0  # seconds
+
+
 class Probe(msgspec.Struct):
     """The graph of one forward and backward pass, with statistics at every op, loss last in `ops` order."""
 
@@ -163,6 +205,7 @@ class Probe(msgspec.Struct):
     notes: list[str] = []  # what was not measured, and why
     without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
+    isometry: Isometry | None = None  # only on request
 
 
 class Step(msgspec.Struct):

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gradientflow.records import MARKS, Run, Verdict
-from gradientflow.report import parts, words
+from gradientflow.report import isometry, parts, words
 from gradientflow.report.curve import loss_chart
 from gradientflow.report.heat import Heat
 from gradientflow.report.replay_panel import replay_panel
@@ -73,7 +73,7 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "aside": parts.budget(verdict.budget) + panel(verdict, run),
         "findings": parts.findings(verdict, run),
         "replay": replay_panel(verdict.replay),
-        "over": over,
+        "over": isometry.html(run) + over,
         "environment": parts.environment(verdict, run),
         "data": as_island(data),
     }

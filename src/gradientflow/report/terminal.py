@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradientflow.records import Finding, Run, Share, Verdict
-from gradientflow.report import tell, words
+from gradientflow.report import isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
 from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
@@ -98,6 +98,7 @@ class Page:
             yield from replay_lines(self.verdict.replay, self.width, self.plain, self.para)
         yield from self.waterfall()
         yield from self.budget()
+        yield from isometry.lines(self.run, self.width, plain=self.plain)
         yield Text()
         yield from self.footer(report)
 

@@ -82,10 +82,15 @@ class Graph:
     @cached_property
     def layers(self) -> list[int]:
         """Layers the loss depends on and whose gradient was measured, in order of execution."""
+        return [index for index in self.structure if self.probe.ops[index].grad is not None]
+
+    @cached_property
+    def structure(self) -> list[int]:
+        """Layers the loss depends on, in order of execution, also where no gradient was measured (yet)."""
         layers = []
         for index in self.reached:
             op = self.probe.ops[index]
-            if index in self.weights_only or op.grad is None or op.kind not in _LAYER_KINDS or not op.value.shape:
+            if index in self.weights_only or op.kind not in _LAYER_KINDS or not op.value.shape:
                 continue
             data = any(
                 o.param not in self.weights and (o.op is None or o.op not in self.weights_only) for o in op.operands

@@ -24,6 +24,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
 from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
 from gradientflow.depth.watch.compiled import CompileWatch
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
 from gradientflow.depth.watch.post import Post
@@ -92,6 +93,7 @@ class Monitor:
         self.began = time.perf_counter()
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
+        self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
@@ -226,6 +228,8 @@ class Monitor:
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
+        if self.isometry is not None:
+            self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
         measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure

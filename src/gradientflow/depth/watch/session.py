@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gradientflow.depth.causes import judge
 from gradientflow.depth.probe.frames import set_base
+from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
@@ -52,6 +53,7 @@ def run_script(
     probe_every: int | None = None,
     max_steps: int | None = None,
     max_time: float | None = None,
+    jacobian: bool = False,
     live: Live | None = None,
     prepare: Callable[[Monitor], None] | None = None,
     program: Program | None = None,
@@ -65,6 +67,7 @@ def run_script(
         probe_every: probe every so many steps instead of the schedule.
         max_steps: stop the script after so many steps.
         max_time: stop the script after so many seconds.
+        jacobian: also measure the singular values of the layers' Jacobians.
         live: shows how the run is going.
         prepare: called with the monitor before the script starts (tests plant faults there).
         program: what to run, where it is loaded already (a replay runs an edited text).
@@ -84,6 +87,8 @@ def run_script(
     shield = Shield()
     limit = _Limit(max_steps, max_time)
     monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)
+    if jacobian:
+        monitor.isometry = IsometryMeter()
     recorder.attach(monitor)
     recorder.source(os.path.relpath(program.file) if program.file.startswith(os.getcwd() + os.sep) else program.file)
     state = _State()
