@@ -82,11 +82,11 @@ class Graph:
     @cached_property
     def layers(self) -> list[int]:
         """Layers the loss depends on and whose gradient was measured, in order of execution."""
-        return [index for index in self.structure if self.probe.ops[index].grad is not None]
+        return [index for index in self.joints if self.probe.ops[index].grad is not None]
 
     @cached_property
-    def structure(self) -> list[int]:
-        """Layers the loss depends on, in order of execution, also where no gradient was measured (yet)."""
+    def joints(self) -> list[int]:
+        """Layers the loss depends on, whether or not a gradient was measured yet, in order of execution."""
         layers = []
         for index in self.reached:
             op = self.probe.ops[index]

@@ -21,6 +21,7 @@ from gradientflow.records import Isometry, Meta, Probe, Stretch
 
 MOST = 32  # stretches; of more stations an even choice is taken
 SECONDS = 30.0  # for one probe, about
+HOOKED = "the script has hooks of its own on its parameters, and a second backward could call them again"
 SHARE = 0.05  # of the run's time that later probes may take
 
 
@@ -45,13 +46,14 @@ class IsometryMeter:
         trace, registry, reached = backward.trace, backward.registry, backward.reached
         used = {o.param for i in reached for o in trace.ops[i].operands if o.param is not None}
         params = [t for i in used if (t := registry.tensor(i)) is not None]
-        for start in roots:
-            reason = second_pass_refused(start.grad_fn, params, trace) if start.grad_fn is not None else None
+        hooked = any(p._backward_hooks for p in params)
+        for root in roots:
+            reason = HOOKED if hooked else second_pass_refused(root, trace)
             if reason is not None:
                 trace.note(f"Jacobians not measured: {reason}")
                 return None
         graph = Graph(msgspec.structs.replace(probe, ops=trace.ops), Meta("", [], "", "", "", "", registry.params))
-        stops = stations(trace.ops, reached, graph.structure)
+        stops = stations(trace.ops, reached, graph.joints)
         stops = [i for i in stops if way_out(trace, i) is not None]
         if len(stops) < 2:
             trace.note("Jacobians not measured: no two layers lie behind each other in this step")
