@@ -99,6 +99,8 @@ class BackwardMeasure:
                 for op, position, output, numel in outputs:
                     if output == nr:
                         self._outputs[op, position] = (stat, numel)
+                        if op in self.trace.calls:
+                            self.trace.calls[op].arrives(position, g)
                 if param is not None:
                     self._params[param] = stat
                     self.order.append(param)
