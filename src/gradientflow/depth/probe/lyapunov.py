@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 DENSE = 128  # up to this size a spectrum is computed, beyond it iterated
-_TINY = 1e-300
 
 
 def exponents(stretch: Sequence[Callable[[Tensor], Tensor]], start: Tensor, warmup: int) -> list[float]:
@@ -48,11 +47,9 @@ def exponents(stretch: Sequence[Callable[[Tensor], Tensor]], start: Tensor, warm
     for t, apply in enumerate(stretch):
         q, r = torch.linalg.qr(apply(q))
         if t >= warmup:
-            logs.append(torch.diagonal(r, dim1=1, dim2=2).abs().double().clamp_min(_TINY).log())
-    mean = torch.stack(logs).mean(dim=0).mean(dim=0)
-    floor = math.log(_TINY) / len(logs)
-    found = [x if x > floor else -math.inf for x in mean.tolist()]
-    return sorted(found, reverse=True)
+            logs.append(torch.diagonal(r, dim1=1, dim2=2).abs().double().log())
+    mean: list[float] = torch.stack(logs).mean(dim=0).mean(dim=0).tolist()
+    return sorted(mean, reverse=True)
 
 
 def directions(rows: int, size: int, k: int, like: Tensor) -> Tensor:

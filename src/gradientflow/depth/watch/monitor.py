@@ -26,6 +26,7 @@ from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, t
 from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
+from gradientflow.depth.watch.overtime import OverTime
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
@@ -92,6 +93,7 @@ class Monitor:
         self.began = time.perf_counter()
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
+        self._over_time = OverTime(self.registry, shield)
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
@@ -253,6 +255,7 @@ class Monitor:
         probe.loss = float(root.float().sum()) if root is not None else None
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
+        self.shield(self._over_time.after, probe, self.tracer.trace, self.elapsed)
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
         self.tracer.trace.release()

@@ -1,0 +1,87 @@
+"""The gradient over time on a probed step: opaque kernels run again, loops read off the graph, within an allowance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.loops import Loop, loops, record
+from gradientflow.depth.probe.lyapunov import largest_singular, spectral_radius
+from gradientflow.depth.probe.recurrent import MAX_CELLS, cells_of, measure
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.trace import Trace
+from gradientflow.records import Meta, Probe, Recurrence
+
+_FLOOR = 0.8  # seconds that are always allowed for it
+_PER_CELL = 4e-4  # seconds per step of a cell, until it was measured
+
+
+class OverTime:
+    """Measures recurrences, as often as a small part of the run's time allows.
+
+    Args:
+        registry: who is who among the parameters.
+        shield: runs a function of ours so that no exception of it reaches the script.
+    """
+
+    def __init__(self, registry: Registry, shield: Callable[..., Any]) -> None:
+        self._registry = registry
+        self._shield = shield
+        self._per_cell = _PER_CELL
+        self._spent = 0.0
+
+    def after(self, probe: Probe, trace: Trace, elapsed: float) -> None:
+        """Write the recurrences into the probe; call it after the backward pass, while the weights are as they were.
+
+        Args:
+            probe: with its operations and their gradients.
+            trace: the forward half, with what was kept of opaque calls.
+            elapsed: seconds since the run began.
+        """
+        began = time.perf_counter()
+        for call in trace.calls.values():
+            cells = cells_of(call)
+            if cells > MAX_CELLS:
+                trace.note(
+                    f"gradient over time not measured: {call.cell} takes {call.steps} time steps in {call.layers * call.directions} "
+                    f"layers and directions; measured are at most {MAX_CELLS} steps in all"
+                )
+                continue
+            left = max(_FLOOR, 0.02 * elapsed) - self._spent - (time.perf_counter() - began)
+            if cells * self._per_cell > left:
+                trace.note(
+                    f"gradient over time of {call.cell} ({call.steps} time steps) not measured at step {probe.step}: it would cost "
+                    f"more than watching may cost on this script"
+                )
+                continue
+            once = time.perf_counter()
+            found = self._shield(measure, call)
+            self._per_cell = 0.5 * self._per_cell + 0.5 * (time.perf_counter() - once) / cells
+            if isinstance(found, str):
+                trace.note(f"gradient over time not measured: {found}")
+            elif found is not None:
+                for one in found:
+                    one.weight = self._registry.find(call.weights[one.layer * call.directions + one.backwards][1])
+                probe.recurrent.extend(found)
+        trace.calls.clear()
+        self._shield(self._loops, probe)
+        self._spent += time.perf_counter() - began
+
+    def _loops(self, probe: Probe) -> None:
+        graph = Graph(probe, Meta("", [], "", "", "", "", params=self._registry.params))
+        for loop in loops(graph):
+            one = record(graph, loop)
+            self._weigh(one, loop)
+            probe.recurrent.append(one)
+
+    def _weigh(self, one: Recurrence, loop: Loop) -> None:
+        w = self._registry.tensor(loop.weight) if loop.weight is not None else None
+        if w is None or w.dim() != 2 or w.shape[0] != w.shape[1] or w.is_sparse or w.is_complex():
+            return
+        with torch.no_grad():
+            plain = w.detach().float() if w.dtype != torch.float64 else w.detach()
+            one.radius, one.sigma = spectral_radius(plain), largest_singular(plain)
