@@ -24,6 +24,7 @@ from gradientflow.records import Recurrence
 MAX_CELLS = 4000  # time steps × layers × directions
 EXPONENTS = 4
 _FOLLOWED = 4  # rows whose Jacobians are multiplied
+_MULTIPLIED = 200  # Jacobians that are multiplied, at most: the newest
 _LEFT = 0.01  # of the gradient at the newest state: the reach ends below it
 _FIRST = 6  # steps in which rounding has not grown yet
 _SAME = {torch.float64: 1e-8, torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
@@ -213,11 +214,11 @@ def _record(
 
 
 def _by_row(grads: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    """Norms of gradients per step and row, (steps, rows), in the order of computation; double, so that no square underflows."""
-    filled = [torch.zeros_like(like) if g is None else g for g in grads]
-    scale = torch.stack([g.abs().amax(dim=1) for g in filled]).double()
+    """Norms of gradients per step and row, (steps, rows), in the order of computation; no square under- or overflows."""
+    g = torch.stack([torch.zeros_like(like) if g is None else g for g in grads]).detach()
+    scale = g.abs().amax(dim=2, keepdim=True)
     safe = torch.where((scale > 0) & torch.isfinite(scale), scale, torch.ones_like(scale))
-    return torch.stack([torch.linalg.vector_norm(g.double() / s.unsqueeze(1), dim=1) for g, s in zip(filled, safe, strict=True)]) * safe  # fmt: skip
+    return torch.linalg.vector_norm(g / safe, dim=2).double() * safe.squeeze(2).double()
 
 
 def _norms(by_row: Tensor) -> list[float]:
@@ -270,16 +271,16 @@ def _stretching(record: Recurrence, call: Call, one: Unrolled) -> None:
     """Lyapunov exponents and the radius of the step's Jacobian, on the longest rows."""
     longest = max(call.lengths)
     rows = [r for r, n in enumerate(call.lengths) if n == longest][:_FOLLOWED]
-    moments = [_rows(m, rows) for m in one.moments[call.steps - longest if one.backwards else 0 :][:longest]]
+    moments = [_rows(m, rows) for m in one.moments[:longest][-_MULTIPLIED:]]
     like = moments[0].h
     size = like.shape[1] + (moments[0].c.shape[1] if moments[0].c is not None else 0)
     maps: list[Callable[[Tensor], Tensor]] = [partial(tangent, one.cell, one.weights, m) for m in moments]
     start = directions(len(rows), size, EXPONENTS, like)
-    if longest >= 4:
-        record.lyapunov = exponents(maps, start, min(longest // 4, 20))
+    if len(maps) >= 4:
+        record.lyapunov = exponents(maps, start, min(len(maps) // 4, 20))
     if size <= DENSE:
         one_row = torch.eye(size, device=like.device, dtype=like.dtype).expand(len(rows), -1, -1)
-        at = sorted({longest // 4, longest // 2, 3 * longest // 4})
+        at = sorted({len(maps) // 4, len(maps) // 2, 3 * len(maps) // 4})
         radii = [torch.linalg.eigvals(maps[t](one_row).double()).abs().amax(dim=1) for t in at]
         record.step_radius = float(torch.stack(radii).clamp_min(1e-300).log().mean().exp())
 

@@ -225,6 +225,7 @@ class Monitor:
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         self.shield(self._sharpness, roots[0], reached)
+        self.shield(self._over_time.before, self._probe, trace, roots[0], self.elapsed)
         measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import torch
+from torch import Tensor
 
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.loops import Loop, loops, record
+from gradientflow.depth.probe.chain import Chain
 from gradientflow.depth.probe.lyapunov import largest_singular, spectral_radius
-from gradientflow.depth.probe.recurrent import MAX_CELLS, cells_of, measure
+from gradientflow.depth.probe.recurrent import MAX_CELLS, cells_of, measure, reach
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Meta, Probe, Recurrence
 
 _FLOOR = 0.8  # seconds that are always allowed for it
@@ -33,6 +37,7 @@ class OverTime:
         self._shield = shield
         self._per_cell = _PER_CELL
         self._spent = 0.0
+        self._carried: dict[tuple[int, ...], tuple[list[float], list[float]]] = {}
 
     def after(self, probe: Probe, trace: Trace, elapsed: float) -> None:
         """Write the recurrences into the probe; call it after the backward pass, while the weights are as they were.
@@ -71,12 +76,42 @@ class OverTime:
         self._shield(self._loops, probe)
         self._spent += time.perf_counter() - began
 
+    def before(self, probe: Probe, trace: Trace, root: Tensor, elapsed: float) -> None:
+        """Look for loops, and send gradients through them apart from the script's own backward pass, which is yet to come."""
+        self._carried = {}
+        graph = Graph(msgspec.structs.replace(probe, ops=trace.ops), self._meta())
+        found = [loop for loop in loops(graph) if not set(loop.states) & trace.calls.keys()]
+        if not found:
+            return
+        began = time.perf_counter()
+        reason = second_pass_refused(root, trace)
+        if reason is not None:
+            trace.note(f"what a loop alone carries back over time was not measured: {reason}")
+            return
+        for loop in found:
+            left = max(_FLOOR, 0.02 * elapsed) - self._spent - (time.perf_counter() - began)
+            if left <= 0:
+                trace.note("what a loop alone carries back over time was not measured: it would cost too much")
+                break
+            chain = Chain([trace.traced[s].outputs for s in loop.states], trace.ops[loop.states[-1]].value.shape)
+            passed = self._shield(chain.measure, root, left)
+            if passed is not None:
+                self._carried[tuple(loop.calls)] = passed
+        self._spent += time.perf_counter() - began
+
+    def _meta(self) -> Meta:
+        return Meta("", [], "", "", "", "", params=self._registry.params)
+
     def _loops(self, probe: Probe) -> None:
-        graph = Graph(probe, Meta("", [], "", "", "", "", params=self._registry.params))
+        graph = Graph(probe, self._meta())
         for loop in loops(graph):
             one = record(graph, loop)
             self._weigh(one, loop)
+            if tuple(loop.calls) in self._carried:
+                one.carried, one.lyapunov = self._carried[tuple(loop.calls)]
+                one.reach = reach(one.carried)
             probe.recurrent.append(one)
+        self._carried = {}
 
     def _weigh(self, one: Recurrence, loop: Loop) -> None:
         w = self._registry.tensor(loop.weight) if loop.weight is not None else None

@@ -89,26 +89,36 @@ class SharpnessMeter:
 
     @staticmethod
     def _refuse(root: Tensor, params: Sequence[Tensor], trace: Trace) -> str | None:
-        if root.numel() != 1 or root.grad_fn is None:
-            return "backward was not called on a scalar"
-        if _has_code_of_the_users(root.grad_fn):
-            return "there is an autograd function in Python in the graph, and a second backward would call it again"
-        if not bool(torch.isfinite(root.detach())):
-            return "the loss is not finite"
+        reason = second_pass_refused(root, trace)
+        if reason is not None:
+            return reason
         if not params:
             return "no parameters are known yet"
         if len({(p.device, p.dtype) for p in params}) > 1:
             return "parameters lie on several devices or have several types"
         if sum(p.numel() for p in params) > MAX_ENTRIES:
             return f"more than {MAX_ENTRIES:,} parameters"
-        if trace.checkpointed:
-            return "the script uses activation checkpointing, and a second backward would run the forward again"
-        if trace.hooked or any(p._backward_hooks for p in params) or _any_global_backward_hook():
+        if any(p._backward_hooks for p in params):
             return "the script has hooks of its own in the graph, and a second backward would call them again"
-        modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
-        if any(m._backward_hooks or m._backward_pre_hooks for m in modules):
-            return "the script has backward hooks on its modules, and a second backward would call them again"
         return None
+
+
+def second_pass_refused(root: Tensor, trace: Trace) -> str | None:
+    """Return why a second pass over the script's graph could change what the script computes, None where it cannot."""
+    if root.numel() != 1 or root.grad_fn is None:
+        return "backward was not called on a scalar"
+    if _has_code_of_the_users(root.grad_fn):
+        return "there is an autograd function in Python in the graph, and a second backward would call it again"
+    if not bool(torch.isfinite(root.detach())):
+        return "the loss is not finite"
+    if trace.checkpointed:
+        return "the script uses activation checkpointing, and a second backward would run the forward again"
+    if trace.hooked or _any_global_backward_hook():
+        return "the script has hooks of its own in the graph, and a second backward would call them again"
+    modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
+    if any(m._backward_hooks or m._backward_pre_hooks for m in modules):
+        return "the script has backward hooks on its modules, and a second backward would call them again"
+    return None
 
 
 def _has_code_of_the_users(root: Node) -> bool:
