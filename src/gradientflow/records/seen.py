@@ -160,7 +160,9 @@ class Recurrence(msgspec.Struct):
     backwards: bool = False  # the layer reads the sequence from its end
     memory: list[float] = []  # ‖∂L/∂c_t‖ by t, for the cell state of an LSTM
     aligned: list[float] = []  # of the memory, else of h: by steps back from each row's own newest state; [] in a loop
-    carried: list[float] = []  # likewise, only of what came to the newest state: what the recurrence itself carries back
+    carried: list[
+        float
+    ] = []  # likewise, only of what came to the newest state: what the recurrence itself carries back
     reach: int | None = None  # steps back until less than 1 % of that is left; None: not measured
     radius: float | None = None  # spectral radius of the recurrent weight, where it is square
     sigma: float | None = None  # its largest singular value

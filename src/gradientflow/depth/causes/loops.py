@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def _states(graph: Graph, calls: list[int]) -> list[int]:
     ops = graph.probe.ops
     latest, _ = graph.latest(calls)
     states: list[int] = []
-    for before, call in zip(calls, calls[1:], strict=False):
+    for before, call in itertools.pairwise(calls):
         at: int | None = call
         while at is not None and (at == call or ops[at].kind == "shape"):
             at = next((o.op for o in ops[at].operands if o.op is not None and latest.get(o.op) == before), None)
@@ -51,7 +52,9 @@ def _states(graph: Graph, calls: list[int]) -> list[int]:
     last = calls[-1]
     if states and states[-1] != calls[-2]:
         site = _site(ops[states[-1]])
-        last = next((i for i in graph.reached if i > last and latest.get(i) == calls[-1] and _site(ops[i]) == site), last)
+        last = next(
+            (i for i in graph.reached if i > last and latest.get(i) == calls[-1] and _site(ops[i]) == site), last
+        )
     return [*states, last]
 
 

@@ -81,8 +81,6 @@ class Chain:
         return exponents(maps, start, min(steps // 4, 20))
 
 
-def _grad(
-    out: Tensor | GradientEdge, to: Sequence[GradientEdge], given: Tensor | None
-) -> tuple[Tensor | None, ...]:
+def _grad(out: Tensor | GradientEdge, to: Sequence[GradientEdge], given: Tensor | None) -> tuple[Tensor | None, ...]:
     sent = None if given is None else [given]
     return torch.autograd.grad([out], list(to), sent, retain_graph=True, allow_unused=True)  # type: ignore[arg-type]

@@ -56,7 +56,8 @@ def directions(rows: int, size: int, k: int, like: Tensor) -> Tensor:
     """Return `k` orthonormal directions per row, always the same ones; draws none of the script's random numbers."""
     numbers = torch.Generator(device="cpu").manual_seed(1980)
     q, _ = torch.linalg.qr(torch.randn(size, min(k, size), generator=numbers, dtype=torch.float64))
-    return q.to(device=like.device, dtype=like.dtype).expand(rows, -1, -1)
+    same: Tensor = q.to(device=like.device, dtype=like.dtype).expand(rows, -1, -1)
+    return same
 
 
 def spectral_radius(w: Tensor) -> float:

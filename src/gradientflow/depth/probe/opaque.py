@@ -108,7 +108,9 @@ def capture(op: int, name: str, args: tuple[Any, ...], out: Any, noise: Tensor |
     if dropout:
         rows = batch  # a mask can only be drawn again for the whole batch
         if batch * work > 4 * _WORK:
-            return f"{name} has dropout between its layers, so that all {batch} rows would have to be run again: too much"
+            return (
+                f"{name} has dropout between its layers, so that all {batch} rows would have to be run again: too much"
+            )
     chosen = torch.tensor([round(k * (batch - 1) / max(rows - 1, 1)) for k in range(rows)], device=data.device)
     lengths, index, inside = _unpacking(counts, chosen, steps)
 

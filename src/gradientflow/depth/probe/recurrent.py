@@ -110,7 +110,7 @@ def _mask(x: Tensor, call: Call, numbers: torch.Generator) -> Tensor:
     counts = [sum(n > t for n in call.lengths) for t in range(call.steps)]  # packed: the mask has the packed form
     packed = torch.empty(sum(counts), x.shape[2], dtype=call.x.dtype).bernoulli_(keep, generator=numbers).div_(keep)
     mask = torch.zeros(x.shape, dtype=x.dtype)
-    for t, part in enumerate(packed.split(counts)):
+    for t, part in enumerate(torch.split(packed, counts)):
         mask[t, : counts[t]] = part
     return mask
 
@@ -218,7 +218,8 @@ def _by_row(grads: Sequence[Tensor | None], like: Tensor) -> Tensor:
     g = torch.stack([torch.zeros_like(like) if g is None else g for g in grads]).detach()
     scale = g.abs().amax(dim=2, keepdim=True)
     safe = torch.where((scale > 0) & torch.isfinite(scale), scale, torch.ones_like(scale))
-    return torch.linalg.vector_norm(g / safe, dim=2).double() * safe.squeeze(2).double()
+    norms: Tensor = torch.linalg.vector_norm(g / safe, dim=2).double() * safe.squeeze(2).double()
+    return norms
 
 
 def _norms(by_row: Tensor) -> list[float]:
