@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.cells import GATES, Moment, Weights, step, tangent
+from gradientflow.depth.probe.cells import GATES, Moment, tangent
 from gradientflow.depth.probe.lyapunov import DENSE, directions, exponents, largest_singular, spectral_radius
 from gradientflow.depth.probe.opaque import Call
+from gradientflow.depth.probe.unroll import Unrolled, unroll
 from gradientflow.records import Recurrence
 
 MAX_CELLS = 4000  # time steps × layers × directions
@@ -28,102 +28,6 @@ _MULTIPLIED = 200  # Jacobians that are multiplied, at most: the newest
 _LEFT = 0.01  # of the gradient at the newest state: the reach ends below it
 _FIRST = 6  # steps in which rounding has not grown yet
 _SAME = {torch.float64: 1e-8, torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
-
-
-@dataclass
-class Unrolled:
-    """One layer and direction, unrolled; lists run in the order of computation."""
-
-    cell: str
-    weights: Weights
-    backwards: bool
-    moments: list[Moment] = field(default_factory=list)
-    output: Tensor | None = None  # (steps, rows, hidden), in order of time
-    last: list[Tensor] = field(default_factory=list)  # h_n, and c_n for an LSTM
-
-    @property
-    def remembered(self) -> list[Tensor]:
-        """The states that remember: the cell states of an LSTM, else h."""
-        return [m.c if m.c is not None else m.h for m in self.moments]
-
-
-def unroll(call: Call) -> tuple[list[Unrolled], Tensor]:
-    """Run a call again step by step.
-
-    Args:
-        call: what was kept of it.
-
-    Returns:
-        The layers and directions in PyTorch's order, and the output, (steps, rows, directions·hidden). Gradients flow
-        through them down to the initial state; the weights are detached.
-    """
-    kind = torch.float64 if call.x.dtype == torch.float64 else torch.float32
-    x = call.x.to(kind)
-    inside = None
-    if min(call.lengths) < call.steps:
-        ends = torch.tensor(call.lengths, device=x.device)
-        inside = (torch.arange(call.steps, device=x.device).unsqueeze(1) < ends).unsqueeze(2)
-    numbers = torch.Generator(device="cpu")
-    if call.noise is not None:
-        numbers.set_state(call.noise)
-    found: list[Unrolled] = []
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-        for layer in range(call.layers):
-            if layer and call.dropout:
-                x = x * _mask(x, call, numbers)
-            outs = []
-            for direction in range(call.directions):
-                k = layer * call.directions + direction
-                weights = _as(call.weights_of(k), kind)
-                one = Unrolled(call.cell, weights, bool(direction))
-                start = [s[k].to(kind).requires_grad_() for s in call.start]
-                _run(one, x, start, inside)
-                found.append(one)
-                outs.append(one.output)
-            x = torch.cat(outs, dim=2) if len(outs) > 1 else outs[0]  # type: ignore[arg-type, assignment]
-    return found, x
-
-
-def _run(one: Unrolled, x: Tensor, start: list[Tensor], inside: Tensor | None) -> None:
-    fed = torch.nn.functional.linear(x, one.weights.inward, one.weights.inward_bias)
-    h, c = start[0], start[1] if len(start) > 1 else None
-    steps = range(len(x) - 1, -1, -1) if one.backwards else range(len(x))
-    outs: list[Tensor] = [h] * len(x)
-    for t in steps:
-        moment = step(one.cell, one.weights, fed[t], h, c)
-        one.moments.append(moment)
-        if inside is None:
-            h, c = moment.h, moment.c
-            outs[t] = h
-        else:  # past the end of a row its state stays, and its output is zero
-            h = torch.where(inside[t], moment.h, h)
-            c = None if c is None or moment.c is None else torch.where(inside[t], moment.c, c)
-            outs[t] = torch.where(inside[t], moment.h, torch.zeros_like(h))
-    one.output, one.last = torch.stack(outs), [h] if c is None else [h, c]
-
-
-def _mask(x: Tensor, call: Call, numbers: torch.Generator) -> Tensor:
-    """Draw the dropout mask between two layers again, from a copy of the random numbers the script used."""
-    keep = 1.0 - call.dropout
-    if max(call.lengths) == min(call.lengths):
-        return torch.empty(x.shape, dtype=call.x.dtype).bernoulli_(keep, generator=numbers).div_(keep).to(x.dtype)
-    counts = [sum(n > t for n in call.lengths) for t in range(call.steps)]  # packed: the mask has the packed form
-    packed = torch.empty(sum(counts), x.shape[2], dtype=call.x.dtype).bernoulli_(keep, generator=numbers).div_(keep)
-    mask = torch.zeros(x.shape, dtype=x.dtype)
-    for t, part in enumerate(torch.split(packed, counts)):
-        mask[t, : counts[t]] = part
-    return mask
-
-
-def _as(w: Weights, kind: torch.dtype) -> Weights:
-    given = (w.inward, w.again, w.inward_bias, w.again_bias, w.project)
-    a, b, c, d, e = [None if t is None else t.to(kind) for t in given]
-    assert a is not None
-    assert b is not None
-    return Weights(a, b, c, d, e)
-
-
-# ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def measure(call: Call) -> list[Recurrence] | str:
