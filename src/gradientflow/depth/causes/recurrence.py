@@ -21,6 +21,7 @@ from gradientflow.depth.causes.remedies import remedies
 from gradientflow.records import Finding, Op, Place, Recurrence
 
 EXPLODES = 2.0  # decades over all time steps
+CALM = 3.0  # up to here an explosion is forgiven to a script that has been learning for a while (chosen)
 VANISHES = -3.0
 GATED_VANISHES = -6.0  # a gate that is half open at the start takes 0.3 decades per step, and training opens it
 UNDERFLOW = -38.0  # decades told where the gradient is exactly zero
@@ -96,7 +97,13 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
     trend = case.main
     learns = trend.measured and trend.progress > 0.3
     if how.decades >= EXPLODES and how.slope > 0.01:
-        calm = learns and how.decades < 4 and case.first_bad_step is None and trend.spike < 3
+        calm = (
+            learns
+            and how.decades < CALM
+            and len(trend.losses) >= 20
+            and trend.spike < 3
+            and case.first_bad_step is None
+        )
         return Finding(
             "exploding", "recurrence", 0.4 if calm else min(0.8 + 0.03 * how.decades, 0.97), place,
             _grows(one, op, place, how), evidence,
