@@ -16,6 +16,7 @@ from rich.text import Text
 from gradientflow.records import Finding, Run, Share, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.over_time_terminal import time_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
 PLAIN_WIDTH = 100
@@ -76,6 +77,7 @@ class Page:
         if len(self.verdict.findings) > 3:
             yield Text(f"      and {words.count(len(self.verdict.findings) - 3, 'more finding')} in the report", "dim")
         yield from self.waterfall()
+        yield from time_lines(self.verdict, self.run, self.width, plain=self.plain)
         yield from self.budget()
         yield Text()
         yield from self.footer(report)

@@ -215,3 +215,12 @@ def test_an_orthogonal_kernel_near_zero_is_healthy() -> None:
     nn.init.normal_(net.weight_ih_l0, std=0.02)
     verdict = verdict_of(lambda: train(Reader(net), 50, 0))
     assert [f.summary for f in verdict.findings if f.cause == "recurrence"] == []
+
+
+def test_a_loss_that_enters_late_on_the_way_does_not_look_like_growth() -> None:
+    """A layer that reads backwards, below one that reads forwards to the end: its gradient comes in at its oldest state."""
+    torch.manual_seed(3)
+    net = Reader(nn.LSTM(4, 16, num_layers=2, bidirectional=True, batch_first=True))
+    net.head = nn.Linear(32, 2)
+    verdict = verdict_of(lambda: train(net, 40, 38))
+    assert [f.summary for f in verdict.findings if f.symptom == "exploding"] == []

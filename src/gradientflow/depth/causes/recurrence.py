@@ -1,7 +1,8 @@
 """Recurrence: one weight applied again and again to its own output, judged over time.
 
 What is judged is ∂L/∂h_t from the newest state back to the oldest (of the cell state, in an LSTM), so that a loss at every
-step, which feeds gradient in everywhere, does not look like vanishing. A product of Jacobians of spectral radius ρ shows as
+step, which feeds gradient in everywhere, does not look like vanishing; and beside it what the recurrence alone carries back
+of the newest state's gradient, so that a loss which enters late on the way does not look like growth. A product of Jacobians of spectral radius ρ shows as
 ρ^T (Pascanu, Mikolov & Bengio 2013, eq. 5-6); ρ, the radius of the step's Jacobian and the leading Lyapunov exponent stand
 beside what was measured.
 """
@@ -89,8 +90,11 @@ _NONE = Finding("", "", 0.0, None, "", {}, [])
 
 def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrence]) -> Finding | None:
     how = course(one.way)
-    if how is None or one.steps < 4:
+    alone = course(one.carried) if one.carried else how
+    if how is None or alone is None or one.steps < 4:
         return None
+    if how.decades >= EXPLODES:
+        how = alone  # where the loss enters late on the way, what it adds there is no growth
     op = graph.probe.ops[one.ops[len(one.ops) // 2]]
     place = places.of_op(op, case.meta)
     evidence = _evidence(graph, one, how)
@@ -110,7 +114,8 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
             remedies("orthogonal-recurrence", "clip-gradient", "gated-cell", "rescale-init", at=place)
             if one.cell not in _GATED else remedies("clip-gradient", "rescale-init", "orthogonal-recurrence", at=place),
         )  # fmt: skip
-    if one.steps < 8 or how.decades > (GATED_VANISHES if one.cell in _GATED else VANISHES):
+    limit = GATED_VANISHES if one.cell in _GATED else VANISHES
+    if one.steps < 8 or max(how.decades, alone.decades) > limit:
         return None
     confidence = 0.4 if learns else min(0.75 + 0.02 * -how.decades, 0.95)
     if one.cell in _GATED:
