@@ -19,6 +19,7 @@ from gradientflow.records import MARKS, Run, Verdict
 from gradientflow.report import parts, words
 from gradientflow.report.curve import loss_chart
 from gradientflow.report.heat import Heat
+from gradientflow.report.over_time_page import time_card
 from gradientflow.report.waterfall import island, panel, waterfall
 
 
@@ -71,6 +72,7 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "waterfall": waterfall(verdict),
         "aside": parts.budget(verdict.budget) + panel(verdict, run),
         "findings": parts.findings(verdict, run),
+        "time": time_card(verdict, run),
         "over": over,
         "environment": parts.environment(verdict, run),
         "data": as_island(data),

@@ -25,6 +25,7 @@ EXPLODES = 2.0  # decades over all time steps
 CALM = 3.0  # up to here an explosion is forgiven to a script that has been learning for a while (chosen)
 VANISHES = -3.0
 GATED_VANISHES = -6.0  # a gate that is half open at the start takes 0.3 decades per step, and training opens it
+PATIENCE = 50  # steps that a gated cell gets to open its gates (chosen)
 UNDERFLOW = -38.0  # decades told where the gradient is exactly zero
 _LOOKED_AT = 3  # probes
 _GATED = ("lstm", "gru", "lstm_cell", "gru_cell")
@@ -119,7 +120,8 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
         return None
     confidence = 0.4 if learns else min(0.75 + 0.02 * -how.decades, 0.95)
     if one.cell in _GATED:
-        confidence = 0.6 if trend.stuck and _still(one, latest) else 0.4
+        sure = trend.stuck and len(trend.losses) >= PATIENCE and _still(one, latest)
+        confidence = 0.6 if sure else 0.4
         evidence["threshold_decades"] = GATED_VANISHES
     return Finding(
         "vanishing", "recurrence", confidence, place, _shrinks(one, op, place, how), evidence,
