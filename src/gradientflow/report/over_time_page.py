@@ -48,7 +48,11 @@ def _chart(rows: Sequence[Row], low: float) -> str:
         for k, line in enumerate(codes)
         for code, a, b in _runs(line)
     )
-    where = " · ".join(parts.text(x) for x in (tell.site(op.file, op.line), op.module or "", rows[0].seen.cell) if x)
+    where = " · ".join(
+        parts.text(x)
+        for x in (tell.site(op.file, op.line), op.module or "", rows[0].seen.cell, f"∂L/∂{rows[0].what} at time t")
+        if x
+    )
     return (
         f'<div class="lane"><div class="gutter"></div><p class="fine">{where}</p></div>'
         f'<div class="lane heat"><div class="gutter names">{names}</div><div class="plot" role="img" '
@@ -83,7 +87,7 @@ def _runs(codes: bytes) -> list[tuple[int, int, int]]:
 
 
 def _short(row: Row) -> str:
-    return " ".join(x for x in (words.mark(row.mark) if row.mark else "", f"∂L/∂{row.what}", row.which) if x)
+    return " ".join(x for x in (words.mark(row.mark) if row.mark else "", row.which or f"∂L/∂{row.what}") if x)
 
 
 def _title(row: Row) -> str:
@@ -160,7 +164,9 @@ def _table(shown: OverTime) -> str:
         rows = list(grouped)
         n = min(steps, _LISTED)
         at = [round(k * (steps - 1) / max(n - 1, 1)) for k in range(n)]
-        head = "".join(f'<th scope="col">{parts.text(_title(row))}</th>' for row in rows)
+        alone = len({row.op.index for row in shown.rows}) == 1
+        names = [f"∂L/∂{row.what} {row.which}" if alone else _title(row) for row in rows]
+        head = "".join(f'<th scope="col">{parts.text(name)}</th>' for name in names)
         body = "".join(
             f'<tr><th scope="row">{t + 1}</th>'
             + "".join(f"<td>{escape(words.number(row.values[t]))}</td>" for row in rows)

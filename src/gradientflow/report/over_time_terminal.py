@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
@@ -13,7 +14,7 @@ from gradientflow.report import tell, words
 from gradientflow.report.bars import INK, SPARKS, ink
 from gradientflow.report.over_time import Row, over_time
 
-_WIDEST = 60  # cells of a curve
+_WIDEST, _NARROWEST = 60, 12  # cells of a curve
 
 
 def time_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) -> Iterator[Text]:
@@ -30,25 +31,26 @@ def time_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) ->
         return
     names = [_name(row) for row in shown.rows]
     w_name = min(max(map(cell_len, names)), max(width // 3, 20))
-    heads = ("carried", "reach", "ρ", "λ")
-    cells = [(r.carried, r.reach, r.radius, r.exponent) for r in shown.rows]
+    heads = ["carried", "reach", "ρ", "λ"]
+    cells = [[r.carried, r.reach, r.radius, r.exponent] for r in shown.rows]
     widths = [max(cell_len(x) for x in column) for column in zip(heads, *cells, strict=True)]
-    w_curve = min(width - 2 - w_name - 2 - sum(widths) - 2 * len(widths) - 2, _WIDEST)
-    if w_curve < 8:
-        return
+    while (w_curve := min(width - 6 - w_name - sum(widths) - 2 * len(widths), _WIDEST)) < _NARROWEST and widths:
+        widths.pop()  # in a narrow terminal the curve comes before the numbers
     yield Text()
     what = "∂L/∂c_t" if all(r.what == "c" for r in shown.rows) else "∂L/∂h_t"
     scale = f"log scale: █ its largest, ▁ 10^{int(shown.low)} of it".replace("-", "−")
-    yield Text.assemble((f"  the gradient over time, {what}", "bold"), (f"   {scale}   step {shown.step}", "dim"))
+    title = f"  the gradient over time, {what}"
+    rest = words.elide(f"   {scale}   step {shown.step}", max(width - cell_len(title), 1))
+    yield Text.assemble((title, "bold"), (rest, "dim"))
     longest = max(r.seen.steps for r in shown.rows)
     axis = "t = 1" + f"{longest if all(r.seen.steps == longest for r in shown.rows) else 'last'}".rjust(w_curve - 5)
-    head = "  ".join(words.pad(h, w, right=True) for h, w in zip(heads, widths, strict=True))
+    head = "  ".join(words.pad(h, w, right=True) for h, w in zip(heads, widths, strict=False))
     yield Text("  " + " " * w_name + "  " + axis + "  " + head, "dim")
     for row, name, numbers in zip(shown.rows, names, cells, strict=True):
         tone = f"bold {ink(row.mark)}" if row.mark and not plain else ""
         line = Text.assemble("  ", (words.pad(name, w_name), "bold" if row.mark else ""), "  ")
         line.append(words.pad(curve(row.levels, shown.low, w_curve), w_curve), "" if plain else INK["left"])
-        line.append("  " + "  ".join(words.pad(x, w, right=True) for x, w in zip(numbers, widths, strict=True)), tone)
+        line.append("  " + "  ".join(words.pad(x, w, right=True) for x, w in zip(numbers, widths, strict=False)), tone)
         line.append(f" {words.mark(row.mark)}" if row.mark else "", tone)
         yield line
     for text in _legend(shown.rows, shown.left_out, width - 2):
@@ -97,10 +99,4 @@ def _legend(rows: Sequence[Row], left_out: int, width: int) -> list[str]:
         told.append("λ: Lyapunov exponent per step")
     if left_out:
         told.append(f"{left_out} more in the record")
-    lines: list[str] = []
-    for part in told:
-        if lines and cell_len(lines[-1]) + 3 + cell_len(part) <= width:
-            lines[-1] += " · " + part
-        else:
-            lines.append(part)
-    return lines
+    return textwrap.wrap(" · ".join(told), width)
