@@ -36,13 +36,15 @@ def time_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) ->
     widths = [max(cell_len(x) for x in column) for column in zip(heads, *cells, strict=True)]
     while (w_curve := min(width - 6 - w_name - sum(widths) - 2 * len(widths), _WIDEST)) < _NARROWEST and widths:
         widths.pop()  # in a narrow terminal the curve comes before the numbers
+    longest = max(r.seen.steps for r in shown.rows)
+    w_curve = min(w_curve, max(longest, _NARROWEST))
     yield Text()
-    what = "∂L/∂c_t" if all(r.what == "c" for r in shown.rows) else "∂L/∂h_t"
+    kinds = {r.what for r in shown.rows}
+    what = "∂L/∂h_t, ∂L/∂c_t of an LSTM" if len(kinds) > 1 else f"∂L/∂{kinds.pop()}_t"
     scale = f"log scale: █ its largest, ▁ 10^{int(shown.low)} of it".replace("-", "−")
     title = f"  the gradient over time, {what}"
     rest = words.elide(f"   {scale}   step {shown.step}", max(width - cell_len(title), 1))
     yield Text.assemble((title, "bold"), (rest, "dim"))
-    longest = max(r.seen.steps for r in shown.rows)
     axis = "t = 1" + f"{longest if all(r.seen.steps == longest for r in shown.rows) else 'last'}".rjust(w_curve - 5)
     head = "  ".join(words.pad(h, w, right=True) for h, w in zip(heads, widths, strict=False))
     yield Text("  " + " " * w_name + "  " + axis + "  " + head, "dim")

@@ -39,7 +39,7 @@ def measure(call: Call) -> list[Recurrence] | str:
     if not call.grads:
         return f"no gradient arrived at the outputs of {call.cell}"
     layers, output = unroll(call)
-    tolerance = _SAME.get(call.x.dtype, 1e-2)
+    tolerance = max(_SAME.get(t.dtype, 1e-2) for t in (call.x, call.outputs[0]))
     error = _error(call, layers, output)
     if not error <= tolerance and not _error_at_first(call, output) <= tolerance:
         return _differs(call, error)
