@@ -90,7 +90,7 @@ def test_a_recurrent_script_is_not_disturbed_and_its_recurrence_is_measured(name
 
 def _spoil(monitor: Monitor) -> None:
     """Draw one random number where a call is measured again."""
-    after = monitor._over_time.after
+    after: Any = monitor._over_time.after
 
     def drawing(*args: Any) -> None:
         after(*args)
@@ -143,8 +143,9 @@ def test_a_cell_called_in_a_loop_is_measured_as_the_kernel_of_the_same_weights(k
         return loss
 
     one, other = (once(f, *net.parameters()).probes[0].recurrent[0] for f, net in ((loop, cell), (at_once, kernel)))
-    if kind != "LSTM":  # the operation of an LSTM cell has two results, and its norm is over both
-        assert one.norms == pytest.approx(other.norms, rel=1e-4)
+    assert one.norms == pytest.approx(other.norms, rel=1e-4)
+    assert one.memory == pytest.approx(other.memory, rel=1e-4)
+    assert bool(one.memory) == (kind == "LSTM")
     assert one.carried == pytest.approx(other.carried, rel=1e-4)
     assert (one.reach, one.radius, one.sigma) == (other.reach, *map(_near, (other.radius, other.sigma)))
     assert one.lyapunov[0] == pytest.approx(other.lyapunov[0], abs=0.05)  # there forwards, here backwards in time

@@ -147,6 +147,11 @@ class BackwardMeasure:
         for key, stats in gathered.items():
             whose[key].grad = stats[0] if len(stats) == 1 else combine(stats, [1] * len(stats))
 
+    def at_output(self, op: int, position: int) -> GradStat | None:
+        """Return the gradient at one of an operation's outputs, where it has several."""
+        found = self._outputs.get((op, position))
+        return found[0] if found is not None else None
+
     def param_states(self) -> list[ParamState]:
         """Return the state of every parameter the backward reached or an operation consumed, in order of use."""
         used: dict[int, None] = {}

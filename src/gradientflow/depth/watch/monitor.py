@@ -256,7 +256,7 @@ class Monitor:
         probe.loss = float(root.float().sum()) if root is not None else None
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
-        self.shield(self._over_time.after, probe, self.tracer.trace, self.elapsed)
+        self.shield(self._over_time.after, probe, measure, self.elapsed)
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
         self.tracer.trace.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +15,12 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.loops import Loop, loops, record
 from gradientflow.depth.probe.chain import Chain
 from gradientflow.depth.probe.lyapunov import largest_singular, spectral_radius
+from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.recurrent import MAX_CELLS, cells_of, measure, reach
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
-from gradientflow.records import Meta, Probe, Recurrence
+from gradientflow.records import GradStat, Meta, Probe, Recurrence
 
 _FLOOR = 0.8  # seconds that are always allowed for it
 _PER_CELL = 4e-4  # seconds per step of a cell, until it was measured
@@ -39,15 +41,16 @@ class OverTime:
         self._spent = 0.0
         self._carried: dict[tuple[int, ...], tuple[list[float], list[float]]] = {}
 
-    def after(self, probe: Probe, trace: Trace, elapsed: float) -> None:
+    def after(self, probe: Probe, measured: BackwardMeasure, elapsed: float) -> None:
         """Write the recurrences into the probe; call it after the backward pass, while the weights are as they were.
 
         Args:
             probe: with its operations and their gradients.
-            trace: the forward half, with what was kept of opaque calls.
+            measured: the backward pass, with the forward half and what was kept of opaque calls.
             elapsed: seconds since the run began.
         """
         began = time.perf_counter()
+        trace = measured.trace
         for call in trace.calls.values():
             cells = cells_of(call)
             if cells > MAX_CELLS:
@@ -73,7 +76,7 @@ class OverTime:
                     one.weight = self._registry.find(call.weights[one.layer * call.directions + one.backwards][1])
                 probe.recurrent.extend(found)
         trace.calls.clear()
-        self._shield(self._loops, probe)
+        self._shield(self._loops, probe, measured)
         self._spent += time.perf_counter() - began
 
     def before(self, probe: Probe, trace: Trace, root: Tensor, elapsed: float) -> None:
@@ -102,10 +105,12 @@ class OverTime:
     def _meta(self) -> Meta:
         return Meta("", [], "", "", "", "", params=self._registry.params)
 
-    def _loops(self, probe: Probe) -> None:
+    def _loops(self, probe: Probe, measured: BackwardMeasure) -> None:
         graph = Graph(probe, self._meta())
         for loop in loops(graph):
             one = record(graph, loop)
+            if one.cell == "lstm_cell":  # an operation with two results, h and c
+                one.norms, one.memory = ([_norm(measured.at_output(op, part)) for op in loop.states] for part in (0, 1))
             self._weigh(one, loop)
             if tuple(loop.calls) in self._carried:
                 one.carried, one.lyapunov = self._carried[tuple(loop.calls)]
@@ -120,3 +125,7 @@ class OverTime:
         with torch.no_grad():
             plain = w.detach().float() if w.dtype != torch.float64 else w.detach()
             one.radius, one.sigma = spectral_radius(plain), largest_singular(plain)
+
+
+def _norm(grad: GradStat | None) -> float:
+    return 0.0 if grad is None else math.inf if grad.nonfinite else grad.norm
