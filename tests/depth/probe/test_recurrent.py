@@ -274,6 +274,7 @@ def test_reach_ends_where_less_than_a_hundredth_is_left() -> None:
     assert reach([1.0, 1.0]) == 1
     assert reach([0.0, 0.0]) is None
     assert reach([]) is None
+    assert reach([1.0, math.nan]) is None
 
 
 # ── what is not measured ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -293,6 +294,20 @@ def test_weights_changed_before_the_backward_pass_ended_are_noticed() -> None:
     with torch.no_grad():
         net.weight_hh_l0.mul_(1.1)
     assert "weights were changed" in str(measure(call))
+
+
+def test_a_kernel_under_autocast_is_held_to_its_own_precision() -> None:
+    torch.manual_seed(14)
+    net, x = nn.GRU(4, 8, num_layers=2), torch.randn(12, 3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        call = kept(net, x, lambda out, _: (out.float() ** 2).sum())
+    found = measured(call)
+    exact = measured(kept(net, x, lambda out, _: (out**2).sum()))
+    assert found[0].error is not None
+    assert found[0].error > 1e-4
+    assert found[0].norms == pytest.approx(exact[0].norms, rel=0.1)
+    call.precision = torch.float32  # negative control
+    assert "differ from the script's" in str(measure(call))
 
 
 def test_a_chaotic_recurrence_is_measured_although_it_magnifies_the_rounding_of_its_kernel() -> None:

@@ -37,6 +37,7 @@ class Call:
     dropout: float  # between layers; 0 where it is off
     noise: Tensor | None  # state of the random numbers before the call, where dropout drew some
     batch: int
+    precision: torch.dtype  # in which the script's kernel multiplied
     pick: Callable[[Tensor, int], Tensor] = field(repr=False)  # (output, its role) -> the rows chosen
     roles: list[int] = field(default_factory=list)  # of the outputs that carry a gradient: 0 output, 1 h_n, 2 c_n
     outputs: dict[int, Tensor] = field(default_factory=dict)  # by role
@@ -125,13 +126,18 @@ def capture(op: int, name: str, args: tuple[Any, ...], out: Any, noise: Tensor |
     call = Call(
         op=op, cell=name, x=pick(data.detach(), 0).clone(), lengths=lengths, start=[pick(h.detach(), 1).clone() for h in hx],
         weights=[list(flat[k * each : (k + 1) * each]) for k in range(layers * directions)], biased=bool(biased),
-        projected=each > biases, layers=layers, directions=directions, dropout=dropout, noise=noise, batch=batch, pick=pick,
+        projected=each > biases, layers=layers, directions=directions, dropout=dropout, noise=noise, batch=batch, precision=_precision(data), pick=pick,
     )  # fmt: skip
     for role, t in enumerate(out):
         if t.requires_grad:
             call.roles.append(role)
         call.outputs[role] = pick(t.detach(), role).clone()
     return call
+
+
+def _precision(data: Tensor) -> torch.dtype:
+    kind = data.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else data.dtype
 
 
 def _unpacking(counts: list[int], chosen: Tensor, steps: int) -> tuple[list[int], Tensor | None, Tensor | None]:

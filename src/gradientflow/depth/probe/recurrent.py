@@ -39,7 +39,7 @@ def measure(call: Call) -> list[Recurrence] | str:
     if not call.grads:
         return f"no gradient arrived at the outputs of {call.cell}"
     layers, output = unroll(call)
-    tolerance = max(_SAME.get(t.dtype, 1e-2) for t in (call.x, call.outputs[0]))
+    tolerance = _SAME.get(call.precision, 1e-2)
     error = _error(call, layers, output)
     if not error <= tolerance and not _error_at_first(call, output) <= tolerance:
         return _differs(call, error)
@@ -167,7 +167,7 @@ def reach(carried: Sequence[float]) -> int | None:
         >>> reach([1.0, 0.5, 0.1, 0.001])
         2
     """
-    if not carried or not carried[0] > 0:
+    if not carried or not carried[0] > 0 or not all(map(math.isfinite, carried)):
         return None
     return max(k for k, g in enumerate(carried) if not g < _LEFT * carried[0])
 
