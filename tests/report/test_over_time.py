@@ -74,7 +74,7 @@ def test_a_terminal_has_one_row_for_each_layer_and_direction() -> None:
     assert "all" in rows[2]
     assert "✕" in rows[2]
     assert re.search(r"[▁▂▃▄▅▆▇█]{20,}", rows[0])
-    assert "t = 1" in text[2]
+    assert "t = first" in text[2]
     assert "last" in text[2]  # the rows are of different lengths
 
 
@@ -144,6 +144,17 @@ def test_the_whole_page_takes_it_in_and_hostile_names_are_escaped() -> None:
     assert "<script>alert" not in text
     Page(text)
     assert "\x1b" not in "".join(line.plain for line in time_lines(verdict, run, 100, plain=True))
+
+
+def test_time_steps_that_were_left_out_are_counted_on_both_axes() -> None:
+    one = recurrences()[0]
+    one.skipped = 100
+    assert re.search(r"t = 101 +140", lines(100, one)[2])
+    card = time_card(*made(one))
+    assert "t = 101" in card
+    assert "t = 140" in card
+    assert "the first 100 time steps were not run again" in card
+    assert '<th scope="row">101</th>' in card
 
 
 def test_many_recurrences_are_cut_short_and_counted() -> None:

@@ -172,6 +172,7 @@ class Recurrence(msgspec.Struct):
     rows: int = 0  # rows of the batch that were measured
     batch: int = 0
     weight: int | None = None  # the recurrent weight: index into Meta.params
+    skipped: int = 0  # earlier time steps that were left out: t runs from skipped + 1 to skipped + steps
     error: float | None = None  # how far the re-run's outputs are from the script's, relative to the largest
 
     @property

@@ -35,7 +35,9 @@ def time_card(verdict: Verdict, run: Run | None) -> str:
 
 def _chart(rows: Sequence[Row], low: float) -> str:
     """The rows of one operation: names beside one picture, t below."""
-    steps, op = rows[0].seen.steps, rows[0].op
+    seen, op = rows[0].seen, rows[0].op
+    steps = seen.steps
+    left = f" (the first {seen.skipped} time steps were not run again)" if seen.skipped else ""
     columns = min(steps, COLUMNS)
     codes = [bytes(_code(_worst(row.levels, c, columns), low) for c in range(columns)) for row in rows]
     names = "".join(
@@ -58,8 +60,8 @@ def _chart(rows: Sequence[Row], low: float) -> str:
         f'<div class="lane heat"><div class="gutter names">{names}</div><div class="plot" role="img" '
         f'aria-label="{escape(_said(rows))}" style="height:{_ROW * len(rows)}px;background-image:url({data_uri(codes)})">'
         f"{boxes}</div></div>"
-        f'<div class="lane"><div class="gutter"></div><div class="plot axis"><span>t = 1</span>'
-        f'<span class="says">time →</span><span>t = {steps}</span></div></div>'
+        f'<div class="lane"><div class="gutter"></div><div class="plot axis"><span>t = {seen.skipped + 1}</span>'
+        f'<span class="says">time →{left}</span><span>t = {seen.skipped + steps}</span></div></div>'
     )
 
 
@@ -160,7 +162,7 @@ def _summary(shown: OverTime) -> str:
 def _table(shown: OverTime) -> str:
     """The twin of the pictures: the norms themselves."""
     out = ""
-    for steps, grouped in groupby(shown.rows, key=lambda r: r.seen.steps):
+    for (steps, _), grouped in groupby(shown.rows, key=lambda r: (r.seen.steps, r.seen.skipped)):
         rows = list(grouped)
         n = min(steps, _LISTED)
         at = [round(k * (steps - 1) / max(n - 1, 1)) for k in range(n)]
@@ -168,7 +170,7 @@ def _table(shown: OverTime) -> str:
         names = [f"∂L/∂{row.what} {row.which}" if alone else _title(row) for row in rows]
         head = "".join(f'<th scope="col">{parts.text(name)}</th>' for name in names)
         body = "".join(
-            f'<tr><th scope="row">{t + 1}</th>'
+            f'<tr><th scope="row">{t + 1 + rows[0].seen.skipped}</th>'
             + "".join(f"<td>{escape(words.number(row.values[t]))}</td>" for row in rows)
             + "</tr>"
             for t in at

@@ -45,7 +45,9 @@ def time_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) ->
     title = f"  the gradient over time, {what}"
     rest = words.elide(f"   {scale}   step {shown.step}", max(width - cell_len(title), 1))
     yield Text.assemble((title, "bold"), (rest, "dim"))
-    axis = "t = 1" + f"{longest if all(r.seen.steps == longest for r in shown.rows) else 'last'}".rjust(w_curve - 5)
+    ends = {(r.seen.skipped + 1, r.seen.skipped + r.seen.steps) for r in shown.rows}
+    first, last = ends.pop() if len(ends) == 1 else ("first", "last")
+    axis = f"t = {first}" + str(last).rjust(w_curve - len(f"t = {first}"))
     head = "  ".join(words.pad(h, w, right=True) for h, w in zip(heads, widths, strict=False))
     yield Text("  " + " " * w_name + "  " + axis + "  " + head, "dim")
     for row, name, numbers in zip(shown.rows, names, cells, strict=True):

@@ -122,6 +122,12 @@ def test_the_course_of_a_gradient() -> None:
 # ── live ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured shall not depend on how busy the machine is."""
+    monkeypatch.setattr("gradientflow.depth.watch.overtime._FLOOR", 1e6)
+
+
 class Reader(nn.Module):
     def __init__(self, rnn: nn.RNNBase, every: bool = False) -> None:
         super().__init__()

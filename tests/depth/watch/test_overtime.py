@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gradientflow.depth.probe import opaque
 from gradientflow.depth.watch import overtime
 from gradientflow.depth.watch.monitor import Monitor
-from gradientflow.records import Recurrence, Run
+from gradientflow.records import Probe, Recurrence, Run
 from tests.depth.scripts import differences, plain, watched, write
 from tests.truth.watching import watched as watching
 
@@ -69,6 +69,12 @@ def answer(x):
 }
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured shall not depend on how busy the machine is."""
+    monkeypatch.setattr(overtime, "_FLOOR", 1e6)
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_recurrent_script_is_not_disturbed_and_its_recurrence_is_measured(name: str, tmp_path: Path) -> None:
     file = write(tmp_path, _HEAD + SCRIPTS[name] + _TRAIN)
@@ -116,9 +122,13 @@ def once(train: Callable[[], Tensor], *params: Tensor) -> Run:
     return run
 
 
+def over_time(probe: Probe) -> list[str]:
+    return [note for note in probe.notes if "over time" in note]
+
+
 def only(run: Run) -> Recurrence:
     (probe,) = run.probes
-    assert probe.notes == []
+    assert over_time(probe) == []
     (one,) = probe.recurrent
     return one
 
@@ -171,7 +181,7 @@ def test_a_loop_with_hooks_of_the_scripts_own_gets_no_second_pass() -> None:
     assert len(calls) == 9
     (one,) = probe.recurrent
     assert (len(one.norms), one.carried, one.lyapunov, one.reach) == (9, [], [], None)
-    assert any("second backward would call them again" in note and "over time" in note for note in probe.notes)
+    assert "second backward would call them again" in over_time(probe)[0]
 
 
 def test_exponents_of_a_linear_loop_are_those_of_its_matrix() -> None:
@@ -220,8 +230,36 @@ def test_a_sequence_that_is_too_long_is_told_with_its_length(monkeypatch: pytest
     net = nn.GRU(2, 3, num_layers=2)
     (probe,) = once(lambda: net(torch.randn(16, 2, 2))[0].sum(), *net.parameters()).probes
     assert probe.recurrent == []
-    (note,) = probe.notes
+    (note,) = over_time(probe)
     assert "gru takes 16 time steps in 2 layers" in note
+
+
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_of_a_long_sequence_the_last_part_is_measured(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(5)
+    net, x = getattr(nn, kind)(2, 3, num_layers=2), torch.randn(64, 2, 2)
+
+    def loss() -> Tensor:
+        out: Tensor = net(x)[0][-1].sum()
+        return out
+
+    whole = once(loss, *net.parameters()).probes[0]
+    monkeypatch.setattr(overtime, "MAX_CELLS", 80)
+    part = once(loss, *net.parameters()).probes[0]
+    assert over_time(part) == []
+    for one, all_of_it in zip(part.recurrent, whole.recurrent, strict=True):
+        assert (one.steps, one.skipped, all_of_it.skipped) == (40, 24, 0)
+        assert one.norms == pytest.approx(all_of_it.norms[24:], rel=1e-4)
+        assert one.norms != pytest.approx(all_of_it.norms[:40], rel=1e-1)  # negative control
+        assert one.carried == pytest.approx(all_of_it.carried[:40], rel=1e-4)
+
+
+def test_a_run_that_may_not_wait_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.GRU(2, 3)
+    monkeypatch.setattr(overtime, "_FLOOR", 0.0)
+    (probe,) = once(lambda: net(torch.randn(16, 2, 2))[0].sum(), *net.parameters()).probes
+    assert probe.recurrent == []
+    assert "than watching may cost" in over_time(probe)[0]
 
 
 def test_masks_that_cannot_be_drawn_again_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +267,7 @@ def test_masks_that_cannot_be_drawn_again_are_told(monkeypatch: pytest.MonkeyPat
     net = nn.LSTM(2, 3, num_layers=2, dropout=0.5)
     (probe,) = once(lambda: net(torch.randn(6, 2, 2))[0].sum(), *net.parameters()).probes
     assert probe.recurrent == []
-    assert "masks of the dropout" in probe.notes[0]
+    assert "masks of the dropout" in over_time(probe)[0]
 
 
 def test_nothing_of_the_script_is_held_after_the_step() -> None:

@@ -166,9 +166,13 @@ def _name(one: Recurrence, op: Op, place: Place) -> str:
     return f"{op.name}{which} at {place.file}:{place.line}"
 
 
+def _steps(one: Recurrence) -> str:
+    return f"the last {one.steps} of {one.steps + one.skipped}" if one.skipped else str(one.steps)
+
+
 def _grows(one: Recurrence, op: Op, place: Place, how: Course) -> str:
     return (
-        f"The gradient grows by ×{10**how.slope:.3g} at each of {one.steps} time steps on its way back through "
+        f"The gradient grows by ×{10**how.slope:.3g} at each of {_steps(one)} time steps on its way back through "
         f"{_name(one, op, place)}: {how.decades:.1f} decades from the last time step to the first{_theory(one, how)}."
     )
 
@@ -176,7 +180,7 @@ def _grows(one: Recurrence, op: Op, place: Place, how: Course) -> str:
 def _shrinks(one: Recurrence, op: Op, place: Place, how: Course) -> str:
     reach = how.reach if one.reach is None else one.reach
     return (
-        f"The gradient shrinks by ×{10**how.slope:.2g} at each of {one.steps} time steps on its way back through "
+        f"The gradient shrinks by ×{10**how.slope:.2g} at each of {_steps(one)} time steps on its way back through "
         f"{_name(one, op, place)}; what happened more than {reach} steps before the end cannot be learnt{_theory(one, how)}."
     )
 

@@ -42,6 +42,7 @@ class Call:
     roles: list[int] = field(default_factory=list)  # of the outputs that carry a gradient: 0 output, 1 h_n, 2 c_n
     outputs: dict[int, Tensor] = field(default_factory=dict)  # by role
     grads: dict[int, Tensor] = field(default_factory=dict)
+    skipped: int = 0  # time steps at the beginning that are not run again
 
     @property
     def steps(self) -> int:
@@ -51,6 +52,24 @@ class Call:
         """Keep the chosen rows of the gradient that arrives at an output."""
         role = self.roles[position]
         self.grads[role] = self.pick(g.detach(), role).clone()
+
+    def shorten(self, steps: int) -> bool:
+        """Keep the last time steps only, from the state in which the kernel itself arrives there; return whether it can be
+        done: not in a layer that reads backwards, and not under dropout.
+        """
+        if self.directions > 1 or self.dropout or min(self.lengths) < self.steps:
+            return False
+        cut = self.steps - steps
+        flat = [t.detach() for ts in self.weights for t in ts]
+        start = tuple(self.start) if len(self.start) > 1 else self.start[0]
+        kernel: Any = getattr(torch, self.cell)
+        with torch.no_grad():
+            _, *ends = kernel(self.x[:cut], start, flat, self.biased, self.layers, 0.0, False, False, False)
+        self.x, self.start, self.lengths, self.skipped = self.x[cut:], list(ends), [steps] * len(self.lengths), cut
+        self.outputs[0] = self.outputs[0][cut:]
+        if 0 in self.grads:
+            self.grads[0] = self.grads[0][cut:]
+        return True
 
     def weights_of(self, k: int) -> Weights:
         """Return the weights of layer and direction `k`, detached."""

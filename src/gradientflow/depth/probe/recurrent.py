@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.cells import GATES, Moment, tangent
+from gradientflow.depth.probe.cells import Moment, tangent
 from gradientflow.depth.probe.lyapunov import DENSE, directions, exponents, largest_singular, spectral_radius
 from gradientflow.depth.probe.opaque import Call
 from gradientflow.depth.probe.unroll import Unrolled, unroll
@@ -107,7 +107,7 @@ def _record(
     record = Recurrence(
         ops=[call.op], cell=call.cell, steps=steps, norms=_norms(in_time(by_row)), layer=k // call.directions, backwards=backwards,
         memory=_norms(in_time(cells)) if cells is not None else [], aligned=_norms(aligned), carried=_norms(carried),
-        lengths=call.lengths if min(call.lengths) < steps else [], rows=len(call.lengths), batch=call.batch, error=error,
+        lengths=call.lengths if min(call.lengths) < steps else [], rows=len(call.lengths), batch=call.batch, skipped=call.skipped, error=error,
     )  # fmt: skip
     record.reach = reach(record.carried)
     with torch.no_grad():
@@ -195,9 +195,3 @@ def _rows(moment: Moment, rows: Sequence[int]) -> Moment:
     c = None if moment.c is None else moment.c.detach().index_select(0, at)
     kept = tuple(t.detach().index_select(0, at) for t in moment.kept)
     return Moment(moment.h.detach().index_select(0, at), c, kept)
-
-
-def cells_of(call: Call) -> int:
-    """Return how many steps of a cell a re-run takes."""
-    assert call.cell in GATES
-    return call.steps * call.layers * call.directions

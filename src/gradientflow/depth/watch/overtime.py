@@ -16,7 +16,8 @@ from gradientflow.depth.causes.loops import Loop, loops, record
 from gradientflow.depth.probe.chain import Chain
 from gradientflow.depth.probe.lyapunov import largest_singular, spectral_radius
 from gradientflow.depth.probe.measure import BackwardMeasure
-from gradientflow.depth.probe.recurrent import MAX_CELLS, cells_of, measure, reach
+from gradientflow.depth.probe.opaque import Call
+from gradientflow.depth.probe.recurrent import MAX_CELLS, measure, reach
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
@@ -24,6 +25,7 @@ from gradientflow.records import GradStat, Meta, Probe, Recurrence
 
 _FLOOR = 0.8  # seconds that are always allowed for it
 _PER_CELL = 4e-4  # seconds per step of a cell, until it was measured
+_SHORTEST = 32  # time steps that are worth the while of running only the last part again
 
 
 class OverTime:
@@ -39,6 +41,7 @@ class OverTime:
         self._shield = shield
         self._per_cell = _PER_CELL
         self._spent = 0.0
+        self._told = False
         self._carried: dict[tuple[int, ...], tuple[list[float], list[float]]] = {}
 
     def after(self, probe: Probe, measured: BackwardMeasure, elapsed: float) -> None:
@@ -52,32 +55,38 @@ class OverTime:
         began = time.perf_counter()
         trace = measured.trace
         for call in trace.calls.values():
-            cells = cells_of(call)
-            if cells > MAX_CELLS:
-                trace.note(
-                    f"gradient over time not measured: {call.cell} takes {call.steps} time steps in {call.layers * call.directions} "
-                    f"layers and directions; measured are at most {MAX_CELLS} steps in all"
-                )
-                continue
             left = max(_FLOOR, 0.02 * elapsed) - self._spent - (time.perf_counter() - began)
-            if cells * self._per_cell > left:
-                trace.note(
-                    f"gradient over time of {call.cell} ({call.steps} time steps) not measured at step {probe.step}: it would cost "
-                    f"more than watching may cost on this script"
-                )
-                continue
-            once = time.perf_counter()
-            found = self._shield(measure, call)
-            self._per_cell = 0.5 * self._per_cell + 0.5 * (time.perf_counter() - once) / cells
+            found = self._shield(self._again, call, left)
             if isinstance(found, str):
                 trace.note(f"gradient over time not measured: {found}")
-            elif found is not None:
+            elif found:
+                self._told = True
                 for one in found:
                     one.weight = self._registry.find(call.weights[one.layer * call.directions + one.backwards][1])
                 probe.recurrent.extend(found)
         trace.calls.clear()
         self._shield(self._loops, probe, measured)
         self._spent += time.perf_counter() - began
+
+    def _again(self, call: Call, seconds: float) -> list[Recurrence] | str:
+        """Run one opaque call again, the last part of it where the whole takes too long."""
+        each = call.layers * call.directions
+        affordable = int(min(MAX_CELLS, seconds / self._per_cell)) // each
+        whole = call.steps
+        if whole > affordable and (affordable < _SHORTEST or not call.shorten(affordable)):
+            if self._told:  # by an earlier probe
+                return []
+            return (
+                f"{call.cell} takes {whole} time steps in {each} layers and directions, and to run it again would cost more "
+                f"than watching may cost on this script"
+            )
+        began = time.perf_counter()
+        try:
+            return measure(call)
+        except RuntimeError as problem:  # no memory left, say
+            return f"{call.cell} could not be run again ({str(problem).splitlines()[0][:120]})"
+        finally:
+            self._per_cell = 0.5 * self._per_cell + 0.5 * (time.perf_counter() - began) / (call.steps * each)
 
     def before(self, probe: Probe, trace: Trace, root: Tensor, elapsed: float) -> None:
         """Look for loops, and send gradients through them apart from the script's own backward pass, which is yet to come."""
@@ -97,7 +106,13 @@ class OverTime:
                 trace.note("what a loop alone carries back over time was not measured: it would cost too much")
                 break
             chain = Chain([trace.traced[s].outputs for s in loop.states], trace.ops[loop.states[-1]].value.shape)
-            passed = self._shield(chain.measure, root, left)
+            try:
+                passed = chain.measure(root, left)
+            except RuntimeError as problem:
+                trace.note(
+                    f"what a loop alone carries back over time was not measured: {str(problem).splitlines()[0][:120]}"
+                )
+                break
             if passed is not None:
                 self._carried[tuple(loop.calls)] = passed
         self._spent += time.perf_counter() - began
