@@ -254,9 +254,9 @@ def test_of_a_long_sequence_the_last_part_is_measured(kind: str, monkeypatch: py
         assert one.carried == pytest.approx(all_of_it.carried[:40], rel=1e-4)
 
 
-def test_a_run_that_may_not_wait_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_may_not_wait_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.GRU(2, 3)
-    monkeypatch.setattr(overtime, "_FLOOR", 0.0)
+    monkeypatch.setattr(overtime, "_PER_CELL", 1e9)
     (probe,) = once(lambda: net(torch.randn(16, 2, 2))[0].sum(), *net.parameters()).probes
     assert probe.recurrent == []
     assert "than watching may cost" in over_time(probe)[0]
