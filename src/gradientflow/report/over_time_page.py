@@ -114,7 +114,7 @@ def _legend(shown: OverTime) -> str:
         for x in ("nf" if math.isnan(v) else "dead" if math.isinf(v) else "" for v in row.levels)
     }
     return (
-        f'<div class="legend"><span>10<sup>{words.number(int(shown.low))}</sup></span>'
+        f'<div class="legend"><span>10<sup>{words.number(int(shown.low))}</sup> or less</span>'
         f'<i class="ramp" style="background:linear-gradient(90deg,{stops})"></i><span>1, the largest of the row</span>'
         + ('<span class="key"><i class="sw x-nf"></i>✕ not finite</span>' if "nf" in seen else "")
         + ('<span class="key"><i class="sw x-dead"></i>○ exactly zero</span>' if "dead" in seen else "")

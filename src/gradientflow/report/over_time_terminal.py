@@ -41,7 +41,7 @@ def time_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool) ->
     yield Text()
     kinds = {r.what for r in shown.rows}
     what = "∂L/∂h_t, ∂L/∂c_t of an LSTM" if len(kinds) > 1 else f"∂L/∂{kinds.pop()}_t"
-    scale = f"log scale: █ its largest, ▁ 10^{int(shown.low)} of it".replace("-", "−")
+    scale = f"log scale: █ its largest, ▁ 10^{int(shown.low)} of it or less".replace("-", "−")
     title = f"  the gradient over time, {what}"
     rest = words.elide(f"   {scale}   step {shown.step}", max(width - cell_len(title), 1))
     yield Text.assemble((title, "bold"), (rest, "dim"))
