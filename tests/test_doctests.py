@@ -9,10 +9,11 @@ import torch
 
 import gradientflow
 
+LOOKED_AT = ("gradientflow.depth.probe", "gradientflow.depth.causes", "gradientflow.report.over_time")
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(gradientflow.__path__, "gradientflow.")
-    if m.name.startswith(("gradientflow.river", "gradientflow.curvature", "gradientflow.space"))
+    if m.name.startswith(("gradientflow.river", "gradientflow.curvature", "gradientflow.space", *LOOKED_AT))
 )
 
 

@@ -74,7 +74,7 @@ def curve(levels: Sequence[float], low: float, width: int) -> str:
 
     Example:
         >>> curve([float("-inf"), -8.0, -4.0, 0.0, float("nan")], -8.0, 5)
-        '○▁▄█✕'
+        '○▁▅█✕'
     """
     n = min(width, len(levels))
     out = ""
