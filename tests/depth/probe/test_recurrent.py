@@ -286,6 +286,16 @@ def test_one_time_step_hides_no_recurrence() -> None:
     assert mode.call is None
 
 
+def test_a_call_that_is_not_one_of_pytorchs_own_modules_is_told() -> None:
+    net: Any = nn.GRU(2, 3)
+    with Keep() as mode:
+        torch.gru(
+            torch.randn(4, 1, 2), torch.zeros(1, 1, 3), net._flat_weights, has_biases=True, num_layers=1, dropout=0.5,
+            train=True, bidirectional=False, batch_first=False,
+        )  # fmt: skip
+    assert mode.call == "gru was called with arguments by name"
+
+
 def test_weights_changed_before_the_backward_pass_ended_are_noticed() -> None:
     torch.manual_seed(12)
     net = nn.GRU(3, 5)

@@ -17,6 +17,7 @@ from torch import Tensor
 from gradientflow.depth.probe.cells import GATES, Weights
 
 ROWS = 32  # of the batch, at most
+_ARGS = 9  # as PyTorch's own modules pass them, by position
 _WORK = 3e9  # multiplications and additions that one re-run may take: fewer rows where it would take more
 
 
@@ -81,6 +82,8 @@ class Call:
 
 def noise_before(name: str, args: tuple[Any, ...]) -> Tensor | None:
     """Return the state of the random numbers before a call that will draw some for dropout; reading draws none."""
+    if len(args) < _ARGS:
+        return None
     packed = isinstance(args[1], Tensor) and args[1].dim() == 1
     layers, dropout, training = args[5:8] if packed else args[4:7]
     on_cpu = args[0].device.type == "cpu"
@@ -97,6 +100,8 @@ def capture(op: int, name: str, args: tuple[Any, ...], out: Any, noise: Tensor |
         out: its results: output, h_n, and c_n for an LSTM.
         noise: what `noise_before` returned.
     """
+    if len(args) < _ARGS:
+        return f"{name} was called with arguments by name"
     packed = isinstance(args[1], Tensor) and args[1].dim() == 1
     if packed:
         data, sizes, hx, flat, biased, layers, dropout, training, both = args[:9]
