@@ -166,7 +166,9 @@ class Recurrence(msgspec.Struct):
     reach: int | None = None  # steps back until less than 1 % of that is left; None: not measured
     radius: float | None = None  # spectral radius of the recurrent weight, where it is square
     sigma: float | None = None  # its largest singular value
-    step_radius: float | None = None  # spectral radius of ∂(state at t+1)/∂(state at t), geometric mean of a few t
+    step_radius: float | None = (
+        None  # spectral radius of ∂(state at t+1)/∂(state at t), geometric mean of a few t of one row
+    )
     lyapunov: list[float] = []  # leading Lyapunov exponents per time step (natural log), largest first
     lengths: list[int] = []  # of the rows measured, where they differ
     rows: int = 0  # rows of the batch that were measured

@@ -186,7 +186,7 @@ def _stretching(record: Recurrence, call: Call, one: Unrolled) -> None:
     if size <= DENSE:
         one_row = torch.eye(size, device=like.device, dtype=like.dtype).expand(len(rows), -1, -1)
         at = sorted({len(maps) // 4, len(maps) // 2, 3 * len(maps) // 4})
-        radii = [torch.linalg.eigvals(maps[t](one_row).double()).abs().amax(dim=1) for t in at]
+        radii = [torch.linalg.eigvals(maps[t](one_row)[0].double()).abs().max() for t in at]
         record.step_radius = float(torch.stack(radii).clamp_min(1e-300).log().mean().exp())
 
 
