@@ -188,6 +188,47 @@ class Isometry(msgspec.Struct):
     cost: float = 0.0  # seconds
 
 
+class Recurrence(msgspec.Struct):
+    """The gradient over time in one layer and direction of a recurrence, at a probed step.
+
+    Time t runs from 1 to `steps`. *Newest* is the state that the recurrence computes last: t = T, or t = 1 in a layer that
+    reads backwards. Norms are over `rows` rows of the batch, each exact by itself.
+    """
+
+    ops: list[int]  # operations: the one that hides the recurrence, or each call of a loop, in order
+    cell: str  # rnn_tanh, rnn_relu, gru, lstm; for a loop the name of the operation that is repeated
+    steps: int
+    norms: list[float]  # ‖∂L/∂h_t‖ by t, over every route from h_t to the loss; NaN or Inf where it was not finite
+    layer: int = 0
+    backwards: bool = False  # the layer reads the sequence from its end
+    memory: list[float] = []  # ‖∂L/∂c_t‖ by t, for the cell state of an LSTM
+    aligned: list[float] = []  # of the memory, else of h: by steps back from each row's own newest state; [] in a loop
+    carried: list[
+        float
+    ] = []  # likewise, only of what came to the newest state: what the recurrence itself carries back
+    reach: int | None = None  # steps back until less than 1 % of that is left; None: not measured
+    radius: float | None = None  # spectral radius of the recurrent weight, where it is square
+    sigma: float | None = None  # its largest singular value
+    step_radius: float | None = (
+        None  # spectral radius of ∂(state at t+1)/∂(state at t), geometric mean of a few t of one row
+    )
+    lyapunov: list[float] = []  # leading Lyapunov exponents per time step (natural log), largest first
+    lengths: list[int] = []  # of the rows measured, where they differ
+    rows: int = 0  # rows of the batch that were measured
+    batch: int = 0
+    weight: int | None = None  # the recurrent weight: index into Meta.params
+    skipped: int = 0  # earlier time steps that were left out: t runs from skipped + 1 to skipped + steps
+    error: float | None = None  # how far the re-run's outputs are from the script's, relative to the largest
+
+    @property
+    def way(self) -> list[float]:
+        """Norms of the state that remembers, from the newest back to the oldest: the order in which the gradient travels."""
+        if self.aligned:
+            return self.aligned
+        kept = self.memory or self.norms
+        return kept if self.backwards else kept[::-1]
+
+
 class Probe(msgspec.Struct):
     """The graph of one forward and backward pass, with statistics at every op, loss last in `ops` order."""
 
@@ -206,6 +247,7 @@ class Probe(msgspec.Struct):
     without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
     isometry: Isometry | None = None  # only on request
+    recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
 
 
 class Step(msgspec.Struct):

@@ -132,6 +132,7 @@ REMEDIES = (
     "clamp-op",
     "clip-gradient",
     "gated-cell",
+    "open-gates",
     "orthogonal-recurrence",
     "lower-step",
     "raise-step",

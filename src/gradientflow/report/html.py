@@ -19,6 +19,7 @@ from gradientflow.records import MARKS, Run, Verdict
 from gradientflow.report import isometry, parts, words
 from gradientflow.report.curve import loss_chart
 from gradientflow.report.heat import Heat
+from gradientflow.report.over_time_page import time_card
 from gradientflow.report.replay_panel import replay_panel
 from gradientflow.report.waterfall import island, panel, waterfall
 
@@ -74,6 +75,7 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "findings": parts.findings(verdict, run),
         "replay": replay_panel(verdict.replay),
         "over": isometry.html(run) + over,
+        "time": time_card(verdict, run),
         "environment": parts.environment(verdict, run),
         "data": as_island(data),
     }

@@ -16,6 +16,7 @@ from rich.text import Text
 from gradientflow.records import Finding, Run, Share, Verdict
 from gradientflow.report import isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.over_time_terminal import time_lines
 from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
@@ -59,6 +60,7 @@ def verdict_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool)
         yield Text()
         yield from page.finding(finding, k + 1) if k == 0 else page.short(finding, k + 1)
     yield from page.waterfall()
+    yield from time_lines(verdict, run, width, plain=plain)
     yield from page.budget()
 
 
@@ -97,6 +99,7 @@ class Page:
         if self.verdict.replay is not None:
             yield from replay_lines(self.verdict.replay, self.width, self.plain, self.para)
         yield from self.waterfall()
+        yield from time_lines(self.verdict, self.run, self.width, plain=self.plain)
         yield from self.budget()
         yield from isometry.lines(self.run, self.width, plain=self.plain)
         yield Text()

@@ -200,12 +200,12 @@ class Graph:
     def recurrences(self, at_least: int = 4) -> list[list[int]]:
         """Return, for each weight used again and again on its own output, its layers in order of time."""
         uses: dict[int, list[int]] = defaultdict(list)
-        for index in self.layers:
+        for index in self.joints:
             for weight in dict.fromkeys(self.weights_of(self.probe.ops[index])):
                 uses[weight].append(index)
         found = []
         for calls in uses.values():
-            if len(calls) >= at_least and self._chained(calls):
+            if len(calls) >= at_least and calls not in found and self._chained(calls):
                 found.append(calls)
         return found
 
@@ -222,6 +222,10 @@ class Graph:
 
     def _chained(self, calls: list[int]) -> bool:
         """Whether each call depends on the one before (allowing a tenth of exceptions)."""
+        return self.latest(calls)[1] >= 0.9 * (len(calls) - 1)
+
+    def latest(self, calls: list[int]) -> tuple[dict[int, int], int]:
+        """Return, for each operation, the last of `calls` that it depends on (−1: none), and how many calls depend on another."""
         members = set(calls)
         latest: dict[int, int] = {}
         links = 0
@@ -234,7 +238,7 @@ class Graph:
                 links += before >= 0
                 before = index
             latest[index] = before
-        return links >= 0.9 * (len(calls) - 1)
+        return latest, links
 
 
 def _rounded(share: float) -> float:

@@ -17,6 +17,8 @@ _TEXTS = {
     "(`torch.linalg.vector_norm`, `F.log_softmax`, `torch.logsumexp`); with `torch.where`, make the unused branch safe too.",
     "clip-gradient": "Clip the gradient before the step: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.",
     "gated-cell": "Use a gated cell (`nn.LSTM`, `nn.GRU`): its state passes the gradient on by a sum instead of a product.",
+    "open-gates": "Open the gates that keep the state: start the forget bias of an LSTM at 1 to 5 (for `nn.LSTM`, the second quarter of "
+    "`bias_hh_l0`), or the update bias of a GRU likewise (the second third){at}; or cut the sequence into shorter pieces.",
     "orthogonal-recurrence": "Make the recurrent weight orthogonal (`nn.init.orthogonal_`{at}, spectral radius 1): products of it neither grow nor shrink.",
     "lower-step": "Lower the learning rate{at}{hint}.",
     "raise-step": "Raise the learning rate{at}{hint}, or check the schedule that lowers it.",

@@ -99,6 +99,8 @@ class BackwardMeasure:
                 for op, position, output, numel in outputs:
                     if output == nr:
                         self._outputs[op, position] = (stat, numel)
+                        if op in self.trace.calls:
+                            self.trace.calls[op].arrives(position, g)
                 if param is not None:
                     self._params[param] = stat
                     self.order.append(param)
@@ -144,6 +146,11 @@ class BackwardMeasure:
                 whose[id(operand)] = operand
         for key, stats in gathered.items():
             whose[key].grad = stats[0] if len(stats) == 1 else combine(stats, [1] * len(stats))
+
+    def at_output(self, op: int, position: int) -> GradStat | None:
+        """Return the gradient at one of an operation's outputs, where it has several."""
+        found = self._outputs.get((op, position))
+        return found[0] if found is not None else None
 
     def param_states(self) -> list[ParamState]:
         """Return the state of every parameter the backward reached or an operation consumed, in order of use."""

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.kinds import kind_of, op_name
+from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
@@ -27,6 +28,7 @@ BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
+_MAX_CALLS = 64  # of opaque recurrences, kept to be run again
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
@@ -69,10 +71,11 @@ class Trace:
     full: bool = False
     without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
     last_where: Where | None = None
+    calls: dict[int, Call] = field(default_factory=dict)  # of opaque recurrences, by operation
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
-        self.traced, self.owner, self.roots, self.last_where = [], {}, {}, None
+        self.traced, self.owner, self.roots, self.last_where, self.calls = [], {}, {}, None, {}
 
     def sweep(self) -> None:
         """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.
@@ -93,6 +96,7 @@ class Trace:
             else:
                 nodes.pop(index, None)
                 traced.outputs, traced.edges, traced.results = [], [], []
+                self.calls.pop(index, None)
         self.owner.update((node, index) for index, own in nodes.items() for node in own)
 
     def note(self, text: str) -> None:
@@ -144,9 +148,14 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         if self.listening and func in BACKWARD_CALLS:
             return self._backward(func, args, kwargs)
+        noise = None
+        if self.recording and getattr(func, "__name__", "") in OPAQUE:
+            noise = self.shield(noise_before, func.__name__, args)
         out = func(*args, **kwargs)
         if self.births is not None or self.recording:
             self.shield(self._see, func, args, kwargs, out)
+            if self.recording and getattr(func, "__name__", "") in OPAQUE:
+                self.shield(self._keep, func.__name__, args, out, noise)
         return out
 
     def fresh(self) -> None:
@@ -255,6 +264,20 @@ class Tracer(TorchFunctionMode):
         trace.traced.append(Traced(nodes, edges, channel, [_WEAK(t) for t in outputs]))
         if len(trace.traced) % _SWEEP == 0:
             trace.sweep()
+
+    def _keep(self, name: str, args: tuple[Any, ...], out: Any, noise: Tensor | None) -> None:
+        """Keep what is needed to run an opaque recurrence again, step by step."""
+        index = self.trace.owner.get(_grad_fn(out[0])) if _grad_fn(out[0]) is not None else None  # type: ignore[arg-type]
+        if index is None:
+            return
+        if len(self.trace.calls) >= _MAX_CALLS:
+            self.trace.note(f"time: only the first {_MAX_CALLS} recurrent calls of the step were kept")
+            return
+        found = capture(index, name, args, out, noise)
+        if isinstance(found, str):
+            self.trace.note(f"gradient over time not measured: {found}")
+        elif found is not None:
+            self.trace.calls[index] = found
 
     def _claim(self, index: int, outputs: list[Tensor], operands: list[Operand]) -> list[Edge]:
         """Give every new autograd node behind `outputs` to operation `index`; list the edges that leave them."""

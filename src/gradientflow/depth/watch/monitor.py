@@ -27,6 +27,7 @@ from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
+from gradientflow.depth.watch.overtime import OverTime
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
@@ -94,6 +95,7 @@ class Monitor:
         self._by_id: dict[int, Watched] = {}
         self._meter = SharpnessMeter()
         self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
+        self._over_time = OverTime(self.registry, shield)
         self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
@@ -230,6 +232,7 @@ class Monitor:
         self.shield(self._sharpness, roots[0], reached)
         if self.isometry is not None:
             self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
+        self.shield(self._over_time.before, self._probe, trace, roots[0], self.elapsed)
         measure.attach()
         self._probe.cost = time.perf_counter() - began
         return measure
@@ -260,6 +263,7 @@ class Monitor:
         probe.loss = float(root.float().sum()) if root is not None else None
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
+        self.shield(self._over_time.after, probe, measure, self.elapsed)
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
         self.tracer.trace.release()
