@@ -28,6 +28,7 @@ from gradientflow.records.flow import (
 )
 from gradientflow.records.seen import (
     ABSENT,
+    Cut,
     GradStat,
     Meta,
     Note,
@@ -66,6 +67,7 @@ __all__ = [
     "Apart",
     "Budget",
     "Check",
+    "Cut",
     "Drops",
     "Ending",
     "Finding",

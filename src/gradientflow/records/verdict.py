@@ -32,6 +32,7 @@ class Finding(msgspec.Struct):
     summary: str
     evidence: dict[str, Any]
     remedies: list[Remedy]
+    reason: str = ""  # of an alternative: why it ranks below the first finding; empty for the first
 
 
 class Share(msgspec.Struct):

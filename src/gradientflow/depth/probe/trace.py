@@ -15,19 +15,22 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.kinds import kind_of, op_name
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
-from gradientflow.records import Op, Operand
+from gradientflow.records import Cut, Op, Operand
 
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
+_MAX_CUTS = 200
+_LEAVING = frozenset({"numpy", "item", "tolist", "__array__"})  # calls that take values out of PyTorch
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
@@ -69,6 +72,7 @@ class Trace:
     full: bool = False
     without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
     last_where: Where | None = None
+    cuts: list[Cut] = field(default_factory=list)
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
@@ -190,6 +194,7 @@ class Tracer(TorchFunctionMode):
         if not outputs:
             if not torch.is_grad_enabled():
                 self.trace.without_grad.update(i for t in _tensors(args) if (i := self.registry.find(t)) is not None)
+            self._cut(func, raw, args, out)
             return
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
@@ -197,6 +202,19 @@ class Tracer(TorchFunctionMode):
         elif fresh and not self.trace.full:
             self.trace.full = True
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
+
+    def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> None:
+        """Remember a call whose result has left the graph although what went in is part of it."""
+        if raw == "__get__" and op_name(func) != "data":
+            return
+        source = args[0] if args and isinstance(args[0], Tensor) else None
+        node = _grad_fn(source) if source is not None else None
+        if node is None or len(self.trace.cuts) >= _MAX_CUTS or not (raw in _LEAVING or _tensors(out)):
+            return
+        index = self.trace.owner.get(node)
+        if index is not None:
+            where = locate(4, modules=False, limit=1)
+            self.trace.cuts.append(Cut(index, op_name(func), where.file, where.line))
 
     def _record(
         self,
@@ -240,6 +258,8 @@ class Tracer(TorchFunctionMode):
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         value = value_stat(outputs[0], name, channel)
+        if kind == "attention":
+            value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(
             Op(
                 index=index, name=name, kind=kind, file=where.file, line=where.line, function=where.function,

@@ -222,6 +222,8 @@ class Monitor:
             batch=_batch(trace.ops, measure.reached), notes=trace.notes,
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
+        if not self.optimizers and first_here:
+            self._probe.carried = _norm_of_grads([t for i in reached if (t := self.registry.tensor(i)) is not None])
         self.shield(self._sharpness, roots[0], reached)
         measure.attach()
         self._probe.cost = time.perf_counter() - began
@@ -253,6 +255,7 @@ class Monitor:
         probe.loss = float(root.float().sum()) if root is not None else None
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
+        probe.cuts = self.tracer.trace.cuts
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
         self.tracer.trace.release()
