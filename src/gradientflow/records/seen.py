@@ -138,7 +138,9 @@ class ParamState(msgspec.Struct):
     mean: float
     std: float
     absmax: float
-    alike: float | None  # how alike its units (rows, or columns) are: 0 for random ones, 1 when all are one and the same
+    alike: (
+        float | None
+    )  # how alike its units (rows, or columns) are: 0 for random ones, 1 when all are one and the same
     nonfinite: int
     grad: GradStat | None
 

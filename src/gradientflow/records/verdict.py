@@ -74,6 +74,10 @@ class Budget(msgspec.Struct):
     branched: bool = False
     step: int | None = None
     note: str = ""
+    everywhere: list[
+        Share
+    ] = []  # by kind over all routes at once, each weighted by the gradient's energy that takes it
+    worst_op: Share | None = None  # of all routes: the one operation that took (or added) most
 
 
 class Loss(msgspec.Struct):

@@ -30,7 +30,9 @@ def attention(case: Case) -> list[Finding]:
         if (op.value.saturated or 0.0) <= limit or (spread is not None and spread <= frozen):
             continue
         place = places.of_op(op, case.meta)
-        measured = f" (their spread is {spread:.3g}; a softmax over {keys} freezes above {frozen:.2g})" if spread else ""
+        measured = (
+            f" (their spread is {spread:.3g}; a softmax over {keys} freezes above {frozen:.2g})" if spread else ""
+        )
         return [
             Finding(
                 "vanishing", "attention-saturation", 0.7 if learns else 0.9, place,

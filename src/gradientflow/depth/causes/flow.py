@@ -274,7 +274,9 @@ def _signal(case: Case, graph: Graph) -> list[Finding]:
     a = account(graph)
     first, last = graph.probe.ops[graph.body[-1]], graph.probe.ops[graph.body[0]]
     loss = graph.probe.ops[graph.probe.root].value.mean if graph.probe.root is not None else 0.0
-    entropy = next((graph.probe.ops[i] for i in graph.head if graph.probe.ops[i].name in ("cross_entropy", "log_softmax")), None)
+    entropy = next(
+        (graph.probe.ops[i] for i in graph.head if graph.probe.ops[i].name in ("cross_entropy", "log_softmax")), None
+    )
     if entropy is None or len(a.layers) < 2 or first.value.rms <= 0 or last.value.rms <= 0:
         return []
     nothing = theory.chance(last.value.shape[-1])

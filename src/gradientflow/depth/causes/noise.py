@@ -27,7 +27,13 @@ def noisy(case: Case) -> list[Finding]:
     trend = case.main
     batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
     alone = len([t for t in case.trends if t.measured]) == 1
-    if not batches or len(trend.losses) < STEPS or trend.progress > PROGRESS or not alone or trend.first_bad is not None:
+    if (
+        not batches
+        or len(trend.losses) < STEPS
+        or trend.progress > PROGRESS
+        or not alone
+        or trend.first_bad is not None
+    ):
         return []
     batch = int(median(batches))
     half = trend.losses[len(trend.losses) // 2 :]

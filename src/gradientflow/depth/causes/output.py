@@ -66,7 +66,12 @@ def _unreachable(
         return None
     low, high = OPEN[op.name]
     floor = theory.unreachable(low, high, wanted.mean, wanted.std)
-    evidence |= {"target_mean": rounded(wanted.mean), "target_std": rounded(wanted.std), "range_low": low, "range_high": high}
+    evidence |= {
+        "target_mean": rounded(wanted.mean),
+        "target_std": rounded(wanted.std),
+        "range_low": low,
+        "range_high": high,
+    }
     above = "above" if math.isinf(high) else f"between {low:g} and"
     reach = f"The targets lie around {wanted.mean:.3g} (±{wanted.std:.2g}), but {{}} can only answer {above} {low if math.isinf(high) else high:g}"
     if loss.name == "mse_loss" or (loss.name == "sub" and case.main.end > 0):

@@ -73,7 +73,8 @@ def of_schedule(meta: Meta) -> Place | None:
             if isinstance(node, (ast.Assign, ast.AugAssign)):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 if any(
-                    isinstance(t, ast.Subscript) and isinstance(t.slice, ast.Constant) and t.slice.value == "lr" for t in targets
+                    isinstance(t, ast.Subscript) and isinstance(t.slice, ast.Constant) and t.slice.value == "lr"
+                    for t in targets
                 ):
                     return Place(file, node.lineno, None, "lr")
     return None

@@ -54,7 +54,9 @@ def near(case: Case) -> list[Finding]:
     confidence = min(0.7 + 0.05 * math.log10(worst.excess / EXCESS), 0.95)
     if case.main.measured and case.main.progress > 0.6 and case.main.spike < 2.0:
         confidence -= 0.25  # a run that learns well is not held up by it
-    operand = f"its smallest operand is {worst.smallest:.3g}" if worst.smallest is not None else "an operand is next to it"
+    operand = (
+        f"its smallest operand is {worst.smallest:.3g}" if worst.smallest is not None else "an operand is next to it"
+    )
     return [
         Finding(
             "exploding", "singular-op", confidence, place,
@@ -78,11 +80,11 @@ def _measure(graph: Graph, op: Op) -> Near | None:
         if share is None or value is None or share.norm <= 0 or value.numel < 4 or share.nonfinite:
             continue
         usual = _usual(op, operand, value)
-        arrived = _arrived(graph, operand)
+        arrived, factor = _arrived(graph, operand)
         if usual is None or usual <= 0 or arrived is None or arrived.nonfinite:
             continue
         slope = share.max / grad.max
-        excess, part = slope / usual * min(arrived.max / share.max, 1.0), share.max / share.norm
+        excess, part = slope / usual * min(arrived.max / share.max / factor, 1.0), share.max / share.norm
         if excess > EXCESS and _alone(share, grad) and _alone(arrived, grad):
             return Near(graph, op, excess, part, value.absmin, value.rms, slope)
     return None
@@ -106,13 +108,13 @@ def _usual(op: Op, operand: Operand, value: ValueStat) -> float | None:
         case "sqrt":
             return 0.5 / math.sqrt(size)
         case "rsqrt":
-            return 0.5 * size**-1.5
+            return float(0.5 * size**-1.5)
         case "log" | "log2" | "log10" | "log1p":
             return 1.0 / size
         case "reciprocal":
             return size**-2
         case "pow" | "float_power" if exponent is not None and exponent < 1 and exponent != 0:
-            return abs(exponent) * size ** (exponent - 1)
+            return float(abs(exponent) * size ** (exponent - 1))
         case "div" | "true_divide":
             tensors = [o for o in op.operands if o.value is not None]
             if len(tensors) < 2:
@@ -130,9 +132,11 @@ def _usual(op: Op, operand: Operand, value: ValueStat) -> float | None:
             return None
 
 
-def _arrived(graph: Graph, operand: Operand) -> GradStat | None:
-    """Return the gradient that arrives at the next layer (or leaf) behind an operand, by the way of the largest entry."""
-    stat, index = operand.grad, operand.op
+def _arrived(graph: Graph, operand: Operand) -> tuple[GradStat | None, float]:
+    """Return (the gradient that arrives at the next layer or leaf behind an operand, by the way of the largest entry; what
+    plain numbers on that way multiplied it by).
+    """
+    stat, index, factor = operand.grad, operand.op, 1.0
     layers = set(graph.layers)
     while index is not None:
         op = graph.probe.ops[index]
@@ -141,6 +145,14 @@ def _arrived(graph: Graph, operand: Operand) -> GradStat | None:
         sent = [o for o in op.operands if o.grad is not None]
         if index in layers or not sent:
             break
+        if (
+            op.name in ("mul", "div")
+            and len(sent) == 1
+            and len(op.operands) == 1
+            and len(op.scalars) == 1
+            and op.scalars[0]
+        ):
+            factor *= abs(op.scalars[0]) if op.name == "mul" else 1.0 / abs(op.scalars[0])
         largest = max(sent, key=lambda o: o.grad.max if o.grad is not None else 0.0)
         stat, index = largest.grad, largest.op
-    return stat
+    return stat, factor

@@ -30,7 +30,9 @@ def step_size(case: Case) -> list[Finding]:
     found = []
     several = len([t for t in case.trends if t.measured]) > 1
     for trend in case.trends:
-        finding = _too_large(case, trend, several) or (None if several else _late(case, trend)) or _too_small(case, trend)
+        finding = (
+            _too_large(case, trend, several) or (None if several else _late(case, trend)) or _too_small(case, trend)
+        )
         if finding is not None:
             found.append(finding)
     return found
@@ -118,7 +120,9 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
 def _thrown(trend: Trend) -> bool:
     """Whether the loss rose over its very first value within the first steps and was not below it again at the end."""
     first, early = trend.losses[0], trend.losses[1:20]
-    return trend.measured and bool(early) and first > 0 and max(early) - first > RISE * first and trend.end > 0.9 * first
+    return (
+        trend.measured and bool(early) and first > 0 and max(early) - first > RISE * first and trend.end > 0.9 * first
+    )
 
 
 def _raised(case: Case, trend: Trend) -> Place | None:
@@ -133,7 +137,13 @@ def _raised(case: Case, trend: Trend) -> Place | None:
 def _late(case: Case, trend: Trend) -> Finding | None:
     """The loss fell, then swings up and down far above its best: the steps came over the edge during the run."""
     losses = trend.losses
-    if trend.optimizer is None or len(losses) < 40 or trend.start <= 0 or min(losses) < 0 or trend.first_bad is not None:
+    if (
+        trend.optimizer is None
+        or len(losses) < 40
+        or trend.start <= 0
+        or min(losses) < 0
+        or trend.first_bad is not None
+    ):
         return None
     tail = losses[-len(losses) // 4 :]
     level, best = median(tail), trend.best
@@ -163,9 +173,7 @@ def _late(case: Case, trend: Trend) -> Finding | None:
     )  # fmt: skip
 
 
-def _edge(
-    case: Case, trend: Trend, graphs: list[Graph] | None = None
-) -> tuple[float | None, int | None, float | None]:
+def _edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
     """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
     best: tuple[float | None, int | None, float | None] = (None, None, None)
     if trend.adaptive or trend.optimizer is None:

@@ -5,7 +5,20 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradientflow.depth.causes import attention, birth, budget, data, dead, flow, noise, output, recurrence, singular, steps, wiring
+from gradientflow.depth.causes import (
+    attention,
+    birth,
+    budget,
+    data,
+    dead,
+    flow,
+    noise,
+    output,
+    recurrence,
+    singular,
+    steps,
+    wiring,
+)
 from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
@@ -80,6 +93,7 @@ def judge(run: Run) -> Verdict:
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
     )
+    _thieves(verdict)
     verdict.summary = findings[0].summary if findings else _calm(case, verdict)
     _mark(verdict, case)
     return verdict
@@ -121,6 +135,25 @@ def _mark(verdict: Verdict, case: Case) -> None:
             if row.mark is None and row.kind != "branch" and row.line == place.line and row.file == place.file:
                 if place.op is None or place.op == row.name:
                     row.mark = finding.symptom
+
+
+def _thieves(verdict: Verdict) -> None:
+    """Say in the first finding which operation took most, and which kind of operation took most in sum."""
+    budget = verdict.budget
+    if not verdict.findings or verdict.findings[0].symptom not in ("vanishing", "exploding") or not budget.everywhere:
+        return
+    first, worst = verdict.findings[0], budget.worst_op
+    kind = budget.everywhere[0 if first.symptom == "vanishing" else -1]
+    first.evidence |= {
+        "most_by_kind": kind.name,
+        "most_by_kind_decades": rounded(kind.decades),
+        "most_by_kind_count": kind.count,
+    }
+    if worst is not None:
+        first.evidence |= {
+            "most_by_one": f"{worst.name} at {worst.file}:{worst.line}",
+            "most_by_one_decades": rounded(worst.decades),
+        }
 
 
 def _calm(case: Case, verdict: Verdict) -> str:

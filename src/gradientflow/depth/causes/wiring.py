@@ -26,9 +26,17 @@ def disconnected(case: Case) -> list[Finding]:
         never = [p for p in live if p.graded == 0]
         frozen = [p for p in held if not p.requires_grad]
         if never and len(never) == len(live):
-            used = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
+            used: set[int | None] = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
+            used |= {i for g in case.graphs for i in g.probe.without_grad}
             remade = not used & {p.index for p in never}  # nothing ever computes with them: it holds the wrong ones
-            place = (places.of_optimizer(optimizer, meta) if remade else _cut_line(case, never)) or _stepped_loss(case, optimizer) or _made(never)
+            place = (
+                (places.of_optimizer(optimizer, meta) if remade else None)
+                or (
+                    _cut_line(case, never) if len(meta.optimizers) == 1 else None
+                )  # (else the cut may be meant for another)
+                or _stepped_loss(case, optimizer)
+                or _made(never)
+            )
             found.append(
                 Finding(
                     "disconnected", "disconnected-parameters", 0.96, place,
@@ -80,7 +88,11 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
     if last is not None:
         at = places.of_op(last, case.meta)
         cut = _cut_line(case, never)
-        where = f"{at.file}:{at.line}" + (f", and {cut.op} at {cut.file}:{cut.line} takes it out of the graph" if cut else ", and after it the way to the loss is cut (detach, numpy, argmax, or not used)")
+        where = f"{at.file}:{at.line}" + (
+            f", and {cut.op} at {cut.file}:{cut.line} takes it out of the graph"
+            if cut
+            else ", and after it the way to the loss is cut (detach, numpy, argmax, or not used)"
+        )
         at = cut or at
         return [
             Finding(

@@ -125,5 +125,9 @@ def units_alike(w: Tensor) -> float | None:
         total = float((x * x).sum())
         if not math.isfinite(total) or total == 0.0:
             return None
-        shares = [(x.mean(dim=d) ** 2).sum() * x.shape[d] / total for d in (0, 1) if x.shape[d] > 1 and (d == 0 or x.dim() == 2)]
+        shares = [
+            (x.mean(dim=d) ** 2).sum() * x.shape[d] / total
+            for d in (0, 1)
+            if x.shape[d] > 1 and (d == 0 or x.dim() == 2)
+        ]
         return float(torch.stack(shares).max()) if shares else None
