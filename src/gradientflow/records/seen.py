@@ -124,10 +124,11 @@ class Op(msgspec.Struct):
 class Cut(msgspec.Struct):
     """A call that takes a value out of the graph (`detach`, `numpy`, `argmax`): the operation it cuts, and the line."""
 
-    op: int  # index of the Op whose value it takes
+    op: int  # index of the Op whose value it takes; −1: a parameter was used with gradients switched off
     name: str
     file: str | None
     line: int | None
+    param: int | None = None
 
 
 class ParamState(msgspec.Struct):

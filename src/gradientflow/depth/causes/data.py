@@ -93,6 +93,8 @@ def over_regularised(case: Case) -> list[Finding]:
     decay = float(trend.optimizer.options.get("weight_decay") or 0.0)
     if decay > 0 and not penalties:
         pull = _decay(trend, decay)
+    if not penalties and _bounded(case, trend, decay):
+        return [_held_down(case, trend, decay, shrunk)]
     if shrunk > SHRUNK or pull < PULL:
         return []
     place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
@@ -107,6 +109,40 @@ def over_regularised(case: Case) -> list[Finding]:
             remedies("lower-regularisation", at=place),
         )
     ]  # fmt: skip
+
+
+def _bounded(case: Case, trend: Trend, decay: float) -> bool:
+    """Whether decoupled decay holds the weights below the size they began with, and nothing is learnt: a sign-like update of
+    one learning rate per weight balances the decay at |w| = 1/decay.
+    """
+    size = _size(case, trend)
+    return _decoupled(trend) and decay > 0 and size is not None and 1.0 / decay < size and trend.progress < 0.3
+
+
+def _size(case: Case, trend: Trend) -> float | None:
+    """Return the root mean square of an optimizer's weights at its first step."""
+    entries = sum(math.prod(case.meta.params[i].shape) for i in (trend.optimizer.params if trend.optimizer else []))
+    first = next((s.weight for s in trend.steps if s.weight), None)
+    return first / math.sqrt(entries) if first is not None and entries else None
+
+
+def _decoupled(trend: Trend) -> bool:
+    options = trend.optimizer.options if trend.optimizer is not None else {}
+    return trend.adaptive and bool(
+        options.get("decoupled_weight_decay") or (trend.optimizer and trend.optimizer.name == "AdamW")
+    )
+
+
+def _held_down(case: Case, trend: Trend, decay: float, shrunk: float) -> Finding:
+    place, size = places.of_optimizer(trend.optimizer, case.meta), _size(case, trend)
+    return Finding(
+        "crawling", "over-regularised", 0.8, place,
+        f"Decoupled weight decay {decay:g} balances an adaptive update where a weight is {1 / decay:.3g}; the weights began at a "
+        f"typical {size or 0.0:.3g}, and the loss stays at {trend.end:.4g}: the penalty decides, not the data.",
+        {"weight_decay": decay, "weights_first": rounded(size), "threshold_weights_first": rounded(1 / decay), "weights_left": rounded(shrunk),
+         "progress": rounded(trend.progress)},
+        remedies("lower-regularisation", at=place),
+    )  # fmt: skip
 
 
 def _penalty(graph: Graph) -> tuple[list[Op], float]:

@@ -325,10 +325,13 @@ def _confidence(case: Case, decades: float) -> float:
     last = case.finite[-1].body_decades
     if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and len(case.finite[0].layers) < DEEP:
         base -= 0.35  # the network trains itself out of it
+    # A run that learns well is not held up by it; less is said by that where the first layers stay cut off to the end, as what
+    # learns then is what lies near the output.
+    still = decades < 0 and last is not None and last < -2 * THRESHOLD
     if decades < 0 and case.main.measured:
-        base -= 0.6 * max(0.0, case.main.progress - 0.5)  # a run that learns well is not held up by it
+        base -= (0.3 if still else 0.6) * max(0.0, case.main.progress - 0.5)
     if case.main.measured:
-        base += 0.08 if case.stuck else (-0.25 if case.main.progress > 0.8 else 0.0)
+        base += 0.08 if case.stuck else ((-0.12 if still else -0.25) if case.main.progress > 0.8 else 0.0)
     return round(min(base, 0.99), 2)
 
 

@@ -51,6 +51,9 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     series = smoothed(trend.losses, 25 if noisy else 1)
     start = trend.start if trend.measured and not noisy else series[0]
     scale = max(abs(start), trend.spread, 1e-300)
+    floating = min(series) < 0 < max(series)
+    if floating:  # a loss without a zero of its own (a policy gradient): held against its usual swing
+        scale = max(scale, 4.0 * median(abs(b - a) for a, b in itertools.pairwise(series)))
     top = max(series)
     spike = (top - start) / scale
     ended = trend.first_bad is not None
@@ -66,7 +69,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         or (worse and spike > limit)
         or spike > 100.0 * (10.0 if several else 1.0)
         or (spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE))
-        or (not several and not noisy and trend.stuck and relapsed)
+        or (not several and not noisy and not floating and trend.stuck and relapsed)
         or (not several and not noisy and update > THROWN and _thrown(trend))
     ):
         # single samples: a loss that has risen to a level and stays there rattles about, it does not run away

@@ -105,7 +105,8 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
     unseen = {i for g in case.graphs for i in g.probe.without_grad}
     if not wanted & unseen:
         return []  # this run does not use them at all: a spare head
-    place = _made(never)
+    off = next((c for g in case.graphs for c in g.probe.cuts if c.param in wanted and c.file is not None), None)
+    place = Place(off.file, off.line, None, off.name) if off is not None else _made(never)
     return [
         Finding(
             "disconnected", "disconnected-parameters", 0.7, place,

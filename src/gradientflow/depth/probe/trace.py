@@ -193,7 +193,7 @@ class Tracer(TorchFunctionMode):
             outputs = [args[0]]
         if not outputs:
             if not torch.is_grad_enabled():
-                self.trace.without_grad.update(i for t in _tensors(args) if (i := self.registry.find(t)) is not None)
+                self._unseen(raw, args)
             self._cut(func, raw, args, out)
             return
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
@@ -202,6 +202,16 @@ class Tracer(TorchFunctionMode):
         elif fresh and not self.trace.full:
             self.trace.full = True
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
+
+    def _unseen(self, raw: str, args: tuple[Any, ...]) -> None:
+        """Remember parameters that are used with gradients switched off, and the line of the first use of each."""
+        fresh = {i for t in _tensors(args) if (i := self.registry.find(t)) is not None} - self.trace.without_grad
+        if fresh:
+            self.trace.without_grad |= fresh
+            where = locate(4, modules=False, limit=8)
+            file, line = next((f for f in reversed(where.stack) if f[0] == where.file), (where.file, where.line))
+            room = max(0, _MAX_CUTS - len(self.trace.cuts))
+            self.trace.cuts += [Cut(-1, "no_grad", file, line, i) for i in sorted(fresh)][:room]
 
     def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> None:
         """Remember a call whose result has left the graph although what went in is part of it."""
