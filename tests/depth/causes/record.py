@@ -46,7 +46,9 @@ def fixture(run: Run) -> str:
     run.norms = run.norms[:2]
     data = rounded(msgspec.to_builtins(run))
     for probe in data["probes"]:
-        probe["ops"] = [{k: v for k, v in op.items() if v is not None and v != [] or k in KEPT} for op in probe["ops"]]
+        probe["ops"] = [
+            {k: v for k, v in op.items() if (v is not None and v != []) or k in KEPT} for op in probe["ops"]
+        ]
         for op in probe["ops"]:
             op["operands"] = [{k: v for k, v in o.items() if v is not None} for o in op["operands"]]
     return json.dumps(data, separators=(",", ":"))
