@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from gradientflow.depth.causes import output, places
+from gradientflow.depth.causes import losses, output, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
@@ -23,7 +23,7 @@ def unscaled(case: Case) -> list[Finding]:
     trend = case.main
     if not graphs or trend.optimizer is None:
         return []
-    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck
+    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck or case.ignorant
     entering = case.inputs(graphs[0])
     if not troubled or not entering:
         return []
@@ -194,7 +194,7 @@ def unscaled_target(case: Case) -> list[Finding]:
     if not case.finite or not case.stuck:
         return []
     graph = case.finite[0]
-    found = output.target(graph)
+    found = losses.target(graph)
     if found is None or any(graph.probe.ops[i].name in output.RANGES for i in graph.head):
         return []  # an output of limited range cannot grow: that is told as such
     op, target, wanted, answer = found

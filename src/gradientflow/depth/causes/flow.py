@@ -323,6 +323,8 @@ def _confidence(case: Case, decades: float) -> float:
     """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
     base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
     last = case.finite[-1].body_decades
+    if case.ignorant:  # (a loss that only the last bias brought down is no progress of the network)
+        return round(min(base + 0.08, 0.99), 2)
     if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and len(case.finite[0].layers) < DEEP:
         base -= 0.35  # the network trains itself out of it
     # A run that learns well is not held up by it; less is said by that where the first layers stay cut off to the end, as what

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradientflow.depth.causes import places, theory
+from gradientflow.depth.causes import losses, places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
@@ -37,7 +37,7 @@ def output_activation(case: Case) -> list[Finding]:
     doubled = _twice(case, graph)
     if doubled is not None:
         return [doubled]
-    found = target(graph)
+    found = losses.target(graph)
     for index in graph.head:
         op = graph.probe.ops[index]
         evidence: dict[str, Any] = {"step": graph.probe.step, "progress": rounded(case.main.progress)}
@@ -136,16 +136,3 @@ def _source(graph: Graph, op: Op) -> Op | None:
     while made is not None and made.kind == "shape":
         made = next((graph.probe.ops[o.op] for o in made.operands if o.op is not None), None)
     return made
-
-
-def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
-    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data."""
-    for index in graph.head:
-        op = graph.probe.ops[index]
-        if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
-            continue
-        answer = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
-        for operand in op.operands:
-            if operand.op is None and operand.param is None and operand.value and operand.value.numel > 1 and answer:
-                return op, operand, operand.value, answer
-    return None

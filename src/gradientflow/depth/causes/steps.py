@@ -22,6 +22,7 @@ UPDATE = 0.2  # relative size of one update
 THROWN = 0.5  # an update that replaces half of the weights: with a loss that rises and never falls below its start
 RISE = 0.3  # of the start
 REGAINED = 4.0  # loss of the last stretch over the best, where it had fallen before
+RELAPSED = 25.0  # the same, where it is so much that it need not turn at each step
 SCHEDULED = 3.0  # learning rate over the one the run began with
 
 
@@ -159,7 +160,8 @@ def _late(case: Case, trend: Trend) -> Finding | None:
     raised = _raised(case, trend)
     over = (ratio is not None and ratio > 1.0) or raised is not None
     few = bool(batches) and median(batches) <= 4
-    if few or not over or zigzag < 0.6 or lost < 0.1 or level < REGAINED * best or best > 0.7 * trend.start:
+    swings = zigzag >= 0.6 or level > RELAPSED * best
+    if few or not over or not swings or lost < 0.1 or level < REGAINED * best or best > 0.7 * trend.start:
         return None
     place = raised or places.of_optimizer(trend.optimizer, case.meta)
     lr = next((s.lr for s in reversed(trend.steps) if s.lr), None)

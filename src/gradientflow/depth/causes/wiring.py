@@ -216,8 +216,9 @@ def symmetric(case: Case) -> list[Finding]:
                 state is not None
                 and state.alike is not None
                 and state.alike > 1 - 1e-6
-                and len(shape) == 2
-                and max(shape) >= 3
+                and max(shape[:2]) >= 3
+                and (len(shape) == 2 or shape[0] >= 3)
+                and first.params[weight].requires_grad
             )
             still = later is None or later.alike is None or later.alike > 0.999
             if same and still and weight not in equal:
