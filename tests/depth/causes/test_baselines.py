@@ -80,7 +80,10 @@ def test_raw_columns_that_saturate_the_first_layer_are_told_although_the_loss_fe
             F.mse_loss(net(x), y).backward()
             optimizer.step()
 
-    top(verdict_of(lambda: train(False), every=20), "crawling", "unscaled-input", here(train))
+    found = verdict_of(lambda: train(False), every=20).findings[0]
+    assert (found.cause, found.symptom in ("dead", "crawling")) == ("unscaled-input", True)
+    assert found.place is not None
+    assert found.place.line in here(train)
     healthy(verdict_of(lambda: train(True), every=20))
 
 
@@ -123,3 +126,21 @@ def test_swings_in_the_second_half_of_a_run_are_told() -> None:
     if found.symptom == "oscillating":
         assert found.evidence["last_quarter_over_best"] > REGAINED
     healthy(verdict_of(lambda: train(0.0), every=20))
+
+
+def test_weights_that_a_step_threw_away_are_not_blamed_on_their_initialisation() -> None:
+    def train() -> None:
+        torch.manual_seed(0)
+        x, y = data()
+        net = nn.Sequential(
+            nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
+        )
+        optimizer = torch.optim.RMSprop(net.parameters(), lr=0.3)
+        for _ in range(20):
+            optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            optimizer.step()
+
+    verdict = verdict_of(train)
+    assert verdict.findings[0].cause == "step-too-large"
+    assert "init-too-large" not in {f.cause for f in verdict.findings}

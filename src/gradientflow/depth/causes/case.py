@@ -12,6 +12,8 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.trend import Trend, trends
 from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
 
+LARGE_INPUT = 20.0  # rms of what enters the first layer
+
 
 class Case:
     """One run, prepared for the rules.

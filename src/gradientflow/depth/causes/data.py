@@ -6,7 +6,7 @@ import math
 from statistics import median
 
 from gradientflow.depth.causes import losses, output, places
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
@@ -14,7 +14,6 @@ from gradientflow.records import Finding, Op
 
 SHRUNK = 0.4  # weights left at the end
 PULL = 0.3  # of the penalty, relative to the data
-LARGE_INPUT = 20.0  # rms of what enters the first layer
 
 
 def unscaled(case: Case) -> list[Finding]:

@@ -22,6 +22,7 @@ from gradientflow.records import Finding, Op, Place
 
 DEEP = 15  # layers from which chance products over depth are a reason of their own
 THRESHOLD = 2.0  # decades between the first and the last layer
+MOVED = 0.3  # of the weights' size: all updates before a probe together
 SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
 HALVING = frozenset(
     {"relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "relu6", "softplus",
@@ -118,7 +119,7 @@ def _weight_gain(graph: Graph, op: Op) -> float | None:
 
 def depth(case: Case) -> list[Finding]:
     """Judge the decades between the last and the first layer, at the first probes."""
-    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None] or [
+    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None and not _moved(case, g)] or [
         g for g in case.finite if g.body_decades is not None
     ][:1]
     findings: list[Finding] = []
@@ -137,6 +138,12 @@ def depth(case: Case) -> list[Finding]:
         if findings:
             break
     return findings
+
+
+def _moved(case: Case, graph: Graph) -> bool:
+    """Whether steps before a probe have made the weights anew: then it does not show how they were initialised."""
+    moves = [s.update / s.weight for s in case.run.steps if s.step < graph.probe.step and s.update and s.weight]
+    return graph.probe.step > 1 and not math.fsum(moves) < MOVED
 
 
 def _in_one_place(graph: Graph, decades: float) -> bool:
