@@ -31,6 +31,7 @@ from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
 from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN, WORSE, Change, Outlook, Replay, Trial
 from gradientflow.records.seen import (
     ABSENT,
+    Cut,
     GradStat,
     Isometry,
     Meta,
@@ -83,6 +84,7 @@ __all__ = [
     "Budget",
     "Change",
     "Check",
+    "Cut",
     "Drops",
     "Ending",
     "Finding",

@@ -45,6 +45,7 @@ class ValueStat(msgspec.Struct):
     saturated: float | None = None  # share of entries past 95 % of the activation's range; None: op has no range
     dead: float | None = None  # share of units that are zero in the whole batch; None: op cannot die
     absmin: float | None = None  # smallest |entry|; only measured for what a singular operation consumes
+    scores: float | None = None  # attention kernels: standard deviation of the scores within a row, before the softmax
 
     @property
     def numel(self) -> int:
@@ -121,6 +122,16 @@ class Op(msgspec.Struct):
     made_key: str | None = None  # its name in that container: "3" in a Sequential
 
 
+class Cut(msgspec.Struct):
+    """A call that takes a value out of the graph (`detach`, `numpy`, `argmax`): the operation it cuts, and the line."""
+
+    op: int  # index of the Op whose value it takes; −1: a parameter was used with gradients switched off
+    name: str
+    file: str | None
+    line: int | None
+    param: int | None = None
+
+
 class ParamState(msgspec.Struct):
     """One parameter's weights at a probed step."""
 
@@ -129,7 +140,9 @@ class ParamState(msgspec.Struct):
     mean: float
     std: float
     absmax: float
-    alike: float | None  # how alike its rows are: 0 for random rows, 1 when all rows are one and the same vector
+    alike: (
+        float | None
+    )  # how alike its units (rows, or columns) are: 0 for random ones, 1 when all are one and the same
     nonfinite: int
     grad: GradStat | None
 
@@ -248,6 +261,7 @@ class Probe(msgspec.Struct):
     cost: float = 0.0  # seconds spent on measuring
     isometry: Isometry | None = None  # only on request
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
+    cuts: list[Cut] = []  # where values were taken out of the graph
 
 
 class Step(msgspec.Struct):

@@ -33,6 +33,7 @@ class Finding(msgspec.Struct):
     summary: str
     evidence: dict[str, Any]
     remedies: list[Remedy]
+    reason: str = ""  # of an alternative: why it ranks below the first finding; empty for the first
 
 
 class Share(msgspec.Struct):
@@ -74,6 +75,10 @@ class Budget(msgspec.Struct):
     branched: bool = False
     step: int | None = None
     note: str = ""
+    everywhere: list[
+        Share
+    ] = []  # by kind over all routes at once, each weighted by the gradient's energy that takes it
+    worst_op: Share | None = None  # of all routes: the one operation that took (or added) most
 
 
 class Loss(msgspec.Struct):

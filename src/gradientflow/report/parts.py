@@ -97,6 +97,7 @@ def _finding(f: Finding, rank: int, run: Run | None, row: int | None) -> str:
     )
     remedies = "".join(_remedy(r) for r in f.remedies)
     helps = f'<div><h3>what would help</h3><ul class="remedies">{remedies}</ul></div>' if remedies else ""
+    lower = f'<p class="lower">ranks lower: {prose(f.reason)}.</p>' if f.reason else ""
     body = source(run, f.place.file, f.place.line, words.mark(f.symptom)) if f.place is not None else ""
     return (
         f'<article class="card finding {tone(f.symptom)}"><div class="top"><span class="rank">{rank + 1}</span>'
@@ -104,7 +105,7 @@ def _finding(f: Finding, rank: int, run: Run | None, row: int | None) -> str:
         f'<span class="because">because of</span> {text(f.cause)}</h3>'
         f'<span class="sure" title="confidence"><i style="--p:{_clamp(f.confidence):.2f}"></i>'
         f"confidence {tell.confidence(f)}</span></div>"
-        f'{where}<p class="say">{prose(f.summary)}</p>{body}<div class="cols">{evidence}{helps}</div></article>'
+        f'{where}<p class="say">{prose(f.summary)}</p>{lower}{body}<div class="cols">{evidence}{helps}</div></article>'
     )
 
 

@@ -181,6 +181,8 @@ class Page:
         if where:
             yield from self.para(where, 4, "" if self.plain else "cyan")
         yield from self.para(words.one_line(f.summary), 4)
+        if f.reason:
+            yield from self.para("ranks lower: " + words.one_line(f.reason) + ".", 4, "dim")
 
     def _title(self, f: Finding, rank: int) -> Text:
         left = Text.assemble(

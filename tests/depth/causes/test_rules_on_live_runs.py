@@ -512,9 +512,9 @@ def test_what_is_computed_but_cut_off_is_named_where_it_ends() -> None:
     def train() -> None:
         optimizer = torch.optim.SGD([*body.parameters(), *head.parameters()], lr=0.1)
         for _ in range(12):
-            features = torch.relu(body(x))  # HERE
+            features = torch.relu(body(x))
             optimizer.zero_grad()
-            F.cross_entropy(head(features.detach()), y).backward()
+            F.cross_entropy(head(features.detach()), y).backward()  # HERE
             optimizer.step()
 
     lines = here(test_what_is_computed_but_cut_off_is_named_where_it_ends)

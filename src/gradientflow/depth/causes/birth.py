@@ -197,6 +197,53 @@ def _growth(case: Case, step: int) -> float:
     return growth
 
 
+def _overflowing(case: Case, step: int) -> Finding | None:
+    """The operation whose values were on their way out of their number format: its largest value, followed from probe to
+    probe and carried on to the step that was not traced.
+    """
+    graphs = [g for g in case.finite if g.probe.step < step][-2:]
+    if len(graphs) < 2:
+        return None
+    before, last = graphs
+    span = last.probe.step - before.probe.step
+    ahead = (step - last.probe.step) / span
+    earlier = _by_site(before)
+    for key, op in _by_site(last).items():
+        old, limit = earlier.get(key), _LIMITS.get(op.value.dtype)
+        if old is None or limit is None or op.name not in _OVERFLOWING or min(old.value.absmax, op.value.absmax) <= 1.0:
+            continue
+        a, b = math.log10(old.value.absmax), math.log10(op.value.absmax)
+        if b <= a or b < 1.0:
+            continue
+        coming = max(b + (b - a) * ahead, b * (b / a) ** ahead)  # a power, or a power of a power
+        if coming < math.log10(limit):
+            continue
+        place = places.of_op(op, case.meta)
+        return Finding(
+            "not-finite", "overflow", 0.75, place,
+            f"The values of {op.name} at {place.file}:{place.line} reach {op.value.absmax:.3g} at step {last.probe.step} (10^{a:.2g} at "
+            f"step {before.probe.step}) and at that rate leave {op.value.dtype} (above {limit:.3g}) by step {step}, where the first "
+            f"value that is not finite was seen. (That step was not traced; `--probe-every 1` would show the birth itself.)",
+            {"step": step, "traced_step": last.probe.step, "operation": op.name, "largest_value": rounded(op.value.absmax),
+             "decades_before": rounded(a), "decades_last": rounded(b), "decades_coming": rounded(coming),
+             "threshold_decades_coming": rounded(math.log10(limit))},
+            remedies("clamp-op", "clip-gradient", at=place),
+        )  # fmt: skip
+    return None
+
+
+def _by_site(graph: Graph) -> dict[tuple[str | None, int | None, str, int], Op]:
+    """Return operations by line, name and how many times that line ran before."""
+    seen: dict[tuple[str | None, int | None, str], int] = {}
+    found = {}
+    for index in graph.reached:
+        op = graph.probe.ops[index]
+        site = (op.file, op.line, op.name)
+        seen[site] = seen.get(site, -1) + 1
+        found[*site, seen[site]] = op
+    return found
+
+
 def _unprobed(case: Case, step: int) -> list[Finding]:
     """The step was not traced op by op: bracket the birth by which parameters have a gradient that is not finite."""
     grown = _growth(case, step)
@@ -204,6 +251,9 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
         return []
     record = next((s for s in case.run.steps if s.step == step), None)
     forward = record is not None and record.loss is not None and not math.isfinite(record.loss)
+    overflow = _overflowing(case, step)
+    if overflow is not None:
+        return [overflow]
     graph = case.finite[-1]
     suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in _PRONE]
     suspects = _bracketed(case, graph, suspects, step)

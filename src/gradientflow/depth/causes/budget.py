@@ -72,11 +72,58 @@ def build(graph: Graph) -> Budget:
     total = _log(_ratio(_norm(end), _norm(start)))
     parts = [r.decades for r in rows if r.decades is not None]
     body = _log(_ratio(_norm(end), reference)) if graph.last_layer is not None else None
+    kinds, worst = everywhere(graph)
     return Budget(
+        everywhere=kinds, worst_op=worst,
         total_decades=total, by_op=rows, by_module=_grouped(rows, "module"), by_kind=_grouped(rows, "kind"),
         residual=math.fsum(parts) - total if total is not None else None, body_decades=body, branched=branched,
         step=graph.probe.step, note=BRANCH_NOTE if branched else "",
     )  # fmt: skip
+
+
+def everywhere(graph: Graph) -> tuple[list[Share], Share | None]:
+    """Return what every kind of operation took over the whole graph, and the single operation that took most.
+
+    A route back through the graph is drawn step by step, each operand with the part of ‖gradient‖² that is sent to it. What
+    an operation takes, log10(‖all it sends‖/‖what arrived‖), counts with the chance that a route passes it. On a chain
+    that is the budget itself; where routes part and meet again, every one of them counts. Only what lies behind a layer.
+
+    Returns:
+        (rows by kind, most taken first; the worst operation's row, or None).
+    """
+    chance: dict[int, float] = {graph.probe.root: 1.0} if graph.probe.root is not None else {}
+    layers, behind = set(graph.layers), set[int]()
+    kinds: dict[str, list[Share]] = defaultdict(list)
+    for index in reversed(graph.reached):
+        op = graph.probe.ops[index]
+        weight = chance.get(index, 0.0)
+        if index in layers:
+            behind.add(index)
+        sent = [o for o in op.operands if o.op is not None and o.grad is not None and o.grad.norm > 0]
+        if weight <= 0.0 or not sent or op.grad is None or not op.grad.norm > 0 or op.grad.nonfinite:
+            continue
+        whole = math.hypot(*(o.grad.norm for o in sent if o.grad is not None))
+        if not math.isfinite(whole):
+            continue
+        for o in sent:
+            if o.op is not None and o.grad is not None:
+                chance[o.op] = chance.get(o.op, 0.0) + weight * (o.grad.norm / whole) ** 2
+                if index in behind:
+                    behind.add(o.op)
+        if index in behind:
+            place = places.of_op(op, graph.meta)
+            took = weight * math.log10(whole / op.grad.norm)
+            kinds[op.kind].append(
+                Share(op.name, op.kind, took, 10**took, file=place.file, line=place.line, module=op.module, op=index)
+            )
+    rows = [
+        Share(kind, kind, (sum_ := math.fsum(r.decades or 0.0 for r in members)), 10**sum_, count=len(members))
+        for kind, members in kinds.items()
+    ]
+    every = [r for members in kinds.values() for r in members]
+    total = math.fsum(r.decades or 0.0 for r in every)
+    worst = min(every, key=lambda r: (r.decades or 0.0) * (1.0 if total <= 0 else -1.0), default=None)
+    return sorted(rows, key=lambda r: r.decades or 0.0), worst
 
 
 def _row(

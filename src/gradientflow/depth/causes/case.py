@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
+from statistics import median
 
+from gradientflow.depth.causes import losses as output
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.trend import Trend, trends
 from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
+
+LARGE_INPUT = 20.0  # rms of what enters the first layer
 
 
 class Case:
@@ -54,6 +58,16 @@ class Case:
         """Whether no loss made headway."""
         measured = [t for t in self.trends if t.measured]
         return bool(measured) and all(t.stuck for t in measured)
+
+    @cached_property
+    def ignorant(self) -> bool:
+        """Whether the loss ends no better than an answer that ignores the data: the variance of the targets for a squared error,
+        ln K for a cross-entropy over K classes. What was learnt until then is the last layer's bias.
+        """
+        if not self.finite or not self.main.measured:
+            return False
+        level = [b for g in self.finite if (b := output.ignorance(g)) is not None]
+        return bool(level) and self.main.end > 0.9 * median(level)
 
     def inputs(self, graph: Graph) -> list[tuple[Op, Operand, ValueStat]]:
         """Return (layer, operand, its value) of the data that enters layers from outside, first layers first."""

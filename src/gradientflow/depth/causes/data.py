@@ -1,31 +1,19 @@
-"""What goes in and what is asked: inputs and targets out of scale, a bad batch, a penalty that wins, an output that cannot answer."""
+"""What goes in and what is asked: inputs and targets out of scale, a bad batch, a penalty that wins."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from statistics import median
 
-from gradientflow.depth.causes import places
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes import losses, output, places
+from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
-from gradientflow.records import Finding, Op, Operand, ValueStat
+from gradientflow.records import Finding, Op
 
-# Output ranges of bounded activations.
-RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "softsign": (-1.0, 1.0),
-}
-SATURATED = 0.8  # share of outputs at the end of their range
-CUT = 0.15  # share of output units that a ReLU holds at zero for the whole batch
 SHRUNK = 0.4  # weights left at the end
 PULL = 0.3  # of the penalty, relative to the data
-LARGE_INPUT = 20.0  # rms of what enters the first layer
 
 
 def unscaled(case: Case) -> list[Finding]:
@@ -34,7 +22,7 @@ def unscaled(case: Case) -> list[Finding]:
     trend = case.main
     if not graphs or trend.optimizer is None:
         return []
-    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck
+    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck or case.ignorant
     entering = case.inputs(graphs[0])
     if not troubled or not entering:
         return []
@@ -104,6 +92,8 @@ def over_regularised(case: Case) -> list[Finding]:
     decay = float(trend.optimizer.options.get("weight_decay") or 0.0)
     if decay > 0 and not penalties:
         pull = _decay(trend, decay)
+    if not penalties and _bounded(case, trend, decay):
+        return [_held_down(case, trend, decay, shrunk)]
     if shrunk > SHRUNK or pull < PULL:
         return []
     place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
@@ -118,6 +108,40 @@ def over_regularised(case: Case) -> list[Finding]:
             remedies("lower-regularisation", at=place),
         )
     ]  # fmt: skip
+
+
+def _bounded(case: Case, trend: Trend, decay: float) -> bool:
+    """Whether decoupled decay holds the weights below the size they began with, and nothing is learnt: a sign-like update of
+    one learning rate per weight balances the decay at |w| = 1/decay.
+    """
+    size = _size(case, trend)
+    return _decoupled(trend) and decay > 0 and size is not None and 1.0 / decay < size and trend.progress < 0.3
+
+
+def _size(case: Case, trend: Trend) -> float | None:
+    """Return the root mean square of an optimizer's weights at its first step."""
+    entries = sum(math.prod(case.meta.params[i].shape) for i in (trend.optimizer.params if trend.optimizer else []))
+    first = next((s.weight for s in trend.steps if s.weight), None)
+    return first / math.sqrt(entries) if first is not None and entries else None
+
+
+def _decoupled(trend: Trend) -> bool:
+    options = trend.optimizer.options if trend.optimizer is not None else {}
+    return trend.adaptive and bool(
+        options.get("decoupled_weight_decay") or (trend.optimizer and trend.optimizer.name == "AdamW")
+    )
+
+
+def _held_down(case: Case, trend: Trend, decay: float, shrunk: float) -> Finding:
+    place, size = places.of_optimizer(trend.optimizer, case.meta), _size(case, trend)
+    return Finding(
+        "crawling", "over-regularised", 0.8, place,
+        f"Decoupled weight decay {decay:g} balances an adaptive update where a weight is {1 / decay:.3g}; the weights began at a "
+        f"typical {size or 0.0:.3g}, and the loss stays at {trend.end:.4g}: the penalty decides, not the data.",
+        {"weight_decay": decay, "weights_first": rounded(size), "threshold_weights_first": rounded(1 / decay), "weights_left": rounded(shrunk),
+         "progress": rounded(trend.progress)},
+        remedies("lower-regularisation", at=place),
+    )  # fmt: skip
 
 
 def _penalty(graph: Graph) -> tuple[list[Op], float]:
@@ -164,78 +188,13 @@ def _decay(trend: Trend, decay: float) -> float:
     return median(decay * (s.weight or 0.0) / max(s.grad or 0.0, 1e-300) for s in early)
 
 
-def output_activation(case: Case) -> list[Finding]:
-    """The loss side passes almost nothing: an activation on the output that is saturated, or cuts scores off."""
-    graphs = case.finite
-    if not graphs or not case.main.measured or case.main.progress > 0.6:
-        return []
-    graph = graphs[-1]
-    twice = _softmax_twice(graph)
-    if twice is not None:
-        place = places.of_op(twice, case.meta)
-        floor = math.log(1 + (twice.value.shape[-1] - 1) / math.e)
-        return [
-            Finding(
-                "crawling", "output-activation", 0.85, place,
-                f"softmax at {place.file}:{place.line} goes into a loss that applies softmax again: over {twice.value.shape[-1]} "
-                f"classes that loss cannot fall below {floor:.3g}, and its gradient is a fraction of what it should be.",
-                {"classes": twice.value.shape[-1], "loss_floor": rounded(floor), "loss_end": rounded(case.main.end)},
-                remedies("fix-output", at=place),
-            )
-        ]  # fmt: skip
-    if case.main.progress > 0.3:
-        return []
-    target = _target(graph)
-    for index in graph.head:
-        op = graph.probe.ops[index]
-        evidence: dict[str, float | int | None] = {"step": graph.probe.step, "progress": rounded(case.main.progress)}
-        if op.name in RANGES and target is not None and _out_of_reach(op.name, target[2].mean):
-            low, high = RANGES[op.name]
-            text = f"The targets lie around {target[2].mean:.3g}, but {{}} can only answer between {low:g} and {high:g}"
-            evidence |= {"target_mean": rounded(target[2].mean), "range_low": low, "range_high": high}
-        elif op.name in RANGES and (op.value.saturated or 0.0) > SATURATED:
-            text = f"{op.value.saturated:.0%} of the network's outputs are at the end of the range of {{}}, where no gradient passes"
-            evidence |= {"saturated": rounded(op.value.saturated), "threshold_saturated": SATURATED}
-        elif op.name == "relu" and CUT < (op.value.dead or 0.0) < 1.0:
-            text = f"{op.value.dead:.0%} of the network's outputs are cut off to zero for the whole batch by {{}}, where no gradient passes"
-            evidence |= {"cut_off": rounded(op.value.dead), "threshold_cut_off": CUT}
-        else:
-            continue
-        place = places.of_op(op, case.meta)
-        return [
-            Finding(
-                "crawling", "output-activation", 0.75, place,
-                f"{text.format(f'{op.name} at {place.file}:{place.line}')}: the output layer cannot give what the loss asks for.",
-                evidence, remedies("fix-output", "scale-target", at=place),
-            )
-        ]  # fmt: skip
-    return []
-
-
-def _softmax_twice(graph: Graph) -> Op | None:
-    """Return a softmax on the output whose result goes straight into a loss, or a log, that applies softmax itself."""
-    for index in graph.head:
-        op = graph.probe.ops[index]
-        if op.name in ("cross_entropy", "log_softmax"):
-            made = [graph.probe.ops[o.op] for o in op.operands if o.op is not None]
-            if made and made[0].name == "softmax" and made[0].value.shape[-1] > 1:
-                return made[0]
-    return None
-
-
-def _out_of_reach(name: str, mean: float) -> bool:
-    """Whether most targets lie more than a whole range away from what an activation can put out."""
-    low, high = RANGES[name]
-    return not low - (high - low) <= mean <= high + (high - low)
-
-
 def unscaled_target(case: Case) -> list[Finding]:
     """Targets far larger than anything the network puts out, and a loss that does not move."""
     if not case.finite or not case.stuck:
         return []
     graph = case.finite[0]
-    found = _target(graph)
-    if found is None or any(graph.probe.ops[i].name in RANGES for i in graph.head):
+    found = losses.target(graph)
+    if found is None or any(graph.probe.ops[i].name in output.RANGES for i in graph.head):
         return []  # an output of limited range cannot grow: that is told as such
     op, target, wanted, answer = found
     ratio = wanted.rms / max(answer.rms, 1e-12)
@@ -250,68 +209,5 @@ def unscaled_target(case: Case) -> list[Finding]:
             {"target_rms": rounded(wanted.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(ratio),
              "threshold_target_over_output": 30},
             remedies("scale-target", "raise-step", at=place),
-        )
-    ]  # fmt: skip
-
-
-def _target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
-    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data."""
-    for index in graph.head:
-        op = graph.probe.ops[index]
-        if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
-            continue
-        answer = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
-        for operand in op.operands:
-            if operand.op is None and operand.param is None and operand.value and operand.value.numel > 1 and answer:
-                return op, operand, operand.value, answer
-    return None
-
-
-def attention(case: Case) -> list[Finding]:
-    """A softmax inside the network that is one-hot from the start: queries and keys get no gradient."""
-    graphs = case.finite
-    if not graphs:
-        return []
-    graph = graphs[0]
-    limit = 0.7 if not case.main.measured or case.main.progress < 0.4 else 0.9  # a run that learns must show more
-    inner = [
-        op for i in graph.reached
-        if (op := graph.probe.ops[i]).name == "softmax" and graph.last_layer is not None and i < graph.last_layer
-        and op.value.shape and op.value.shape[-1] > 1
-    ]  # fmt: skip
-    for op in inner:
-        if op.value.saturated is not None and op.value.saturated > limit:
-            place = places.of_op(op, case.meta)
-            return [
-                Finding(
-                    "vanishing", "attention-saturation", 0.9 if limit < 0.9 else 0.7, place,
-                    f"{op.value.saturated:.0%} of the rows of softmax at {place.file}:{place.line} are one-hot at step "
-                    f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large.",
-                    {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold_one_hot_rows": limit},
-                    remedies("rescale-init", "add-norm", "scale-input", at=place),
-                )
-            ]  # fmt: skip
-    return []
-
-
-def noisy(case: Case) -> list[Finding]:
-    """Tiny batches whose loss jumps about a level that no longer falls."""
-    trend = case.main
-    batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
-    if not batches or median(batches) > 2 or len(trend.losses) < 100 or trend.progress > 0.3:
-        return []
-    half = trend.losses[len(trend.losses) // 2 :]
-    level = median(abs(x) for x in half)
-    swing = median(abs(b - a) for a, b in itertools.pairwise(half))
-    if level <= 0 or swing < 0.7 * level:
-        return []
-    place = places.of_optimizer(trend.optimizer, case.meta)
-    return [
-        Finding(
-            "noisy", "small-batch-noise", 0.75, place,
-            f"Each step sees {int(median(batches))} sample(s), and the loss jumps by its own size from step to step "
-            f"({swing:.3g} around {level:.3g}) without falling any more: noise drowns the gradient.",
-            {"batch": int(median(batches)), "swing_over_level": rounded(swing / level), "threshold_swing_over_level": 0.7, "progress": rounded(trend.progress)},
-            remedies("larger-batch", "lower-step", at=place),
         )
     ]  # fmt: skip

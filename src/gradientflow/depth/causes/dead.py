@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradientflow.depth.causes import places
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.records import Finding, Op
@@ -61,11 +61,30 @@ def dead(case: Case) -> list[Finding]:
             confidence = 0.55  # the blow-up before it is the cause; the step rule says so
     head = op.index in last.head or (last.last_layer is not None and op.index > last.last_layer)
     cause = "output-activation" if head else ("dead-units" if op.value.saturated is None else "saturating-activation")
+    entering = case.inputs(first)
+    if born_dead and cause != "output-activation" and entering and entering[0][2].rms >= LARGE_INPUT and _fed(last, op):
+        layer, operand, value = entering[0]
+        data = places.of_data(layer, operand, case.meta)
+        return [
+            Finding(
+                "dead", "unscaled-input", confidence, data,
+                f"The gradient ends at {op.name} at {place.file}:{place.line} from the first step: {why}. The data (from "
+                f"{data.file}:{data.line}) enters the layer before it with a typical size of {value.rms:.3g}, far outside the range "
+                f"in which {op.name} has a slope.",
+                evidence | {"input_rms": rounded(value.rms), "threshold_input_rms": LARGE_INPUT},
+                remedies("scale-input", "add-norm", at=data),
+            )
+        ]  # fmt: skip
     summary = (
         f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
     )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _fed(graph: Graph, op: Op) -> bool:
+    """Whether the first layer feeds an operation directly."""
+    return bool(graph.layers) and any(o.op == graph.layers[0] for o in op.operands)
 
 
 def _knocked_out(case: Case, graphs: list[Graph]) -> list[Finding]:

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
 
-from gradientflow.depth.causes import places
+from gradientflow.depth.causes import places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
@@ -22,6 +22,7 @@ from gradientflow.records import Finding, Op, Place
 
 DEEP = 15  # layers from which chance products over depth are a reason of their own
 THRESHOLD = 2.0  # decades between the first and the last layer
+MOVED = 0.3  # of the weights' size: all updates before a probe together
 SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
 HALVING = frozenset(
     {"relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "relu6", "softplus",
@@ -43,6 +44,7 @@ class Account:
     norm_ops: list[Op] = field(default_factory=list)
     gains: list[float] = field(default_factory=list)  # of linear layers, from their weights
     critical: float = 1.0
+    predicted: float = 0.0  # what theory gives for the whole, from the weights and the activations' inputs
 
 
 def account(graph: Graph) -> Account:
@@ -60,6 +62,8 @@ def account(graph: Graph) -> Account:
         if gain is None or gain <= 0:
             continue
         decades = math.log10(gain)
+        told = _predicted(graph, op) if op.kind == "activation" else None
+        found.predicted += math.log10(told) if told else (0.0 if index in layers else decades)
         if index in layers and op.kind in ("linear", "conv"):
             found.layers.append(op)
             expected = _weight_gain(graph, op)
@@ -67,7 +71,11 @@ def account(graph: Graph) -> Account:
                 expected = gain
             found.gains.append(expected)
             found.init += math.log10(expected / found.critical)
+            found.predicted += math.log10(expected)
             found.rest += decades - math.log10(expected)
+        elif index in layers:
+            found.predicted += decades
+            found.rest += decades
         elif op.name in SATURATING:
             found.activations += decades
             found.activation_ops.append((decades, op))
@@ -82,11 +90,20 @@ def account(graph: Graph) -> Account:
         share = graph.share(index, following)
         if arrived is not None and share and arrived.norm > 0:
             found.branch += math.log10(arrived.norm / share)
+            found.predicted += math.log10(arrived.norm / share)
     # a halving activation belongs to the layer below it: layers without one need no √2
     surplus = len(found.layers) - halving
     if found.critical > 1.0 and surplus > 0:
         found.init += surplus * math.log10(found.critical)
     return found
+
+
+def _predicted(graph: Graph, op: Op) -> float | None:
+    """Return the gain that theory gives an activation for the mean and spread of what goes into it."""
+    before = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
+    if before is None:
+        return None
+    return theory.slope(op.name, before.mean, before.std, op.scalars[0] if op.scalars else None)
 
 
 def _weight_gain(graph: Graph, op: Op) -> float | None:
@@ -102,22 +119,31 @@ def _weight_gain(graph: Graph, op: Op) -> float | None:
 
 def depth(case: Case) -> list[Finding]:
     """Judge the decades between the last and the first layer, at the first probes."""
-    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None] or [
+    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None and not _moved(case, g)] or [
         g for g in case.finite if g.body_decades is not None
     ][:1]
     findings: list[Finding] = []
     for graph in early:
         decades = graph.body_decades
-        if decades is None or not math.isfinite(decades) or abs(decades) < THRESHOLD:
+        if decades is None or not math.isfinite(decades):
+            continue
+        if abs(decades) < THRESHOLD:
+            findings += _signal(case, graph)
             continue
         if _in_one_place(graph, decades):
             continue
         if any(len(set(calls) & set(graph.body)) > len(graph.body) // 8 for calls in graph.recurrences()):
             continue  # a recurrence: judged over time
-        finding = _vanishing(case, graph, decades) if decades < 0 else _exploding(case, graph, decades)
-        if finding is not None:
-            findings.append(finding)
-    return findings[:1]
+        findings += _vanishing(case, graph, decades) if decades < 0 else _exploding(case, graph, decades)
+        if findings:
+            break
+    return findings
+
+
+def _moved(case: Case, graph: Graph) -> bool:
+    """Whether steps before a probe have made the weights anew: then it does not show how they were initialised."""
+    moves = [s.update / s.weight for s in case.run.steps if s.step < graph.probe.step and s.update and s.weight]
+    return graph.probe.step > 1 and not math.fsum(moves) < MOVED
 
 
 def _in_one_place(graph: Graph, decades: float) -> bool:
@@ -130,59 +156,88 @@ def _in_one_place(graph: Graph, decades: float) -> bool:
     return bool(steps) and max(steps, key=lambda s: s / decades) / decades > 0.75
 
 
-def _vanishing(case: Case, graph: Graph, decades: float) -> Finding | None:
+def _vanishing(case: Case, graph: Graph, decades: float) -> list[Finding]:
     a = account(graph)
     layers = len(a.layers) + 1
     parts = {"saturating-activation": a.activations, "init-too-small": a.init, "depth-without-skip": a.rest + a.branch}
-    cause = min(parts, key=lambda k: parts[k])
-    evidence = _evidence(graph, decades, a)
-    per_layer = 10 ** (decades / max(layers - 1, 1))
-    confidence = _confidence(case, decades)
-    if cause == "saturating-activation" and a.activation_ops:
-        _, op = min(a.activation_ops, key=lambda pair: pair[0])
-        place = places.of_op(op, case.meta)
-        typical = 10 ** (a.activations / len(a.activation_ops))
-        ceiling = " (its slope is at most 0.25)" if op.name == "sigmoid" else ""
-        summary = (
-            f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
-            f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2g} each{ceiling}."
-        )
-        evidence |= {
-            "activation": op.name,
-            "activation_gain": rounded(typical),
-            "saturated_share": rounded(op.value.saturated),
-        }
-        return Finding(
-            "vanishing", cause, confidence, place, summary, evidence,
-            remedies("swap-activation", "add-skip", "add-norm", "rescale-init", at=place),
-        )  # fmt: skip
-    if cause == "init-too-small" or not a.gains:
-        place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
-        mean = median(a.gains) if a.gains else per_layer
-        summary = (
-            f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
-            f"pass on ×{mean:.2g} where ×{a.critical:.2g} would keep its size: they start too small."
-        )
-        evidence |= {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
-        return Finding(
-            "vanishing", "init-too-small", confidence, place, summary, evidence,
-            remedies("rescale-init", "add-skip", "add-norm", at=place),
-        )  # fmt: skip
     if layers < DEEP:
-        return None  # a few layers that happen to take much: not one of the reasons told here
+        del parts["depth-without-skip"]  # a few layers that happen to take much: not one of the reasons told here
+    if not a.activation_ops:
+        del parts["saturating-activation"]
+    order = sorted(parts, key=lambda k: parts[k])
+    told = {"saturating-activation": _saturating, "init-too-small": _too_small, "depth-without-skip": _plain_depth}
+    found = [told[order[0]](case, graph, decades, a)]
+    if layers < DEEP and a.rest + a.branch < min(parts.values()):
+        return []
+    for cause in order[1:]:
+        if parts[cause] < -0.25 * abs(decades) and parts[cause] < -0.5:
+            rival = told[cause](case, graph, decades, a)
+            rival.confidence = round(min(found[0].confidence - 0.05, 0.5 + 0.4 * parts[cause] / decades), 2)
+            rival.reason = (
+                f"it takes {-parts[cause]:.1f} of the {-decades:.1f} decades, {order[0]} takes {-parts[order[0]]:.1f}"
+            )
+            found.append(rival)
+    return found
+
+
+def _saturating(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
+    layers = len(a.layers) + 1
+    _, op = min(a.activation_ops, key=lambda pair: pair[0])
+    place = places.of_op(op, case.meta)
+    typical = 10 ** (a.activations / len(a.activation_ops))
+    predicted = [p for _, o in a.activation_ops if (p := _predicted(graph, o))]
+    expected = 10 ** (math.fsum(math.log10(p) for p in predicted) / len(predicted)) if predicted else None
+    ceiling = " (its slope is at most 0.25)" if op.name == "sigmoid" else ""
+    theirs = f"; theory gives ×{expected:.2g} for what goes into them" if expected is not None else ""
+    summary = (
+        f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
+        f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2g} each{ceiling}{theirs}."
+    )
+    evidence = _evidence(graph, decades, a) | {
+        "activation": op.name, "activation_gain": rounded(typical), "theory_activation_gain": rounded(expected),
+        "saturated_share": rounded(op.value.saturated),
+    }  # fmt: skip
+    return Finding(
+        "vanishing", "saturating-activation", _confidence(case, decades), place, summary, evidence,
+        remedies("swap-activation", "add-skip", "add-norm", "rescale-init", at=place),
+    )  # fmt: skip
+
+
+def _too_small(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
+    layers = len(a.layers) + 1
+    per_layer = 10 ** (decades / max(layers - 1, 1))
+    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
+    mean = median(a.gains) if a.gains else per_layer
+    summary = (
+        f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
+        f"pass on ×{mean:.2g} where ×{a.critical:.2g} would keep its size: they start too small. From the weights and "
+        f"activations as they are, theory predicts {_said(a.predicted)} decades"
+        + (", so it is the initialisation and not chance." if abs(a.predicted - decades) < 0.25 * -decades else ".")
+    )
+    evidence = _evidence(graph, decades, a) | {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
+    return Finding(
+        "vanishing", "init-too-small", _confidence(case, decades), place, summary, evidence,
+        remedies("rescale-init", "add-skip", "add-norm", at=place),
+    )  # fmt: skip
+
+
+def _plain_depth(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
+    layers = len(a.layers) + 1
+    per_layer = 10 ** (decades / max(layers - 1, 1))
     op = a.layers[len(a.layers) // 2] if a.layers else graph.probe.ops[graph.body[-1]]
     place = places.of_op(op, case.meta)
     summary = (
         f"The gradient loses {-decades:.1f} decades over {layers} plain layers although each weight starts at the right "
-        f"size (×{per_layer:.2g} per layer): so deep and narrow a stack without a skip path loses it to chance products."
+        f"size (×{per_layer:.2g} per layer; theory, which averages over chance, gives {_said(a.predicted)} decades in all): so "
+        f"deep and narrow a stack without a skip path loses it to chance products."
     )
     return Finding(
-        "vanishing", "depth-without-skip", confidence * 0.9, place, summary, evidence,
+        "vanishing", "depth-without-skip", _confidence(case, decades) * 0.9, place, summary, _evidence(graph, decades, a),
         remedies("add-skip", "add-norm", at=place),
     )  # fmt: skip
 
 
-def _exploding(case: Case, graph: Graph, decades: float) -> Finding | None:
+def _exploding(case: Case, graph: Graph, decades: float) -> list[Finding]:
     a = account(graph)
     layers = len(a.layers) + 1
     per_layer = 10 ** (decades / max(layers - 1, 1))
@@ -197,21 +252,62 @@ def _exploding(case: Case, graph: Graph, decades: float) -> Finding | None:
             f"normalisation and no skip path (theory for batch norm with ReLU: ×1.21)."
         )
         evidence |= {"batch_norms": len(batch_norms), "theory_gain": 1.211}
-        return Finding(
-            "exploding", "batchnorm-depth", confidence, place, summary, evidence,
-            remedies("add-skip", "remove-norm", at=place),
-        )  # fmt: skip
+        return [
+            Finding(
+                "exploding", "batchnorm-depth", confidence, place, summary, evidence,
+                remedies("add-skip", "remove-norm", at=place),
+            )
+        ]  # fmt: skip
     place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "
-        f"×{mean:.3g} where ×{a.critical:.2g} would keep its size: they start too large."
+        f"×{mean:.3g} where ×{a.critical:.2g} would keep its size: they start too large (theory, from the weights and "
+        f"activations as they are: {_said(a.predicted)} decades)."
     )
     evidence |= {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
-    return Finding(
-        "exploding", "init-too-large", confidence, place, summary, evidence,
-        remedies("rescale-init", "add-norm", "clip-gradient", at=place),
-    )  # fmt: skip
+    return [
+        Finding(
+            "exploding", "init-too-large", confidence, place, summary, evidence,
+            remedies("rescale-init", "add-norm", "clip-gradient", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _signal(case: Case, graph: Graph) -> list[Finding]:
+    """The values grow by decades from layer to layer because the weights start too large, and the loss starts absurdly high,
+    although the gradient (averaged away in a pool, or cut by saturation) does not show it.
+    """
+    a = account(graph)
+    first, last = graph.probe.ops[graph.body[-1]], graph.probe.ops[graph.body[0]]
+    loss = graph.probe.ops[graph.probe.root].value.mean if graph.probe.root is not None else 0.0
+    entropy = next(
+        (graph.probe.ops[i] for i in graph.head if graph.probe.ops[i].name in ("cross_entropy", "log_softmax")), None
+    )
+    if entropy is None or len(a.layers) < 2 or first.value.rms <= 0 or last.value.rms <= 0:
+        return []
+    nothing = theory.chance(last.value.shape[-1])
+    forward, init = math.log10(last.value.rms / first.value.rms), a.init
+    if forward < 1.5 or init < 1.5 or loss < 10.0 * nothing:
+        return []
+    place = _init_place(case, graph, a) or places.of_op(first, case.meta)
+    mean = median(a.gains)
+    learns = case.main.measured and case.main.end < nothing
+    return [
+        Finding(
+            "exploding", "init-too-large", 0.55 if learns else 0.8, place,
+            f"The values grow by {forward:.1f} decades from the first layer to the last, and the loss starts at {loss:.3g} where "
+            f"knowing nothing costs {nothing:.2g}: the weights pass on ×{mean:.3g} where ×{a.critical:.2g} would keep the size.",
+            {"step": graph.probe.step, "forward_decades": rounded(forward), "threshold_forward_decades": 1.5,
+             "loss_over_chance": rounded(loss / nothing), "threshold_loss_over_chance": 10, "weight_gain": rounded(mean),
+             "critical_gain": rounded(a.critical), "decades_by_init": rounded(init)},
+            remedies("rescale-init", "add-norm", at=place),
+        )
+    ]  # fmt: skip
+
+
+def _said(decades: float) -> str:
+    return f"{decades:+.1f}".replace("-", "−")
 
 
 def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
@@ -219,6 +315,9 @@ def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
         "step": graph.probe.step,
         "decades": rounded(decades),
         "threshold_decades": THRESHOLD,
+        "theory_decades": rounded(a.predicted),
+        "gain_per_layer": rounded(10 ** (decades / max(len(a.layers), 1))),
+        "theory_gain_per_layer": rounded(10 ** (a.predicted / max(len(a.layers), 1))),
         "layers": len(a.layers) + 1,
         "decades_by_activations": rounded(a.activations),
         "decades_by_init": rounded(a.init),
@@ -231,12 +330,17 @@ def _confidence(case: Case, decades: float) -> float:
     """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
     base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
     last = case.finite[-1].body_decades
+    if case.ignorant:  # (a loss that only the last bias brought down is no progress of the network)
+        return round(min(base + 0.08, 0.99), 2)
     if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and len(case.finite[0].layers) < DEEP:
         base -= 0.35  # the network trains itself out of it
+    # A run that learns well is not held up by it; less is said by that where the first layers stay cut off to the end, as what
+    # learns then is what lies near the output.
+    still = decades < 0 and last is not None and last < -2 * THRESHOLD
     if decades < 0 and case.main.measured:
-        base -= 0.6 * max(0.0, case.main.progress - 0.5)  # a run that learns well is not held up by it
+        base -= (0.3 if still else 0.6) * max(0.0, case.main.progress - 0.5)
     if case.main.measured:
-        base += 0.08 if case.stuck else (-0.25 if case.main.progress > 0.8 else 0.0)
+        base += 0.08 if case.stuck else ((-0.12 if still else -0.25) if case.main.progress > 0.8 else 0.0)
     return round(min(base, 0.99), 2)
 
 

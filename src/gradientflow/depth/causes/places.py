@@ -53,6 +53,38 @@ def of_optimizer(optimizer: Optimizer | None, meta: Meta) -> Place | None:
     return Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step") if optimizer.file else None
 
 
+def of_call(meta: Meta, name: str) -> Place | None:
+    """Return the line of the only call of `name(...)` in the script."""
+    for file, source in meta.sources.items():
+        line = by_class(source, name)
+        if line is not None:
+            return Place(file, line, None, name)
+    return None
+
+
+def of_schedule(meta: Meta) -> Place | None:
+    """Return the line that changes the learning rate: where a scheduler of torch.optim is made, or `group["lr"]` is set."""
+    for file, source in meta.sources.items():
+        tree = _tree(source)
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Call) and _is_schedule(_called(node)):
+                return Place(file, node.lineno, None, _called(node))
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, (ast.Assign, ast.AugAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if any(
+                    isinstance(t, ast.Subscript) and isinstance(t.slice, ast.Constant) and t.slice.value == "lr"
+                    for t in targets
+                ):
+                    return Place(file, node.lineno, None, "lr")
+    return None
+
+
+def _is_schedule(name: str | None) -> bool:
+    others = ("ReduceLROnPlateau", "CosineAnnealingWarmRestarts", "SequentialLR", "ChainedScheduler")
+    return name is not None and (name in others or (name.endswith("LR") and name[:1].isupper()))
+
+
 @lru_cache(maxsize=64)
 def _tree(source: str) -> ast.Module | None:
     try:

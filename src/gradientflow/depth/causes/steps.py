@@ -12,12 +12,18 @@ from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend, smoothed
 from gradientflow.records import Finding, Place
 
 SPIKE = 2.0  # rise over the start, in units of the start
 UPDATE = 0.2  # relative size of one update
+THROWN = 0.5  # an update that replaces half of the weights: with a loss that rises and never falls below its start
+RISE = 0.3  # of the start
+REGAINED = 4.0  # loss of the last stretch over the best, where it had fallen before
+RELAPSED = 25.0  # the same, where it is so much that it need not turn at each step
+SCHEDULED = 3.0  # learning rate over the one the run began with
 
 
 def step_size(case: Case) -> list[Finding]:
@@ -25,7 +31,9 @@ def step_size(case: Case) -> list[Finding]:
     found = []
     several = len([t for t in case.trends if t.measured]) > 1
     for trend in case.trends:
-        finding = _too_large(case, trend, several) or _too_small(case, trend)
+        finding = (
+            _too_large(case, trend, several) or (None if several else _late(case, trend)) or _too_small(case, trend)
+        )
         if finding is not None:
             found.append(finding)
     return found
@@ -44,6 +52,9 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     series = smoothed(trend.losses, 25 if noisy else 1)
     start = trend.start if trend.measured and not noisy else series[0]
     scale = max(abs(start), trend.spread, 1e-300)
+    floating = min(series) < 0 < max(series)
+    if floating:  # a loss without a zero of its own (a policy gradient): held against its usual swing
+        scale = max(scale, 4.0 * median(abs(b - a) for a, b in itertools.pairwise(series)))
     top = max(series)
     spike = (top - start) / scale
     ended = trend.first_bad is not None
@@ -59,7 +70,8 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         or (worse and spike > limit)
         or spike > 100.0 * (10.0 if several else 1.0)
         or (spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE))
-        or (not several and not noisy and trend.stuck and relapsed)
+        or (not several and not noisy and not floating and trend.stuck and relapsed)
+        or (not several and not noisy and update > THROWN and _thrown(trend))
     ):
         # single samples: a loss that has risen to a level and stays there rattles about, it does not run away
         level = max(series[: max(1, len(series) // 2)])
@@ -70,7 +82,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if symptom is None or (several and not worse and not ended):
         return None
     lr = next((s.lr for s in trend.steps if s.lr), None)
-    place = places.of_optimizer(trend.optimizer, case.meta) or _loss_line(case)
+    place = _raised(case, trend) or places.of_optimizer(trend.optimizer, case.meta) or _loss_line(case)
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(start), "loss_top": rounded(top), "loss_end": rounded(trend.end),
@@ -109,13 +121,70 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     )  # fmt: skip
 
 
-def _edge(case: Case, trend: Trend) -> tuple[float | None, int | None, float | None]:
+def _thrown(trend: Trend) -> bool:
+    """Whether the loss rose over its very first value within the first steps and was not below it again at the end."""
+    first, early = trend.losses[0], trend.losses[1:20]
+    return (
+        trend.measured and bool(early) and first > 0 and max(early) - first > RISE * first and trend.end > 0.9 * first
+    )
+
+
+def _raised(case: Case, trend: Trend) -> Place | None:
+    """The line of the schedule, where the loss was lower than at the start until the learning rate had been raised."""
+    lrs = [s.lr for s in trend.steps if s.lr]
+    if not lrs or not trend.measured or trend.best > 0.7 * trend.start or trend.start <= 0:
+        return None
+    high = next((i for i, lr in enumerate(lrs) if lr > SCHEDULED * lrs[0]), None)
+    return places.of_schedule(case.meta) if high is not None and high > len(lrs) // 10 else None
+
+
+def _late(case: Case, trend: Trend) -> Finding | None:
+    """The loss fell, then swings up and down far above its best: the steps came over the edge during the run."""
+    losses = trend.losses
+    if (
+        trend.optimizer is None
+        or len(losses) < 40
+        or trend.start <= 0
+        or min(losses) < 0
+        or trend.first_bad is not None
+    ):
+        return None
+    tail = losses[-len(losses) // 4 :]
+    level, best = median(tail), trend.best
+    turns = [b - a for a, b in itertools.pairwise(tail)]
+    zigzag = sum(a * b < 0 for a, b in itertools.pairwise(turns)) / max(len(turns) - 1, 1)
+    batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
+    lost = (level - best) / max(trend.start - best, 1e-300)
+    late = [g for g in case.finite if g.probe.step > len(losses) // 2]
+    ratio, step, sharp = _edge(case, trend, late)
+    raised = _raised(case, trend)
+    over = (ratio is not None and ratio > 1.0) or raised is not None
+    few = bool(batches) and median(batches) <= 4
+    swings = zigzag >= 0.6 or level > RELAPSED * best
+    if few or not over or not swings or lost < 0.1 or level < REGAINED * best or best > 0.7 * trend.start:
+        return None
+    place = raised or places.of_optimizer(trend.optimizer, case.meta)
+    lr = next((s.lr for s in reversed(trend.steps) if s.lr), None)
+    stable = trend.momentum_factor() / sharp if sharp else None
+    told = f" Steps above {stable:.3g} overshoot (sharpness {sharp:.4g} at step {step})." if stable else ""
+    return Finding(
+        "oscillating", "step-too-large", 0.75, place,
+        f"The loss falls from {trend.start:.4g} to {best:.4g}, then goes up and down around {level:.4g} with learning rate "
+        f"{lr or 0.0:.3g}.{told}",
+        {"learning_rate": lr, "loss_start": rounded(trend.start), "loss_best": rounded(best), "loss_last_quarter": rounded(level),
+         "last_quarter_over_best": rounded(level / max(best, 1e-300)), "threshold_last_quarter_over_best": REGAINED, "zigzag": rounded(zigzag),
+         "threshold_zigzag": 0.6, "times_too_large": rounded(ratio), "stable_below": rounded(stable), "measured_at_step": step},
+        remedies("lower-step", "warmup", at=place, hint=f", to {0.5 * stable:.2g} or less" if stable else ""),
+    )  # fmt: skip
+
+
+def _edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
     """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
     best: tuple[float | None, int | None, float | None] = (None, None, None)
     if trend.adaptive or trend.optimizer is None:
         return best
     lrs = {s.step: s.lr for s in trend.steps if s.lr}
-    for graph in case.finite:
+    for graph in case.finite if graphs is None else graphs:
         probe = graph.probe
         lr = lrs.get(probe.step)
         if (
@@ -146,7 +215,7 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     alive = bool(grads) and median(grads[len(grads) // 2 :]) > 0.05 * median(grads[: max(1, len(grads) // 10)])
     if not alive or not (travelled < 0.02 or (fell and tail < 1e-3)):
         return None
-    place = places.of_optimizer(trend.optimizer, case.meta)
+    place = (places.of_schedule(case.meta) if fell else None) or places.of_optimizer(trend.optimizer, case.meta)
     lr = lrs[-1] if lrs else None
     why = (
         f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell and lr else f"with learning rate {lr}"

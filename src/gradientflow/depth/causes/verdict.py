@@ -5,11 +5,35 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradientflow.depth.causes import birth, budget, collapse, data, dead, flow, recurrence, steps, wiring
+from gradientflow.depth.causes import (
+    attention,
+    birth,
+    budget,
+    collapse,
+    data,
+    dead,
+    flow,
+    noise,
+    output,
+    recurrence,
+    singular,
+    steps,
+    wiring,
+)
 from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
 SURE_ENOUGH = 0.5  # a finding below this is not told
+
+# Why a cause of this kind stands behind one that explains more.
+BEHIND = {
+    "step-too-large": "a loss that jumps or stands still is what the cause above leads to by itself",
+    "step-too-small": "a loss that stands still is what the cause above leads to by itself",
+    "unscaled-input": "the scale of the data does harm through the cause above",
+    "unscaled-target": "the scale of the targets does harm through the cause above",
+    "dead-units": "units that give zero are what the cause above leaves behind",
+    "small-batch-noise": "the loss would not fall without noise either",
+}
 
 # What explains more comes first: a wire that is loose, or a value that is not finite, explains whatever the loss does;
 # a gradient lost in the network at the first step explains a loss that does not move; the step size comes after those.
@@ -17,20 +41,21 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (wiring.missing_zero_grad, 0.30),
     (birth.not_finite, 0.25),
     (wiring.symmetric, 0.22),
-    (data.attention, 0.21),
+    (attention.attention, 0.21),
     (wiring.disconnected, 0.20),
     (data.bad_batch, 0.20),
     (data.over_regularised, 0.20),
+    (singular.near, 0.19),
     (steps.wrong_sign, 0.18),
     (recurrence.recurrence, 0.15),
-    (data.output_activation, 0.14),
+    (output.output_activation, 0.14),
     (dead.dead, 0.12),
     (flow.depth, 0.10),
     (collapse.collapsed, 0.11),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (steps.step_size, 0.05),
-    (data.noisy, 0.0),
+    (noise.noisy, 0.0),
 )
 
 
@@ -46,13 +71,16 @@ def judge(run: Run) -> Verdict:
     """
     case = Case(run)
     errors = [n.text for n in run.notes if n.kind == "watcher"]
-    ranked: list[tuple[float, Finding]] = []
+    ranked: list[tuple[float, float, Finding]] = []
     for rule, weight in RULES:
         try:
-            ranked.extend((f.confidence + weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
+            ranked.extend((f.confidence + weight, weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
         except Exception as problem:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
-    findings = [f for _, f in sorted(ranked, key=lambda pair: -pair[0])]
+    ranked.sort(key=lambda entry: -entry[0])
+    findings = [f for _, _, f in ranked]
+    for _, weight, finding in ranked[1:]:
+        finding.reason = finding.reason or _reason(ranked[0], weight, finding)
     losses = [s.loss for s in run.steps if s.loss is not None]
     measured = bool(case.graphs and run.steps)
     symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
@@ -67,9 +95,20 @@ def judge(run: Run) -> Verdict:
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
     )
+    _thieves(verdict)
     verdict.summary = findings[0].summary if findings else _calm(case, verdict)
     _mark(verdict, case)
     return verdict
+
+
+def _reason(first: tuple[float, float, Finding], weight: float, other: Finding) -> str:
+    """Say why a finding stands behind the first."""
+    top = first[2]
+    if weight < first[1] and (other.cause in BEHIND or other.confidence >= top.confidence):
+        return BEHIND.get(other.cause, f"{top.cause} explains more: it would do this harm whatever else is mended")
+    if other.cause == top.cause:
+        return "the same cause at another place"
+    return f"its evidence is weaker (confidence {other.confidence:.2f}, the first has {top.confidence:.2f})"
 
 
 def _probe_loss(run: Run) -> Loss:
@@ -98,6 +137,25 @@ def _mark(verdict: Verdict, case: Case) -> None:
             if row.mark is None and row.kind != "branch" and row.line == place.line and row.file == place.file:
                 if place.op is None or place.op == row.name:
                     row.mark = finding.symptom
+
+
+def _thieves(verdict: Verdict) -> None:
+    """Say in the first finding which operation took most, and which kind of operation took most in sum."""
+    budget = verdict.budget
+    if not verdict.findings or verdict.findings[0].symptom not in ("vanishing", "exploding") or not budget.everywhere:
+        return
+    first, worst = verdict.findings[0], budget.worst_op
+    kind = budget.everywhere[0 if first.symptom == "vanishing" else -1]
+    first.evidence |= {
+        "most_by_kind": kind.name,
+        "most_by_kind_decades": rounded(kind.decades),
+        "most_by_kind_count": kind.count,
+    }
+    if worst is not None:
+        first.evidence |= {
+            "most_by_one": f"{worst.name} at {worst.file}:{worst.line}",
+            "most_by_one_decades": rounded(worst.decades),
+        }
 
 
 def _calm(case: Case, verdict: Verdict) -> str:

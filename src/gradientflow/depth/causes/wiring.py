@@ -9,7 +9,7 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.records import Finding, Op, Optimizer, Param, Place, Probe
+from gradientflow.records import Finding, Op, Optimizer, Param, Place
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -26,12 +26,24 @@ def disconnected(case: Case) -> list[Finding]:
         never = [p for p in live if p.graded == 0]
         frozen = [p for p in held if not p.requires_grad]
         if never and len(never) == len(live):
-            place = _stepped_loss(case, optimizer) or _made(never)
+            used: set[int | None] = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
+            used |= {i for g in case.graphs for i in g.probe.without_grad}
+            remade = not used & {p.index for p in never}  # nothing ever computes with them: it holds the wrong ones
+            place = (
+                (places.of_optimizer(optimizer, meta) if remade else None)
+                or (
+                    _cut_line(case, never) if len(meta.optimizers) == 1 else None
+                )  # (else the cut may be meant for another)
+                or _stepped_loss(case, optimizer)
+                or _made(never)
+            )
             found.append(
                 Finding(
                     "disconnected", "disconnected-parameters", 0.96, place,
                     f"None of the {len(never)} parameters of {optimizer.name} (line {optimizer.made_line or optimizer.line}) ever "
-                    f"gets a gradient in {optimizer.steps} steps: the loss does not depend on them (detached, or not used).",
+                    f"gets a gradient in {optimizer.steps} steps: "
+                    + ("no operation uses them (the model was made anew after the optimizer, or another one is trained)." if remade
+                       else "the loss does not depend on them (detached, or not used)."),
                     {"without_gradient": len(never), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in never[:8]]},
                     remedies("reconnect", at=places.of_optimizer(optimizer, meta)),
                 )
@@ -75,19 +87,26 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
     }  # fmt: skip
     if last is not None:
         at = places.of_op(last, case.meta)
+        cut = _cut_line(case, never)
+        where = f"{at.file}:{at.line}" + (
+            f", and {cut.op} at {cut.file}:{cut.line} takes it out of the graph"
+            if cut
+            else ", and after it the way to the loss is cut (detach, numpy, argmax, or not used)"
+        )
+        at = cut or at
         return [
             Finding(
                 "disconnected", "disconnected-parameters", 0.85, at,
                 f"{len(never)} of {len(live)} parameters ({named}) are used but never get a gradient: what is computed from them "
-                f"ends at {last.name} at {at.file}:{at.line}, and after it the way to the loss is cut (detach, numpy, "
-                f"argmax, or not used).",
+                f"ends at {last.name} at {where}.",
                 evidence, remedies("reconnect", at=at),
             )
         ]  # fmt: skip
     unseen = {i for g in case.graphs for i in g.probe.without_grad}
     if not wanted & unseen:
         return []  # this run does not use them at all: a spare head
-    place = _made(never)
+    off = next((c for g in case.graphs for c in g.probe.cuts if c.param in wanted and c.file is not None), None)
+    place = Place(off.file, off.line, None, off.name) if off is not None else _made(never)
     return [
         Finding(
             "disconnected", "disconnected-parameters", 0.7, place,
@@ -100,6 +119,12 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
 
 def _end_of_the_loose(graph: Graph, wanted: set[int]) -> Op | None:
     """Return the last operation of what is computed from `wanted` parameters without reaching the loss."""
+    loose = _loose(graph, wanted)
+    return graph.probe.ops[max(loose)] if loose else None
+
+
+def _loose(graph: Graph, wanted: set[int]) -> set[int]:
+    """Operations that are computed from `wanted` parameters and do not reach the loss."""
     reached = set(graph.reached)
     loose: set[int] = set()
     for op in graph.probe.ops:
@@ -107,7 +132,20 @@ def _end_of_the_loose(graph: Graph, wanted: set[int]) -> Op | None:
             o.param in wanted or (o.op is not None and o.op in loose) for o in op.operands
         ):
             loose.add(op.index)
-    return graph.probe.ops[max(loose)] if loose else None
+    return loose
+
+
+def _cut_line(case: Case, never: list[Param]) -> Place | None:
+    """The line that takes what is computed from parameters out of the graph, where the loss does not see them otherwise."""
+    wanted = {p.index for p in never}
+    for graph in case.graphs:
+        loose = _loose(graph, wanted)
+        cuts = [c for c in graph.probe.cuts if c.op in loose and c.file is not None]
+        if cuts:
+            cut = max(cuts, key=lambda c: c.op)
+            first = next(c for c in cuts if c.op == cut.op)
+            return Place(first.file, first.line, None, first.name)
+    return None
 
 
 def _stepped_loss(case: Case, optimizer: Optimizer) -> Place | None:
@@ -139,30 +177,34 @@ def _made(params: list[Param]) -> Place | None:
 def missing_zero_grad(case: Case) -> list[Finding]:
     """Gradients of the step before are still there when backward is called: zero_grad is never called."""
     found = []
-    for optimizer in case.meta.optimizers:
-        place = Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step")
-        found += _left_over(case, [g.probe for g in case.graphs if g.probe.optimizer == optimizer.index], place)
-    if not case.meta.optimizers and case.graphs:
-        root = case.graphs[0].probe.root
-        line = places.of_op(case.graphs[0].probe.ops[root], case.meta) if root is not None else Place()
-        found += _left_over(case, [g.probe for g in case.graphs], Place(line.file, line.line, None, "backward"))
+    optimizers: list[Optimizer | None] = list(case.meta.optimizers) or [None]
+    for optimizer in optimizers:
+        index = optimizer.index if optimizer is not None else None
+        probes = [g.probe for g in case.graphs if g.probe.optimizer == index and g.probe.step > 1]
+        seen = [p for p in probes if p.carried is not None]
+        carried = [p for p in seen if p.carried]
+        if len(seen) < 2 or len(carried) < len(seen):
+            continue
+        if optimizer is not None:
+            place: Place | None = Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step")
+        else:  # parameters moved by hand
+            place = places.of_call(case.meta, "backward") or _differentiated(case)
+        found.append(
+            Finding(
+                "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
+                f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
+                f"they are never cleared, so every step follows the sum of all gradients so far.",
+                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
+                remedies("zero-grad", at=place),
+            )
+        )  # fmt: skip
     return found
 
 
-def _left_over(case: Case, probes: list[Probe], place: Place) -> list[Finding]:
-    seen = [p for p in probes if p.step > 1 and p.carried is not None]
-    carried = [p for p in seen if p.carried]
-    if len(seen) < 2 or len(carried) < len(seen):
-        return []
-    return [
-        Finding(
-            "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
-            f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
-            f"they are never cleared, so every step follows the sum of all gradients so far.",
-            {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
-            remedies("zero-grad", at=place),
-        )
-    ]  # fmt: skip
+def _differentiated(case: Case) -> Place | None:
+    """The line of the loss that backward is called on."""
+    root = case.graphs[0].probe.root if case.graphs else None
+    return places.of_op(case.graphs[0].probe.ops[root], case.meta) if root is not None else None
 
 
 def symmetric(case: Case) -> list[Finding]:
@@ -180,8 +222,9 @@ def symmetric(case: Case) -> list[Finding]:
                 state is not None
                 and state.alike is not None
                 and state.alike > 1 - 1e-6
-                and shape[0] >= 3
-                and len(shape) == 2
+                and max(shape[:2]) >= 3
+                and (len(shape) == 2 or shape[0] >= 3)
+                and first.params[weight].requires_grad
             )
             still = later is None or later.alike is None or later.alike > 0.999
             if same and still and weight not in equal:
@@ -199,7 +242,7 @@ def symmetric(case: Case) -> list[Finding]:
     return [
         Finding(
             "crawling", "symmetric-init", 0.93, place,
-            f"All {param.shape[0]} units of {param.name} {more}start with the same weights, get the "
+            f"All units of {param.name} {more}start with the same weights, get the "
             f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
             {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold_alike_first": 1 - 1e-6, "step_last": last.probe.step},
             remedies("break-symmetry", "rescale-init", at=place),

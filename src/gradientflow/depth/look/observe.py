@@ -15,7 +15,7 @@ from gradientflow.depth.look import rules
 from gradientflow.depth.look.question import Question, check_model
 from gradientflow.depth.look.sources import make_known
 from gradientflow.depth.probe.frames import set_base
-from gradientflow.depth.probe.stats import rows_alike
+from gradientflow.depth.probe.stats import units_alike
 from gradientflow.depth.watch.cheap import CheapTier, total
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
@@ -206,7 +206,7 @@ def _copied(
 
 def _likeness(p: nn.Parameter) -> float | None:
     """Return how alike the rows of a parameter's gradient are; None where it has none, or it is zero."""
-    return rows_alike(p.grad) if p.grad is not None and not p.grad.is_sparse else None
+    return units_alike(p.grad) if p.grad is not None and not p.grad.is_sparse else None
 
 
 def _small_steps(params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

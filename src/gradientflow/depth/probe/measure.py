@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.stats import combine, grad_stat, rows_alike, value_stat
+from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
 from gradientflow.depth.probe.trace import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
 
@@ -172,7 +172,7 @@ class BackwardMeasure:
                     mean=value.mean,
                     std=value.std,
                     absmax=value.absmax,
-                    alike=rows_alike(t),
+                    alike=units_alike(t),
                     nonfinite=value.nonfinite,
                     grad=self._params.get(index),
                 )

@@ -112,16 +112,22 @@ def combine(stats: list[GradStat], sizes: list[int]) -> GradStat:
     )
 
 
-def rows_alike(w: Tensor) -> float | None:
-    """Return how alike the rows of a weight are: 1 when every row is one and the same vector, about 1/rows when random.
+def units_alike(w: Tensor) -> float | None:
+    """Return how alike the units of a weight are: 1 when all are one and the same vector, about 1/units when random.
 
-    The share of ‖W‖² that lies in the mean row: rows·‖mean row‖² / ‖W‖².
+    Units are rows (as in `nn.Linear`) or columns (as in `x @ W`); of the two the larger answer counts. It is the share of
+    ‖W‖² that lies in the mean unit: units·‖mean unit‖² / ‖W‖².
     """
-    if w.dim() < 2 or w.shape[0] < 2:
+    if w.dim() < 2 or max(w.shape[0], w.shape[1]) < 2:
         return None
     with torch.no_grad():
-        x = _plain(w).reshape(w.shape[0], -1)
+        x = _plain(w)
         total = float((x * x).sum())
         if not math.isfinite(total) or total == 0.0:
             return None
-        return float((x.mean(dim=0) ** 2).sum()) * x.shape[0] / total
+        shares = [
+            (x.mean(dim=d) ** 2).sum() * x.shape[d] / total
+            for d in (0, 1)
+            if x.shape[d] > 1 and (d == 0 or x.dim() == 2)
+        ]
+        return float(torch.stack(shares).max()) if shares else None

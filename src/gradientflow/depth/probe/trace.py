@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.kinds import kind_of, op_name
@@ -22,7 +23,7 @@ from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
-from gradientflow.records import Op, Operand
+from gradientflow.records import Cut, Op, Operand
 
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
@@ -30,6 +31,8 @@ _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
 _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
+_MAX_CUTS = 200
+_LEAVING = frozenset({"numpy", "item", "tolist", "__array__"})  # calls that take values out of PyTorch
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
@@ -72,6 +75,7 @@ class Trace:
     without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
     last_where: Where | None = None
     calls: dict[int, Call] = field(default_factory=dict)  # of opaque recurrences, by operation
+    cuts: list[Cut] = field(default_factory=list)
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
@@ -199,7 +203,8 @@ class Tracer(TorchFunctionMode):
             outputs = [args[0]]
         if not outputs:
             if not torch.is_grad_enabled():
-                self.trace.without_grad.update(i for t in _tensors(args) if (i := self.registry.find(t)) is not None)
+                self._unseen(raw, args)
+            self._cut(func, raw, args, out)
             return
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
@@ -207,6 +212,29 @@ class Tracer(TorchFunctionMode):
         elif fresh and not self.trace.full:
             self.trace.full = True
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
+
+    def _unseen(self, raw: str, args: tuple[Any, ...]) -> None:
+        """Remember parameters that are used with gradients switched off, and the line of the first use of each."""
+        fresh = {i for t in _tensors(args) if (i := self.registry.find(t)) is not None} - self.trace.without_grad
+        if fresh:
+            self.trace.without_grad |= fresh
+            where = locate(4, modules=False, limit=8)
+            file, line = next((f for f in reversed(where.stack) if f[0] == where.file), (where.file, where.line))
+            room = max(0, _MAX_CUTS - len(self.trace.cuts))
+            self.trace.cuts += [Cut(-1, "no_grad", file, line, i) for i in sorted(fresh)][:room]
+
+    def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> None:
+        """Remember a call whose result has left the graph although what went in is part of it."""
+        if raw == "__get__" and op_name(func) != "data":
+            return
+        source = args[0] if args and isinstance(args[0], Tensor) else None
+        node = _grad_fn(source) if source is not None else None
+        if node is None or len(self.trace.cuts) >= _MAX_CUTS or not (raw in _LEAVING or _tensors(out)):
+            return
+        index = self.trace.owner.get(node)
+        if index is not None:
+            where = locate(4, modules=False, limit=1)
+            self.trace.cuts.append(Cut(index, op_name(func), where.file, where.line))
 
     def _record(
         self,
@@ -252,6 +280,8 @@ class Tracer(TorchFunctionMode):
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         value = value_stat(outputs[0], name, channel)
+        if kind == "attention":
+            value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(
             Op(
                 index=index, name=name, kind=kind, file=where.file, line=where.line, function=where.function,

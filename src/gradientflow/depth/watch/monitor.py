@@ -103,7 +103,6 @@ class Monitor:
         self._reason: str | None = None  # why this window is probed
         self._measured = False
         self._probe: Probe | None = None
-        self._carried: float | None = None  # what was left in `.grad` of parameters that no optimizer holds
         self._root: Tensor | None = None
         self._backwards_here = 0
         self._before_this_step = 0
@@ -222,13 +221,13 @@ class Monitor:
         self.registry.name_leaves(reached, trace.last_where)
         for watched in self.optimizers:
             watched.carried = _norm_of_grads(watched.params) if first_here else None
-        by_hand = [] if self.optimizers else [t for i in reached if (t := self.registry.tensor(i)) is not None]
-        self._carried = _norm_of_grads(by_hand) if first_here and by_hand else None
         self._probe = Probe(
             step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
             batch=_batch(trace.ops, measure.reached), notes=trace.notes,
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
+        if not self.optimizers and first_here:
+            self._probe.carried = _norm_of_grads([t for i in reached if (t := self.registry.tensor(i)) is not None])
         self.shield(self._sharpness, roots[0], reached)
         if self.isometry is not None:
             self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
@@ -264,6 +263,7 @@ class Monitor:
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
         self.shield(self._over_time.after, probe, measure, self.elapsed)
+        probe.cuts = self.tracer.trace.cuts
         probe.cost += time.perf_counter() - began
         self._hook_losses(measure.order)
         self.tracer.trace.release()
@@ -368,8 +368,6 @@ class Monitor:
         probe.step = step
         if watched is not None:
             probe.optimizer, probe.carried = watched.record.index, watched.carried
-        else:
-            probe.carried = self._carried
         self.probed += 1
         self.sink.add(probe)
         if self.on_probe is not None:

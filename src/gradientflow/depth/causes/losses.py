@@ -1,0 +1,47 @@
+"""The loss of a probe: what it compares the network's answer with, and what an answer that ignores the data would cost."""
+
+from __future__ import annotations
+
+from gradientflow.depth.causes import theory
+from gradientflow.depth.causes.graph import Graph
+from gradientflow.records import Op, Operand, ValueStat
+
+
+def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
+    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data."""
+    for index in graph.head:
+        op = graph.probe.ops[index]
+        if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
+            continue
+        answer = next((graph.probe.ops[o.op].value for o in op.operands if o.op is not None), None)
+        for operand in op.operands:
+            if operand.op is None and operand.param is None and operand.value and operand.value.numel > 1 and answer:
+                return op, operand, operand.value, answer
+    return None
+
+
+def ignorance(graph: Graph) -> float | None:
+    """Return the loss of the best constant answer, for a probe whose loss is one plain squared error or cross-entropy; None
+    for any other loss (with penalties, factors or parts), whose level is not known.
+    """
+    root = graph.probe.ops[graph.probe.root] if graph.probe.root is not None else None
+    if root is None:
+        return None
+    if root.name == "cross_entropy":
+        scores = next((graph.probe.ops[o.op].value for o in root.operands if o.op is not None), None)
+        return (
+            theory.chance(scores.shape[1] if len(scores.shape) > 1 else scores.shape[-1])
+            if scores is not None
+            else None
+        )
+    found = target(graph)
+    plain = root.name == "mse_loss" or (root.name == "mean" and _squared(graph, root))
+    return found[2].std ** 2 if plain and found is not None and found[2].std > 0 else None
+
+
+def _squared(graph: Graph, root: Op) -> bool:
+    """Whether an operation takes the mean of the square of a difference."""
+    made = next((graph.probe.ops[o.op] for o in root.operands if o.op is not None), None)
+    if made is None or not (made.name == "square" or (made.name == "pow" and made.scalars[:1] == [2.0])):
+        return False
+    return any(graph.probe.ops[o.op].name == "sub" for o in made.operands if o.op is not None)
