@@ -103,11 +103,13 @@ def test_scores_of_the_module_are_those_of_its_own_weights() -> None:
 # ── outputs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def classify(answer: Callable[[Tensor], Tensor], loss: Callable[[Tensor, Tensor], Tensor], outputs: int) -> None:
+def classify(
+    answer: Callable[[Tensor], Tensor], loss: Callable[[Tensor, Tensor], Tensor], outputs: int, lr: float = 1e-2
+) -> None:
     torch.manual_seed(0)
     x, y = data(classes=max(outputs, 2))
     net = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, outputs))
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     for _ in range(60):
         optimizer.zero_grad()
         loss(answer(net(x)), y).backward()
@@ -131,8 +133,13 @@ def test_a_softmax_without_its_logarithm_before_nll() -> None:
     def soft(s: Tensor) -> Tensor:
         return torch.softmax(s, 1)  # HERE
 
-    top(verdict_of(lambda: classify(soft, F.nll_loss, 20), every=20), "crawling", "output-activation", here(soft))
-    healthy(verdict_of(lambda: classify(lambda s: s.log_softmax(1), F.nll_loss, 4), every=20))
+    top(
+        verdict_of(lambda: classify(soft, F.nll_loss, 20, lr=1e-3), every=20),
+        "crawling",
+        "output-activation",
+        here(soft),
+    )
+    healthy(verdict_of(lambda: classify(lambda s: s.log_softmax(1), F.nll_loss, 20, lr=1e-3), every=20))
 
 
 @pytest.mark.parametrize(("shift", "fault"), [(-2.0, True), (4.0, False)])

@@ -20,6 +20,9 @@ BRANCH_NOTE = (
     "The gradient has several routes here (residual, attention, several losses or a tensor used twice). Their shares add "
     "as vectors, not in decades: a row marked 'branch' is the other routes' part, and the path follows the largest share."
 )
+_SPREADING = frozenset(
+    {"reduce", "pool", "shape"}
+)  # they spread a gradient over more entries, which lowers its norm by itself
 _MERGED = 0.005  # decades; a smaller change at a merge is not worth a row
 
 
@@ -122,7 +125,8 @@ def everywhere(graph: Graph) -> tuple[list[Share], Share | None]:
     ]
     every = [r for members in kinds.values() for r in members]
     total = math.fsum(r.decades or 0.0 for r in every)
-    worst = min(every, key=lambda r: (r.decades or 0.0) * (1.0 if total <= 0 else -1.0), default=None)
+    thieves = [r for r in every if r.kind not in _SPREADING]
+    worst = min(thieves, key=lambda r: (r.decades or 0.0) * (1.0 if total <= 0 else -1.0), default=None)
     return sorted(rows, key=lambda r: r.decades or 0.0), worst
 
 

@@ -188,10 +188,10 @@ def _saturating(case: Case, graph: Graph, decades: float, a: Account) -> Finding
     predicted = [p for _, o in a.activation_ops if (p := _predicted(graph, o))]
     expected = 10 ** (math.fsum(math.log10(p) for p in predicted) / len(predicted)) if predicted else None
     ceiling = " (its slope is at most 0.25)" if op.name == "sigmoid" else ""
-    theirs = f"; theory gives ×{expected:.2g} for what goes into them" if expected is not None else ""
+    theirs = f"; theory gives ×{expected:.3g} for what goes into them" if expected is not None else ""
     summary = (
         f"The gradient loses {-decades:.1f} decades on the way from the last to the first of {layers} layers; "
-        f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.2g} each{ceiling}{theirs}."
+        f"{len(a.activation_ops)} {op.name} operations take {-a.activations:.1f} of them, ×{typical:.3g} each{ceiling}{theirs}."
     )
     evidence = _evidence(graph, decades, a) | {
         "activation": op.name, "activation_gain": rounded(typical), "theory_activation_gain": rounded(expected),
@@ -212,7 +212,11 @@ def _too_small(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
         f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
         f"pass on ×{mean:.2g} where ×{a.critical:.2g} would keep its size: they start too small. From the weights and "
         f"activations as they are, theory predicts {_said(a.predicted)} decades"
-        + (", so it is the initialisation and not chance." if abs(a.predicted - decades) < 0.25 * -decades else ".")
+        + (
+            ", so it is the initialisation and not chance."
+            if abs(a.predicted - decades) < 0.25 * -decades and a.init < 0.5 * decades
+            else "."
+        )
     )
     evidence = _evidence(graph, decades, a) | {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
     return Finding(

@@ -153,7 +153,7 @@ def _thieves(verdict: Verdict) -> None:
     }
     if worst is not None:
         first.evidence |= {
-            "most_by_one": f"{worst.name} at {worst.file}:{worst.line}",
+            "most_by_one": f"{worst.name} at {(worst.file or '').rpartition('/')[2]}:{worst.line}",
             "most_by_one_decades": rounded(worst.decades),
         }
 
