@@ -147,9 +147,7 @@ def test_a_flow_that_keeps_more_is_found_out(monkeypatch: pytest.MonkeyPatch):
     assert vectors_of_a_flow("rkc2", (), 0.5)[0] > ALLOWED
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [*((n, torch.float64) for n in STABILIZED), ("rkc2", torch.float32), ("tsrkc3", torch.float32)]
-)
+@pytest.mark.parametrize(("name", "dtype"), [*((n, torch.float64) for n in STABILIZED), ("tsrkc3", torch.float32)])
 def test_a_whole_flow_of_a_network_holds_eight_vectors_beyond_a_gradient(name: str, dtype: torch.dtype):
     """As a user calls it, checks and all; pieces of a vector (the gradient's, layer by layer) count as what they are."""
     with torch.random.fork_rng():
@@ -169,4 +167,5 @@ def test_a_whole_flow_of_a_network_holds_eight_vectors_beyond_a_gradient(name: s
         own = max(own, product)
     beyond = most(lambda: flow(field, 3.0, method=name)) - own
     assert beyond <= ALLOWED + 0.1, beyond  # the rest is activations
-    assert most(lambda: flow(field, 3.0, method="dp87")) - own > ALLOWED + 1  # negative control
+    if (name, dtype) == ("rkc2", torch.float64):  # negative control
+        assert most(lambda: flow(field, 3.0, method="dp87")) - own > ALLOWED + 1

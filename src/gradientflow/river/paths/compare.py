@@ -37,7 +37,7 @@ class Beside:
         explained: 1 − ‖θ_k − θ(t_k) − η e‖/‖θ_k − θ(t_k)‖: the share of the gap that the prediction explains, shape (n,).
         edge: the sharpness above which this optimizer leaves the flow; None where no number is known (Adam and RMSProp
             have one for their preconditioned sharpness, told in `why`).
-        crossed: flow time at which the flow's sharpness first exceeds `edge` (for Adam and RMSProp, at which their own
+        crossed: flow time at which the flow's sharpness, which is followed to about 5 %, first exceeds `edge` (for Adam and RMSProp, at which their own
             preconditioned sharpness exceeds its edge), or None.
         left: flow time from which on the descent is beside the flow by more than a tenth of the flow's whole way: the first
             such time after which it never comes back to within half of that; None where it stays, or comes back.
