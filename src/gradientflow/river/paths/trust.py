@@ -110,19 +110,19 @@ def _errors(
 
     looser = min(LOOSER * motion.rtol, 0.1)
     ratio = looser / motion.rtol
-    if settings["step"] is not None:
-        return [none("the step length is fixed") for _ in rows]
-    if limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
-        return [none("it would spend more than max_gradients") for _ in rows]
-    if ratio < 3:
-        return [none(f"rtol {motion.rtol:g} leaves no room for a looser run") for _ in rows]
     out: dict[int, Certificate] = {}
     for i in rows:
         ended = motion.statuses[i]
-        if ended is None or not ended.ok:
-            out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
+        if settings["step"] is not None:
+            out[i] = none("the step length is fixed")
         elif float(motion.t[i]) <= 0:
             out[i] = none("the path has no length")
+        elif ended is None or not ended.ok:
+            out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
+        elif limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
+            out[i] = none("it would spend more than max_gradients")
+        elif ratio < 3:
+            out[i] = none(f"rtol {motion.rtol:g} leaves no room for a looser run")
     left = [i for i in rows if i not in out]
     again = _again(motion, settings, field, theta, limits, left, looser)
     if isinstance(again, str):
