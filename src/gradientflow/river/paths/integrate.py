@@ -24,6 +24,7 @@ from gradientflow.river.solvers.spectrum import WIDTH, Spectrum
 from gradientflow.river.solvers.stabilized import RKC2
 from gradientflow.river.solvers.twostep import LEAST_RATIO
 
+SPARE = 2  # stages above the fewest that a step may take more than it needs: a look at the sharpness costs three
 STAGES = 500  # at most; the round-off of a step grows as s²
 EVEN = 12.0  # stages at which a step may make the error asked for; a step of s stages may make s/12 of it: see `_allow`
 RIDE = 1.5  # an explicit method's error estimate lets it ride this much above its bound
@@ -304,6 +305,9 @@ class Flow(Motion):
         if not self.field.potential and not solver.stabilized and getattr(solver, "rule", None) is None:
             return
         due = self.spectrum.due(rows, idle=not solver.stabilized and getattr(solver, "rule", None) is None)
+        if solver.stabilized and self.fixed is None:  # a smaller ρ saves less than a look costs where stages are few
+            least = solver.reach(solver.stages(0.0) + SPARE)
+            due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
         if len(due) == 0:
             return
         theta, here = self.take(due)

@@ -52,6 +52,12 @@ class Spectrum:
         old = self.top[rows].isnan() | (self.age[rows] >= wait)
         return rows[old]
 
+    def fell(self, rows: Tensor) -> Tensor:
+        """Return where the sharpness was last seen to fall, is not distrusted, and was measured less than twice its wait ago."""
+        return (
+            (self.growth[rows] < 0) & (self.wait[rows] > 0) & (self.age[rows] < (2 * self.wait[rows]).clamp_max(MOST))
+        )
+
     def tick(self, rows: Tensor) -> None:
         """Count a step."""
         self.age[rows] += 1
