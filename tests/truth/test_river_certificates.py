@@ -19,7 +19,7 @@ from scipy.integrate import solve_ivp
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from gradientflow.river import Certificates, Keep, Potential, VectorField, certify, flow
+from gradientflow.river import Certificates, Keep, LossField, Potential, VectorField, certify, flow
 from gradientflow.river.fields.base import Evaluation
 
 D = torch.float64
@@ -219,6 +219,41 @@ def test_a_plain_function_and_plain_numbers_are_taken():
     assert certify(BOWL, TIMES.tolist(), shrunk.tolist()).ok  # type: ignore[arg-type]
     assert certify(BOWL, TIMES.numpy(), shrunk.numpy()).ok  # type: ignore[arg-type]
     assert not certify(BOWL, TIMES.tolist(), (shrunk**1.1).tolist()).ok  # type: ignore[arg-type]
+
+
+# ── kinks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def few_examples(activation: torch.nn.Module) -> LossField:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x, y = torch.randn(8, 3, dtype=D), torch.randn(8, 1, dtype=D)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 16), activation, torch.nn.Linear(16, 1)).double()
+    return LossField(model, torch.nn.functional.mse_loss, (x, y))
+
+
+def test_a_path_that_slides_along_a_kink_is_broken_and_told_why():
+    path = flow(few_examples(torch.nn.ReLU()), 20.0)
+    broken = path.certificates.named("energy")
+    assert broken.ok is False and "kink (ReLU)" in broken.text and "slides along" in broken.text
+    assert "The end is off by about" in broken.text and "tanh" in broken.text
+    smooth = flow(few_examples(torch.nn.Tanh()), 20.0)
+    assert smooth.certificates.ok and "kink" not in str(smooth.certificates)  # negative control
+
+
+def test_a_path_that_is_wrong_for_another_reason_is_not_laid_to_kinks():
+    """Steps that are too long break the same checks, on a network with kinks as on one without."""
+    for activation in (torch.nn.ReLU(), torch.nn.Tanh()):
+        path = flow(few_examples(activation), 20.0, method="euler", step=0.6)
+        assert path.certificates.named("energy").ok is False and "kink" not in str(path.certificates)
+
+
+def test_jumps_are_counted_where_the_gradient_jumps_and_nowhere_else():
+    """|x| + ½(y − 3)²: along x = 0 the path slides. With √(x² + 1) for |x| there is no kink."""
+    kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0])
+    bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0])
+    assert bend.certificates.ok and "kink" not in str(bend.certificates)
+    assert not kink.certificates.ok and "kink (absolute value)" in str(kink.certificates)
 
 
 # ── the estimate of the error ────────────────────────────────────────────────────────────────────────────────────────

@@ -91,7 +91,7 @@ class Apart(msgspec.Struct):
     label: str
     times: list[float]
     distance: Numbers  # ‖θ_descent − θ_flow‖
-    relative: Numbers = []  # the same over ‖θ_flow − θ_start‖
+    relative: Numbers = []  # the same over the flow's whole way, max ‖θ(t) − θ(0)‖
     predicted: Numbers = []  # leading term of the theory, η‖e(t)‖
     outputs: Numbers = []  # distance in the network's outputs
     loss: Numbers = []  # loss of the descent minus loss of the flow

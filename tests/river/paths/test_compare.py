@@ -7,6 +7,7 @@ import torch
 
 from gradientflow.errors import UsageError
 from gradientflow.river import LossField, Path, Potential, compare, descend, flow
+from gradientflow.river.paths.compare import leaving
 
 CURVES = torch.tensor([1.0, 3.0], dtype=torch.float64)
 
@@ -49,6 +50,52 @@ def test_a_descent_that_leaves_is_told_with_the_crossing():
     assert "2/η = 4.444" in side.why
     calm = compare(path, descend(field, torch.optim.SGD, t=10.0, lr=0.01)).beside[0]
     assert calm.left is None and calm.crossed is None
+
+
+def stiff(first: float) -> Potential:
+    """Modes of curvature 1 and 19; descent with η = 0.1 turns the second round by −0.9 a step."""
+    return Potential(lambda w: 0.5 * (w[0] ** 2 + 19 * w[1] ** 2), start=[1.0, first])
+
+
+def test_a_small_transient_at_the_start_is_no_leaving():
+    """After one step the way gone is short, and the gap is a large part of it; of the whole way it is not."""
+    for first, word in ((0.03, "stays with the flow"), (0.4, "strays and comes back")):
+        field = stiff(first)
+        side = compare(flow(field, t=6.0), descend(field, torch.optim.SGD, t=6.0, lr=0.1)).beside[0]
+        early = float(side.distance[1] / (torch.exp(-0.1 * torch.tensor(1.0)) - 1.0).abs())
+        assert early > 0.2 and side.crossed is None  # by the way gone so far it had left at once
+        assert side.left is None and word in side.why
+    assert float(side.relative.max()) > 0.3
+
+
+def test_a_descent_that_crosses_the_edge_leaves_when_the_linear_recursion_says():
+    """The sharpness 20 (1 + (x − 2)/20) along y passes 2/η = 20 at x = t = 2; from there y grows by |1 − η k(x)| a step."""
+    lr, end, first = 0.1, 8.0, 0.05
+    field = Potential(lambda w: -w[0] + 10 * (1 + 0.05 * (w[0] - 2)) * w[1] ** 2, start=[0.0, first])
+    y, x, when = first, 0.0, None
+    while when is None:  # the flow's y is gone at once, and its whole way is `end`
+        y, x = y * (1 - lr * 20 * (1 + 0.05 * (x - 2))), x + lr
+        when = x if abs(y) > 0.1 * end else None
+    path = flow(field, t=end)
+    side = compare(path, descend(field, torch.optim.SGD, t=end, lr=lr), predict=False).beside[0]
+    assert side.crossed is not None and 20 * (1 + (side.crossed - 2) / 20) == pytest.approx(
+        20, rel=0.06
+    )  # λ is known to 5 %
+    assert side.left == pytest.approx(when, abs=0.4) and 4.0 < when < 6.5
+    calm = compare(path, descend(field, torch.optim.SGD, t=end, lr=0.05), predict=False).beside[0]
+    assert calm.left is None and calm.crossed is None and "stays" in calm.why  # negative control: half the rate
+
+
+@pytest.mark.parametrize(
+    ("relative", "left"),
+    [
+        ([0.0, 0.05, 0.09, 0.04], None), ([0.5, 0.5, 0.5, 0.5], 0.0), ([0.0, 0.2, 0.01, 0.3], 3.0),
+        ([0.0, 0.2, 0.07, 0.3], 1.0), ([0.0, 0.2, 0.3, 0.06], 1.0), ([0.0, 0.9, 0.9, 0.05], None),
+        ([0.0, 0.2, math.nan, math.nan], 1.0),
+    ],
+)  # fmt: skip
+def test_leaving_is_for_good(relative: list[float], left: float | None):
+    assert leaving(torch.arange(4.0), torch.tensor(relative)) == left
 
 
 def test_adam_is_judged_by_its_preconditioned_sharpness():

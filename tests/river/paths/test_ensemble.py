@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import UsageError
-from gradientflow.river import Keep, LeavesBall, Potential, VectorField, flow, zoo
+from gradientflow.river import Keep, LeavesBall, LossTarget, Potential, VectorField, flow, zoo
 from gradientflow.river.solvers import METHODS
 
 D = torch.float64
@@ -119,6 +119,65 @@ def test_checks_of_an_ensemble_name_the_drop():
     assert good.certificates.ok and {"monotone", "energy", "stability"} <= {c.name for c in good.certificates}
     bad = flow(HIMMELBLAU, 0.5, starts=torch.tensor([[3.01, 2.0], [-4.9, 4.9]], dtype=D), method="euler", step=0.02)
     assert not bad.certificates.ok and "drop 1" in bad.certificates.named("energy").text
+
+
+def test_the_error_of_drops_is_estimated_and_told_of_the_worst():
+    starts = drops(6, seed=2)
+    many = flow(HIMMELBLAU, 0.05, starts=starts)
+    tight = flow(HIMMELBLAU, 0.05, starts=starts, rtol=1e-8, certify=False)
+    true = (many.final - tight.final).norm(dim=1) / (many.final - starts).norm(dim=1)
+    told = many.certificates.named("error")
+    assert told.ok is True and float(true.max()) / 5 <= told.value <= 5 * float(true.max())
+    assert 0 < many.cost.checking < many.cost.equivalents
+    bare = flow(HIMMELBLAU, 0.05, starts=starts, certify=False)
+    assert torch.equal(bare.final, many.final) and not bare.certificates and bare.cost.checking == 0
+    events = flow(HIMMELBLAU, 5.0, starts=starts, events=[LossTarget(1.0)])  # each is held against its own end
+    assert float(events.ends.std()) > 0 and events.certificates.named("error").ok is True
+
+
+def test_of_a_large_ensemble_a_sample_is_solved_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gradientflow.river.paths.trust.SAMPLED", 4)
+    starts = drops(40, seed=4)
+    some = flow(HIMMELBLAU, 0.3, starts=starts)
+    assert "made for 4 of the 40 drops" in some.certificates.named("error").text
+    monkeypatch.setattr("gradientflow.river.paths.trust.SAMPLED", 40)
+    whole = flow(HIMMELBLAU, 0.3, starts=starts)
+    assert "made for" not in whole.certificates.named("error").text and whole.cost.checking > 4 * some.cost.checking
+    assert whole.certificates.named("error").value >= some.certificates.named("error").value
+
+
+RIDGE = Potential(lambda w: w[0] + 2.0 * torch.cos(w[1]))  # along w[1] = 0 neighbouring paths part as e^(2t)
+
+
+def test_a_drop_on_a_ridge_is_named_and_one_in_the_valley_is_not():
+    starts = torch.tensor([[0.0, 3.0], [0.0, 1e-6], [0.0, 2.0]], dtype=D)
+    error = flow(RIDGE, 8.0, starts=starts).certificates.named("error")
+    assert error.ok is False and "1 of 3 drops broken; worst, drop 1" in error.text
+    assert flow(RIDGE, 8.0, starts=starts[[0, 2]]).certificates.named("error").ok is True
+
+
+def test_a_drop_that_only_the_looser_run_loses_is_cleared_by_a_tighter_one(monkeypatch: pytest.MonkeyPatch):
+    starts = torch.tensor([[0.0, 3.0], [0.0, 1e-5]], dtype=D)
+    good = flow(RIDGE, 6.0, starts=starts, rtol=1e-6).certificates.named("error")
+    assert good.ok is True and "tighter" in good.text
+    monkeypatch.setattr("gradientflow.river.paths.trust.REFEREED", 0)
+    assert flow(RIDGE, 6.0, starts=starts, rtol=1e-6).certificates.named("error").ok is False
+
+
+def test_vector_fields_are_checked_too():
+    turn = VectorField(lambda z: torch.stack([-z[1], z[0]]), conserved={"radius": lambda z: z.norm()})
+    good = flow(turn, 6.28, starts=drops(3))
+    assert {c.name for c in good.certificates} == {"conserved radius", "stability", "error"}
+    assert good.certificates.ok and good.certificates.named("error").ok is True and "certificates hold" in repr(good)
+    one = flow(turn, 6.28, start=[1.0, 0.0])
+    assert {c.name for c in one.certificates} == {"conserved radius", "stability", "error"} and one.certificates.ok
+    bad = flow(turn, 6.28, starts=drops(3), method="euler", step=0.05)  # a radius that grows by 17 %
+    assert "3 of 3 drops broken" in bad.certificates.named("conserved radius").text and "BROKEN" in repr(bad)
+    decay = VectorField(lambda z: -torch.tensor([1.0, 50.0], dtype=D) * z)
+    long = flow(decay, 0.2, starts=drops(3), method="euler", step=0.05).certificates.named("stability")
+    assert long.ok is False and long.value == pytest.approx(0.05 * 50 / 2, rel=1e-3)
+    short = flow(decay, 0.2, starts=drops(3), method="euler", step=0.01).certificates.named("stability")
+    assert short.ok is True and short.value == pytest.approx(0.01 * 50 / 2, rel=1e-3)
 
 
 def test_ensembles_of_one_and_what_they_refuse():

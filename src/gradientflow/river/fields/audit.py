@@ -6,7 +6,6 @@ neighbouring lengths tells how far it can be trusted. A derivative is called wro
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,15 +73,20 @@ def audit(field: Field, theta: Tensor | None = None, seed: int = 0) -> list[Rema
     if theta is None:
         raise FieldError(f"{field.name} has no start of its own: name the point, audit(field, theta).")
     row = theta.detach().reshape(-1, theta.shape[-1])[:1]
-    rate = field.evaluate(row).rate
     graph = nodes(field, row)
-    rough = kinks(graph)
+    rough, found = kinks(graph), crooked(graph, modules_of(field))
+    del graph
+    rate = field.evaluate(row).rate
     lean, plain = _directions(field, row, rate, seed)
     out = []
     if field.potential and field.value(row) is not None:
         out.append(_gradient(field, row, rate, lean, plain, rough))
-    out.append(_hessian(field, row, plain if not field.potential else (lean + plain) / (lean + plain).norm(), rough))
-    found = crooked(graph, modules_of(field))
+    v = plain
+    if field.potential:
+        v = lean.add_(plain)
+        v /= v.norm()
+    del rate, lean, plain
+    out.append(_hessian(field, row, v, rough))
     if text := third_warning(found):
         text += (
             " Gradient flow needs none of them, and gradients and Hessian products are right; flows with a third-order term "
@@ -121,20 +125,27 @@ def _quotient(
     It is surest where three step lengths in a row agree best; their spread is the doubt, and no less than what rounding
     does. With kinks two lengths agree by accident: there the shortest counts, and the spread of all of them.
     """
-    quotients, rounding = [], []
-    for step in steps:
-        there, back = row + step * v, row - step * v
-        length = ((there - back).double() * v.double()).sum()  # what is left of 2δ after rounding
-        up, down = of(there), of(back)
-        quotients.append((up.double() - down.double()) / length)
-        rounding.append(float(4 * torch.finfo(up.dtype).eps * (up.double().norm() + down.double().norm()) / length))
-    moves = [float((a - b).norm()) for a, b in itertools.pairwise(quotients)]
-    moves = [move if math.isfinite(move) else math.inf for move in moves]
-    if rough:
-        return quotients[-1], max(*moves, rounding[-1])
-    pairs = [max(a, b) for a, b in itertools.pairwise(moves)]
-    best = pairs.index(min(pairs))
-    return quotients[best + 2], max(pairs[best], rounding[best + 2])
+    best, last, least, move, worst, unsure = None, None, math.inf, math.inf, 0.0, 0.0
+    for i, step in enumerate(steps):  # a vector that is not needed for what follows is not held
+        there = torch.add(row, v, alpha=step)
+        gap = torch.sub(row, v, alpha=step).sub_(there).mul_(v)
+        length = -float(gap.sum())  # what is left of 2δ after rounding
+        del gap
+        up = of(there)
+        down = of(torch.sub(row, v, alpha=step, out=there))
+        del there
+        rounding = 4 * torch.finfo(up.dtype).eps * (float(up.double().norm()) + float(down.norm())) / length
+        now = torch.sub(up, down).div_(length)
+        del up, down
+        if last is not None:
+            before, move = move, float((last - now).norm())
+            move = move if math.isfinite(move) else math.inf
+            worst = max(worst, move)
+            if i > 1 and (best is None or max(before, move) < least):
+                best, least, unsure = now, max(before, move), max(before, move, rounding)
+        last = now
+    assert last is not None and best is not None  # three step lengths at least
+    return (last, max(worst, rounding)) if rough else (best, unsure)
 
 
 def _steps(row: Tensor, power: float, factors: tuple[float, ...]) -> list[float]:
@@ -145,14 +156,14 @@ def _steps(row: Tensor, power: float, factors: tuple[float, ...]) -> list[float]
 
 def _gradient(field: Field, row: Tensor, rate: Tensor, lean: Tensor, plain: Tensor, rough: list[str]) -> Remark:
     worst, doubt = 0.0, 0.0
-    size = float(rate.double().norm())
+    size = float(rate.norm())
     for v, scale in ((lean, size), (plain, size / math.sqrt(row.shape[1]))):
         slope, move = _quotient(
             lambda at: _loss(field, at), row, v, _steps(row, 1 / 3, (16.0, 4.0, 1.0, 0.25)), rough=bool(rough)
         )
-        claim = -(rate.double() * v.double()).sum()
+        claim = -float(torch.linalg.vecdot(rate, v))
         scale = max(scale, abs(float(slope)), 1e-300)
-        error, unsure = abs(float(slope) - float(claim)) / scale, move / scale
+        error, unsure = abs(float(slope) - claim) / scale, move / scale
         if error - FAR * unsure > worst - FAR * doubt or v is lean:
             worst, doubt = error, unsure
     return _judged("gradient", "the gradient", "differences of the loss", worst, doubt, rough)
@@ -167,9 +178,9 @@ def _loss(field: Field, at: Tensor) -> Tensor:
 def _hessian(field: Field, row: Tensor, v: Tensor, rough: list[str]) -> Remark:
     factors = (1.0, 0.1, 0.01) if row.dtype == torch.float64 else (1.0, 0.25, 0.0625)
     truth, move = _quotient(lambda at: field.evaluate(at).rate, row, v, _steps(row, 1 / 3, factors), rough=bool(rough))
-    claim = field.linearize(row)(v).double()
+    claim = field.linearize(row)(v)
     scale = max(float(truth.norm()), float(claim.norm()), 1e-300)
-    error = float((truth - claim).norm()) / scale
+    error = float(truth.sub_(claim).norm()) / scale
     name = "Hessian" if field.potential else "Jacobian"
     return _judged(
         name,

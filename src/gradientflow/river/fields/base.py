@@ -81,10 +81,11 @@ class VectorField(Field):
     """Any dθ/dt = f(θ).
 
     Args:
-        f: one point, shape (P,), to its rate, shape (P,); differentiable by PyTorch, or say so with ``smooth=False``.
+        f: one point, shape (P,), to its rate, shape (P,); differentiable by PyTorch.
         start: where to begin when nobody says, P numbers.
         name: what to call it.
         batched: f takes (B, P) to (B, P) itself; otherwise it is vectorised with ``torch.func.vmap``.
+        conserved: what the exact flow keeps constant: name → function of one point, (P,) → (k,) or scalar.
 
     Example:
         >>> turn = VectorField(lambda z: torch.stack([-z[1], z[0]]))
@@ -99,8 +100,10 @@ class VectorField(Field):
         start: Sequence[float] | Tensor | None = None,
         name: str = "f(θ)",
         batched: bool = False,
+        conserved: dict[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         self._f = f
+        self._laws = conserved or {}
         self._batched = batched
         self._start = None if start is None else as_point(start)
         self.name = name
@@ -143,6 +146,9 @@ class VectorField(Field):
             return slope.detach()
 
         return product
+
+    def conserved(self, theta: Tensor) -> dict[str, Tensor]:
+        return _kept(self._laws, theta)
 
 
 class Potential(Field):
@@ -224,9 +230,12 @@ class Potential(Field):
         return product
 
     def conserved(self, theta: Tensor) -> dict[str, Tensor]:
-        return {
-            name: torch.stack([torch.as_tensor(law(w)).reshape(-1) for w in theta]) for name, law in self._laws.items()
-        }
+        return _kept(self._laws, theta)
+
+
+def _kept(laws: dict[str, Callable[[Tensor], Tensor]], theta: Tensor) -> dict[str, Tensor]:
+    """Return what laws of one point say of each row, name → (B, k)."""
+    return {name: torch.stack([torch.as_tensor(law(w)).reshape(-1) for w in theta]) for name, law in laws.items()}
 
 
 def gradient(

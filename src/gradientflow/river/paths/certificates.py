@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers.base import lengths
 
 AMPLIFIED = 100.0  # times rtol: the growth of neighbouring paths beyond which no second run tells the error
+SLIDES = 8  # jumps of the gradient from which on a path is said to slide along kinks
 STABLE = 1.5  # λ is an estimate from above and may have grown within the step; what stays above it for long is rejected
 
 
@@ -137,6 +139,51 @@ def error(
         limit,
         f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from a second run{why}",
     )
+
+
+def error_found(value: float, limit: float) -> Certificate:
+    """Tell the error of an end point as a run at a tighter tolerance shows it."""
+    ok = math.isfinite(value) and value <= limit
+    why = "" if ok else "; the path amplifies errors: tighten rtol"
+    return Certificate(
+        "error", ok, value, limit,
+        f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from a tighter run, as a looser one ended "
+        f"elsewhere{why}",
+    )  # fmt: skip
+
+
+def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int, share: float) -> list[Certificate]:
+    """Name the cause where checks are broken because the path slides along kinks; they stay broken.
+
+    Args:
+        found: all checks of a path whose steps are held by an error control.
+        kinks: the functions with kinks that the loss is made of.
+        jumps: steps across which the gradient changed by far more than its Hessian allows for.
+        steps: all steps.
+        share: the part of the flow time that those steps took.
+    """
+    if not kinks:
+        return found
+    end = next((c for c in found if c.name == "error" and math.isfinite(c.value)), None)
+    harm = "" if end is None else f" The end is off by about {end.value:.1e} of the way gone all the same (see error)."
+    mend = (
+        "A smooth function (tanh, GELU, softplus) or more examples mend it; a tighter rtol tells how much it matters."
+    )
+    where = ", ".join(kinks)
+    slides = jumps >= SLIDES and jumps >= 0.05 * steps
+    why = (
+        f". The cause is a kink ({where}): across {jumps} of {steps} steps ({100 * share:.1g} % of the time) the gradient jumped though "
+        f"its Hessian allows no such change; the path slides along the kink, or crosses it back and forth.{harm} {mend}"
+    )
+    at = f". The point is a kink ({where}), where the gradient jumps.{harm} {mend}"
+    out = []
+    for c in found:
+        if c.ok is False and c.name in ("monotone", "energy", "stability", "lipschitz") and slides:
+            c = replace(c, text=c.text + why)
+        elif c.ok is False and c.name == "lipschitz":
+            c = replace(c, text=c.text + at)
+        out.append(c)
+    return out
 
 
 def of_points(field: Field, times: Tensor, theta: Tensor, *, rtol: float = 1e-3, checks: int = 3) -> Certificates:

@@ -16,12 +16,12 @@ from gradientflow.errors import OutputError, RecordError, UsageError
 FORMAT = "gradientflow.checkpoint/1"
 
 
-def fingerprint(settings: dict[str, Any], theta: Tensor) -> str:
-    """Return a digest of what was asked: settings and starting points."""
-    text = repr(sorted((k, v) for k, v in settings.items()))
-    return hashlib.sha256(
-        text.encode() + theta.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-    ).hexdigest()
+def fingerprint(settings: dict[str, Any], *tensors: Tensor) -> str:
+    """Return a digest of what was asked: settings, starting points, and what the field says there."""
+    digest = hashlib.sha256(repr(sorted((k, v) for k, v in settings.items())).encode())
+    for tensor in tensors:  # one after the other, and not copied where they are on the CPU
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def ready(file: Path | None, *, resume: bool) -> None:

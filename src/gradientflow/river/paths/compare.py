@@ -18,7 +18,8 @@ from gradientflow.river.paths.solve import flow
 
 ROOM = 1 << 28  # bytes of points that a comparison may hold
 FINER = 3e-5  # rtol of the flow that descents are measured against: its own error should not pass for theirs
-APART = 0.1  # of the way gone: a descent that is further away has left the flow
+APART = 0.1  # of the flow's whole way: a descent that is further away, and stays so, has left the flow
+BACK = 0.5  # of that: a descent that comes nearer again is back
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,17 @@ class Beside:
         label: the descent's.
         times: flow times compared at, shape (n,).
         distance: ‖θ_k − θ(t_k)‖, shape (n,).
-        relative: that over the largest distance of the flow from its start so far, shape (n,).
+        relative: that over the flow's whole way here, max ‖θ(t) − θ(0)‖, shape (n,).
         output: ‖f(θ_k) − f(θ(t_k))‖/‖f(θ(t_k))‖ of the network's outputs, shape (n,), or None without a network.
         loss: L(θ_k) − L(θ(t_k)), shape (n,), or None.
         predicted: ‖η e(t_k)‖, the leading error of gradient descent, shape (n,); None for other optimizers.
         explained: 1 − ‖θ_k − θ(t_k) − η e‖/‖θ_k − θ(t_k)‖: the share of the gap that the prediction explains, shape (n,).
         edge: the sharpness above which this optimizer leaves the flow; None where no number is known (Adam and RMSProp
             have one for their preconditioned sharpness, told in `why`).
-        crossed: flow time at which the flow's sharpness first exceeds `edge` (for Adam and RMSProp, at which their own
+        crossed: flow time at which the flow's sharpness, which is followed to about 5 %, first exceeds `edge` (for Adam and RMSProp, at which their own
             preconditioned sharpness exceeds its edge), or None.
-        left: flow time at which the descent is first more than a tenth of the way gone beside the flow, or None.
+        left: flow time from which on the descent is beside the flow by more than a tenth of the flow's whole way: the first
+            such time after which it never comes back to within half of that; None where it stays, or comes back.
         why: a sentence.
     """
 
@@ -68,7 +70,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"flow by {self.path.method}, t = {float(self.path.times[-1]):g}"]
         for b in self.beside:
-            far = f"{float(b.relative[-1]):.2g} of the way gone beside the flow at t = {float(b.times[-1]):g}"
+            far = f"{float(b.relative[-1]):.2g} of the whole way beside the flow at t = {float(b.times[-1]):g}"
             guess = (
                 ""
                 if b.predicted is None
@@ -148,7 +150,7 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
     times, theta, solved = times[:n], theta[:n], solved[:n]
     gap = theta - solved
     distance = gap.norm(dim=1).double().cpu()
-    way = (solved - path.start).norm(dim=1).double().cpu().cummax(0).values.clamp_min(1e-300)
+    way = (solved - path.start).norm(dim=1).double().cpu().max().clamp_min(1e-300)
     relative = torch.where(distance > 0, distance / way, torch.zeros_like(distance))
     loss = None
     if again.loss is not None:
@@ -164,9 +166,14 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
         left_over = (gap[: len(error)] - error).norm(dim=1).double().cpu()
         explained = torch.where(distance > 0, 1 - left_over / distance.clamp_min(1e-300), torch.zeros_like(distance))
     edge = stability_edge(other)
-    crossed = _first(path.times, path.sharpness > edge) if edge is not None else inner
-    left = _first(times, relative > APART)
-    why = _why(other, edge if edge is not None else adaptive_edge(other), crossed, left, relative)
+    crossed = inner
+    if (
+        edge is not None
+    ):  # a smooth flow takes few long steps: the run that stops at the descent's steps looks more often
+        both = (_first(p.times, p.sharpness > edge) for p in (path, again))
+        crossed = min((t for t in both if t is not None), default=None)
+    left = leaving(times, relative)
+    why = _why(other, edge if edge is not None else adaptive_edge(other), crossed, left, times, relative)
     output = _outputs(base, theta, solved)
     return Beside(
         other.label, times, distance, relative, output, loss, predicted, explained, edge, crossed, left, why
@@ -241,7 +248,27 @@ def _first(times: Tensor, when: Tensor) -> float | None:
     return float(times[rows[0]]) if len(rows) else None
 
 
-def _why(other: Path, edge: float | None, crossed: float | None, left: float | None, relative: Tensor) -> str:
+def leaving(times: Tensor, relative: Tensor) -> float | None:
+    """Return when a descent leaves the flow for good: see `Beside.left`.
+
+    Args:
+        times: flow times, shape (n,).
+        relative: distance over the flow's whole way, shape (n,).
+
+    Example:
+        >>> t = torch.arange(6.0)
+        >>> leaving(t, torch.tensor([0.0, 0.3, 0.02, 0.08, 0.2, 0.12])), leaving(t, torch.tensor([0.0, 0.3, 0.2, 0.1, 0.04, 0.0]))
+        (4.0, None)
+    """
+    relative = relative.nan_to_num(math.inf)
+    back = (relative <= BACK * APART).nonzero()[:, 0]
+    after = int(back[-1]) + 1 if len(back) else 0
+    return _first(times[after:], relative[after:] > APART)
+
+
+def _why(
+    other: Path, edge: float | None, crossed: float | None, left: float | None, times: Tensor, relative: Tensor
+) -> str:
     s = other.settings
     beta = float(s.get("momentum", "0") or 0)
     rule = "2/η" if beta == 0 else "(2+2β)/(η(1+2β))" if s.get("nesterov") == "True" else "(2+2β)/η"
@@ -253,7 +280,13 @@ def _why(other: Path, edge: float | None, crossed: float | None, left: float | N
         )
         return f"It diverged{cause}."
     if left is None:
-        return f"It stays with the flow: at most {float(relative.max()):.2g} of the way gone beside it."
+        most = int(relative.argmax())
+        if float(relative[most]) > APART and most < len(times) - 1:
+            return (
+                f"It strays and comes back: at t = {float(times[most]):.4g} it is {float(relative[most]):.2g} of the flow's whole "
+                f"way beside it, and {float(relative[-1]):.2g} at the end."
+            )
+        return f"It stays with the flow: at most {float(relative[most]):.2g} of the flow's whole way beside it."
     own = f"{s['optimizer']} scales the gradient by its own history and follows another flow"
     if edge is None:
         return f"It leaves the flow at t = {left:.4g}: {own}."

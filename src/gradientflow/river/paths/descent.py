@@ -244,7 +244,7 @@ def descend(
     disk.ready(limits.checkpoint, resume=resume)
     meter = Meter(field)
     motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
-    limits.asked = disk.fingerprint(said | keep.asked(), torch.cat([theta.flatten(), motion.here.rate.flatten()]))
+    limits.asked = disk.fingerprint(said | keep.asked(), theta, motion.here.rate)
     witness, sampler = Witness(field, motion), Sampler(keep, theta.shape[1])
     run(motion, sampler, witness, limits)
     table = sampler.arrays()

@@ -20,10 +20,11 @@ from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import Past, Solver, Trial, lengths
 from gradientflow.river.solvers.control import Controller, Tolerance
 from gradientflow.river.solvers.explicit import RungeKutta
-from gradientflow.river.solvers.spectrum import Spectrum
+from gradientflow.river.solvers.spectrum import WIDTH, Spectrum
 from gradientflow.river.solvers.stabilized import RKC2
 from gradientflow.river.solvers.twostep import LEAST_RATIO
 
+SPARE = 2  # stages above the fewest that a step may take more than it needs: a look at the sharpness costs three
 STAGES = 500  # at most; the round-off of a step grows as s²
 EVEN = 12.0  # stages at which a step may make the error asked for; a step of s stages may make s/12 of it: see `_allow`
 RIDE = 1.5  # an explicit method's error estimate lets it ride this much above its bound
@@ -32,7 +33,9 @@ REPEATS = 40  # rejections in a row after which a drop is stuck
 
 
 class Flow(Motion):
-    """B drops on one field; keeps the rules in `motion`."""
+    """B drops on one field; keeps the rules in `motion`. `lean`: hold a vector less, for one that somebody else holds;
+    `ends`: a time of its own for each drop, at most t_end.
+    """
 
     def __init__(
         self,
@@ -46,26 +49,29 @@ class Flow(Motion):
         seed: int = 0,
         fixed: float | None = None,
         stops: Tensor | None = None,
+        ends: Tensor | None = None,
+        lean: bool = False,
     ) -> None:
         drops, size = theta.shape
         self.meter, self.field, self.t_end, self.solvers = meter, meter.field, t_end, solvers
         self.rtol, self.atol, self.fixed, self.stops = rtol, atol, fixed, stops
         self.tolerance = Tolerance.of(self.field, rtol, atol)
         self.chooser, self.control = Chooser(solvers, drops), Controller(drops)
-        self.spectrum = Spectrum(drops, size, theta, seed=seed)
         self.two_step = any(s.two_step for s in solvers)
+        self.spectrum = Spectrum(drops, size, theta, seed=seed, width=WIDTH - 1 if lean and self.two_step else WIDTH)
         self.starter = RKC2()
         self.theta = theta.clone() if drops > 1 else theta  # a single drop's point is never written over
         self.here = admitted(meter(self.theta), self.theta, self.field.name)
         self.first_speed, self.first_size = float(self.here.rate.norm()), float(theta.norm())
         self.still = drops == 1 and float(self.here.rate.norm()) <= 1e-12 * max(1.0, float(theta.norm()))
+        self.ends = torch.full((drops,), t_end, dtype=torch.float64) if ends is None else ends
         self.t = torch.zeros(drops, dtype=torch.float64)
         self.h = torch.full((drops,), float("nan"), dtype=torch.float64)
         self.cut = torch.zeros(drops, dtype=torch.bool)  # the step tried is shorter than planned, to hit a moment
         self.live = torch.ones(drops, dtype=torch.bool)
         self.statuses: list[Status | None] = [None] * drops
         self.repeats = torch.zeros(drops, dtype=torch.int64)
-        self.past_theta = self.theta.clone() if self.two_step else None
+        self.past_theta = (self.theta.clone() if drops > 1 else self.theta) if self.two_step else None
         self.past_h = torch.zeros(drops, dtype=torch.float64)
         self.spans = torch.zeros(drops, dtype=torch.float64)  # last step over the reach of its method
         self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
@@ -118,6 +124,10 @@ class Flow(Motion):
         on = torch.tensor([row])
         self.t[on] = t
         self._put(on, theta[None], there, alike=True)
+
+    def arrived(self) -> Tensor:
+        """Return which drops are where they are to end, (B,)."""
+        return self.t >= self.ends
 
     def advance(self) -> Piece | None:
         """Try one step of the drops that are most in want of one: those of the first method that any live drop is on."""
@@ -228,7 +238,7 @@ class Flow(Motion):
         other = other_length(self, before, after, start, there, length, on, solver)
         t0 = self.t[on]
         t1 = t0 + length
-        t1 = torch.where(self.t_end - t1 <= 1e-14 * abs(self.t_end), torch.full_like(t1, self.t_end), t1)
+        t1 = torch.where(self.ends[on] - t1 <= 1e-14 * self.ends[on].abs(), self.ends[on], t1)
         counts = torch.tensor(stages)[pick]
         ratios = (self.past_h[on] / length).tolist() if solver.two_step else [1.0] * len(on)
         held = self.fixed is None and getattr(solver, "rule", None) is None  # by its error estimate
@@ -295,6 +305,9 @@ class Flow(Motion):
         if not self.field.potential and not solver.stabilized and getattr(solver, "rule", None) is None:
             return
         due = self.spectrum.due(rows, idle=not solver.stabilized and getattr(solver, "rule", None) is None)
+        if solver.stabilized and self.fixed is None:  # a smaller ρ saves less than a look costs where stages are few
+            least = solver.reach(solver.stages(0.0) + SPARE)
+            due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
         if len(due) == 0:
             return
         theta, here = self.take(due)

@@ -100,7 +100,7 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
             piece = motion.advance()
             if piece is None:
                 continue
-            witness.see(piece, motion.sharpness()[1])
+            witness.see(piece, motion.sharpness())
             _finish(piece, motion, sampler, limits.events)
             now = time.perf_counter()
             if (limits.callback or limits.progress) and _tell(piece, motion, limits, now - began + spent):
@@ -141,7 +141,7 @@ def _finish(piece: Piece, motion: Motion, sampler: Sampler | GridSampler, events
         sampler.take(piece, motion, ended[0][0] if 0 in ended else None)
     else:
         sampler.take(piece, motion, {i: t for i, (t, _, _) in ended.items()})
-    there = (motion.t >= motion.t_end) & motion.live
+    there = motion.arrived() & motion.live
     if bool(there.any()):
         motion.end(there.nonzero()[:, 0], Status("reached", f"t = {motion.t_end:g}."))
 

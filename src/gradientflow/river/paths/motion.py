@@ -110,6 +110,10 @@ class Motion(ABC):
         """Return the largest and the smallest eigenvalue of the Hessian as last measured, (B,) each."""
         return self.spectrum.top, self.spectrum.bottom
 
+    def arrived(self) -> Tensor:
+        """Return which drops are where they are to end, (B,)."""
+        return self.t >= self.t_end
+
     def extra(self) -> dict[str, float]:
         """Return what a moment of this motion knows besides."""
         return {}

@@ -43,10 +43,10 @@ def first_steps(flow: Flow, rows: Tensor, solver: Solver) -> None:
 def ahead(flow: Flow, rows: Tensor) -> Tensor:
     """Return the time that a step may reach: the end, or the next moment that is to be hit exactly."""
     if flow.stops is None:
-        return torch.full((len(rows),), flow.t_end, dtype=torch.float64)
+        return flow.ends[rows]
     after = torch.searchsorted(flow.stops, flow.t[rows] * (1 + 1e-14), right=True)
     padded = torch.cat([flow.stops, torch.tensor([flow.t_end], dtype=torch.float64)])
-    return padded[after].clamp_max(flow.t_end)
+    return torch.minimum(padded[after], flow.ends[rows])
 
 
 def other_length(

@@ -107,6 +107,13 @@ class Certificates(tuple[Certificate, ...]):
         """The checks that are broken."""
         return tuple(c for c in self if c.ok is False)
 
+    @property
+    def word(self) -> str:
+        """The checks in half a line, as it is added to others: ", certificates hold", or which are broken; may be empty."""
+        if not self:
+            return ""
+        return ", certificates hold" if self.ok else ", CERTIFICATE BROKEN: " + ", ".join(c.name for c in self.broken)
+
     def named(self, name: str) -> Certificate:
         """Return the check of that name."""
         for c in self:
@@ -184,14 +191,9 @@ class Path:
     def __repr__(self) -> str:
         end = f"t = {float(self.times[-1]):g}" if len(self.times) else "no moment"
         loss = f", loss {float(self.loss[-1]):.6g}" if self.loss is not None and len(self.loss) else ""
-        trust = (
-            "" if not self.certificates else ", certificates hold" if self.certificates.ok else ", CERTIFICATE BROKEN: "
-        )
-        if self.certificates.broken:
-            trust += ", ".join(c.name for c in self.certificates.broken)
         return (
             f"<{self.kind} {self.label!r} by {self.method}: {end}{loss}, {self.status.reason}, "
-            f"{self.cost.equivalents:.0f} gradient equivalents{trust}>"
+            f"{self.cost.equivalents:.0f} gradient equivalents{self.certificates.word}>"
         )
 
     # ── on disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -320,5 +322,5 @@ class Ensemble:
     def __repr__(self) -> str:
         return (
             f"<ensemble of {len(self)} drops by {self.method}: {self.status.reason}, "
-            f"{self.cost.equivalents:.0f} gradient equivalents>"
+            f"{self.cost.equivalents:.0f} gradient equivalents{self.certificates.word}>"
         )

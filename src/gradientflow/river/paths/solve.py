@@ -11,23 +11,19 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
-from gradientflow.river.fields.audit import audit
 from gradientflow.river.fields.base import Field, as_field, as_point
-from gradientflow.river.fields.loss import LossField
-from gradientflow.river.paths import certificates as checks
 from gradientflow.river.paths import checkpoint as disk
-from gradientflow.river.paths.ending import passed_singular
+from gradientflow.river.paths import trust
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.integrate import Flow
 from gradientflow.river.paths.keep import GridSampler, Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
-from gradientflow.river.paths.meter import Counted, Meter
+from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path, Status
 from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers import candidates
 
 Start = Sequence[float] | Tensor
-LOOSER = 30.0  # the second run's tolerance over the first's
 
 
 @overload
@@ -148,8 +144,10 @@ def flow(
     motion = Flow(
         meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=keep.times if (rtol < 1e-6 if keep.exact is None else keep.exact) else None
     )  # fmt: skip
-    seen = torch.cat([theta.flatten(), motion.here.rate.flatten()])  # another loss or other data begin otherwise
-    limits.asked = disk.fingerprint(settings | keep.asked() | {"many": starts is not None}, seen)
+    many = {"many": starts is not None}
+    limits.asked = disk.fingerprint(
+        settings | keep.asked() | many, theta, motion.here.rate
+    )  # other data begin otherwise
     witness = Witness(field, motion)
     if starts is None:
         sampler = Sampler(keep, theta.shape[1])
@@ -157,7 +155,7 @@ def flow(
         return _path(motion, sampler, witness, limits, settings, field, theta, certify)
     grid = GridSampler(keep, len(theta), theta.shape[1], float(t), theta)
     run(motion, grid, witness, limits)
-    return _ensemble(motion, grid, witness, settings, field, theta, certify)
+    return _ensemble(motion, grid, witness, limits, settings, field, theta, certify)
 
 
 def _tolerances(rtol: float | None, atol: float | None) -> tuple[float, float]:
@@ -215,16 +213,8 @@ def _path(
     found: list[Certificate] = []
     said = notes(motion)
     if certify:
-        order = _order(motion)
-        rtol = float(settings["rtol"])
-        found = checks.of_flow(field, witness, rtol=rtol, order=order, stable=_stable(motion))
-        if isinstance(field, LossField):
-            found.append(checks.derivatives(remarks := audit(Counted(motion.meter), theta[0])))
-            said += [str(r) for r in remarks if r.warning or r.name == "kinks"]
-        if (broken := passed_singular(motion.meter, witness, at_rest=motion.still)) is not None:
-            found.append(broken)
-        motion.release()
-        found.append(_error(motion, witness, settings, field, theta, status, limits, order))
+        found, remarks = trust.of_path(motion, witness, settings, field, theta, limits)
+        said += remarks
     cost = motion.meter.cost(checking=motion.meter.equivalents - own)
     table = sampler.arrays()
     if len(table["times"]) and float(table["times"][-1]) == float(motion.t[0]):
@@ -236,64 +226,6 @@ def _path(
         certificates=Certificates(found), notes=said, settings=settings, field=field, **table,
     )  # fmt: skip
     return path
-
-
-def _error(
-    motion: Flow,
-    witness: Witness,
-    settings: dict[str, Any],
-    field: Field,
-    theta: Tensor,
-    status: Status,
-    limits: Limits,
-    order: int,
-) -> Certificate:
-    """Estimate the error by solving again, more loosely, to where the path ended; the same counter counts."""
-    limit = checks.allowed(motion.rtol, order)
-    end = float(motion.t[0])
-
-    def none(why: str) -> Certificate:
-        return Certificate("error", None, float("nan"), limit, f"not estimated: {why}")
-
-    if settings["step"] is not None or end <= 0:
-        return none("the step length is fixed" if end > 0 else "the path has no length")
-    if status.reason not in ("reached", "event"):
-        return none(f"the path ended by {status.reason}")
-    if limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
-        return none("it would spend more than max_gradients")
-    looser = min(LOOSER * motion.rtol, 0.1)
-    ratio = looser / motion.rtol
-    if ratio < 3:
-        return none(f"rtol {motion.rtol:g} leaves no room for a looser run")
-    solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential)
-    again = Flow(motion.meter, theta, end, solvers, looser, motion.atol * ratio, seed=int(settings["seed"]) + 1)
-    try:
-        run(
-            again,
-            Sampler(Keep(at=[end], theta=False), theta.shape[1]),
-            Witness(field, again),
-            Limits(progress=limits.progress),
-        )
-    except FieldError as problem:
-        return none(str(problem))
-    ended = again.statuses[0]
-    if ended is None or not ended.ok:
-        return none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
-    way = max(float(witness.far[0]), 1e-9 * float(theta.norm()))
-    share = min((s.order / s.error_order for s in motion.solvers if s.name in motion.used), default=2 / 3)
-    growth = float(witness.growth[0])
-    return checks.error(motion.theta[0], again.theta[0], way, ratio**share, limit, growth, motion.rtol)
-
-
-def _order(motion: Flow) -> int:
-    """Return the lowest order of the methods that made the path: what its errors scale with."""
-    return min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
-
-
-def _stable(motion: Flow) -> float:
-    """Return what h·λ may be of the bound: without an error control nothing holds a method that goes beyond."""
-    controlled = motion.fixed is None and getattr(motion.solvers[0], "rule", None) is None
-    return checks.STABLE if controlled else 1.05
 
 
 def notes(motion: Flow) -> list[str]:
@@ -327,6 +259,7 @@ def _ensemble(
     motion: Flow,
     grid: GridSampler,
     witness: Witness,
+    limits: Limits,
     settings: dict[str, Any],
     field: Field,
     theta: Tensor,
@@ -334,28 +267,14 @@ def _ensemble(
 ) -> Ensemble:
     statuses = [s or Status("cancelled") for s in motion.statuses]
     found: list[Certificate] = []
+    own, said = motion.meter.equivalents, notes(motion)
     if certify:
-        order = _order(motion)
-        each = [
-            checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
-            for i in range(len(theta))
-        ]
-        found = [_worst([row[k] for row in each]) for k in range(len(each[0]))]
+        found, remarks = trust.of_drops(motion, witness, settings, field, theta, limits)
+        said += remarks
     table = grid.values
     return Ensemble(
         method=motion.method, times=grid.times, values=None if bool(table.isnan().all()) else table, rates=grid.rates,
         ends=motion.t.clone(), loss=motion.loss(), grad_norm=motion.speed(), start=theta, final=motion.theta.clone(),
-        steps=grid.steps, statuses=statuses, cost=motion.meter.cost(), certificates=Certificates(found), theta=grid.theta,
-        notes=notes(motion), settings=settings, field=field,
+        steps=grid.steps, statuses=statuses, cost=motion.meter.cost(checking=motion.meter.equivalents - own), certificates=Certificates(found), theta=grid.theta,
+        notes=said, settings=settings, field=field,
     )  # fmt: skip
-
-
-def _worst(rows: list[Certificate]) -> Certificate:
-    """Return the check that is worst over the drops, saying of which drop it speaks."""
-    broken = sum(c.ok is False for c in rows)
-    i = max(
-        range(len(rows)), key=lambda k: (rows[k].ok is False, rows[k].value / rows[k].bound if rows[k].bound else 0.0)
-    )
-    c = rows[i]
-    more = f"{broken} of {len(rows)} drops broken; " if broken else ""
-    return Certificate(c.name, c.ok, c.value, c.bound, f"{more}worst, drop {i}: {c.text}")

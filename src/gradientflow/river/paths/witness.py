@@ -15,6 +15,8 @@ from gradientflow.river.solvers.base import lengths
 # after, or the path is ten times as slow there.
 SPIKE = 10.0
 DIP = 0.1
+JUMP = 4.0  # times λ: the change of the gradient over a step, per length, beyond which a kink lies between its ends
+SEEN = 0.05  # of the speed: a smaller change is no matter
 SEARCHED = 1_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
 LAWS_EVERY = 8  # steps between two looks at conserved quantities
 
@@ -43,16 +45,18 @@ class Witness:
         self.fast, self.score = 0.0, 0.0  # largest speed so far, and how strange the strangest step was
         self.sharp, self.low = 0.0, 0.0  # quotient and speed of the strange step
         self.gone = False  # the path has become ordinary again since
+        self.jumps, self.jumping = 0, 0.0  # steps of a single drop that crossed a kink, and the time they took
         self.strange: tuple[float, Tensor, Tensor] | None = None  # when, and the ends of the step
 
-    def see(self, piece: Piece, bottom: Tensor | None = None) -> None:
-        """Take a piece."""
+    def see(self, piece: Piece, spectrum: tuple[Tensor, Tensor] | None = None) -> None:
+        """Take a piece; `spectrum`: largest and smallest Hessian eigenvalue of each drop as last measured."""
+        top, bottom = (None, None) if spectrum is None else spectrum
         rows = piece.rows
         self.steps += 1
         self.work[rows] += piece.work
         if bottom is not None:
             self.growth[rows] += (-bottom[rows]).nan_to_num(0.0).clamp_min(0.0) * (piece.t1 - piece.t0)
-        way = lengths(piece.theta1 - self.start[rows])
+        way = lengths(piece.theta1 - (self.start if len(rows) == len(self.far) else self.start[rows]))
         self.far[rows] = torch.maximum(self.far[rows], way)
         doubt = lengths(piece.theta0) * piece.speed0
         self.doubt[rows] = torch.maximum(self.doubt[rows], doubt)
@@ -71,6 +75,14 @@ class Witness:
             and piece.rate1 is not None
         ):
             self._strange(piece.rate0, piece.rate1, piece)
+        if (
+            len(self.work) == 1
+            and top is not None
+            and piece.falls
+            and piece.rate0 is not None
+            and piece.rate1 is not None
+        ):
+            self._jump(piece.rate0, piece.rate1, piece, float(top[0]))
         if self.laws and self.steps % LAWS_EVERY == 0:
             self.look(rows, piece.theta1)
 
@@ -89,6 +101,14 @@ class Witness:
             self.gone = True
         if quotient > 0:  # at rest nothing changes, and nothing is learnt
             self.calm = min(self.calm, quotient)
+
+    def _jump(self, rate0: Tensor, rate1: Tensor, piece: Piece, top: float) -> None:
+        """Count a step across which the gradient changed by far more than its Hessian allows for: it crossed a kink."""
+        way, change = float((piece.theta1 - piece.theta0).norm()), float((rate1 - rate0).norm())
+        speed = max(float(piece.speed0[0]), float(piece.speed1[0]))
+        if change > JUMP * max(top, 0.0) * way and change > SEEN * speed:
+            self.jumps += 1
+            self.jumping += float(piece.t1[0] - piece.t0[0])
 
     def look(self, rows: Tensor, theta: Tensor) -> None:
         """Measure how far the conserved quantities have drifted."""

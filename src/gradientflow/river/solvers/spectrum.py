@@ -31,10 +31,12 @@ class Spectrum:
         top: largest eigenvalue of −J as last measured, shape (B,), float64; NaN before the first measurement.
         bottom: smallest Ritz value, shape (B,): an upper estimate of the smallest eigenvalue.
         bound: error bound of `top` from the residual (Parlett 1980, §13.2), shape (B,).
+        width: basis vectors held at most.
         warm: sum of the outer Ritz vectors, shape (B, P).
     """
 
-    def __init__(self, drops: int, size: int, like: Tensor, *, seed: int = 0) -> None:
+    def __init__(self, drops: int, size: int, like: Tensor, *, seed: int = 0, width: int = WIDTH) -> None:
+        self.width = width
         nan = torch.full((drops,), float("nan"), dtype=torch.float64)
         self.top, self.bottom, self.bound = nan.clone(), nan.clone(), nan.clone()
         self.growth = torch.zeros(drops, dtype=torch.float64)  # relative change per step; half of it where falling
@@ -49,6 +51,12 @@ class Spectrum:
         wait = (self.wait[rows] * IDLE).clamp(4, 2 * MOST) if idle else self.wait[rows]
         old = self.top[rows].isnan() | (self.age[rows] >= wait)
         return rows[old]
+
+    def fell(self, rows: Tensor) -> Tensor:
+        """Return where the sharpness was last seen to fall, is not distrusted, and was measured less than twice its wait ago."""
+        return (
+            (self.growth[rows] < 0) & (self.wait[rows] > 0) & (self.age[rows] < (2 * self.wait[rows]).clamp_max(MOST))
+        )
 
     def tick(self, rows: Tensor) -> None:
         """Count a step."""
@@ -75,11 +83,12 @@ class Spectrum:
         cold = bool(old.isnan().any())
         warm = self.warm if len(rows) == len(self.age) else self.warm[rows]
         products = 0
-        for _ in range(4 if cold else 2):
-            found = lanczos(lambda v: apply(v).neg(), warm, width=WIDTH, tolerance=0.1 if cold else 0.02)
+        for _ in range(max(1, (12 if cold else 6) // self.width)):
+            found = lanczos(lambda v: apply(v).neg(), warm, width=self.width, tolerance=0.1 if cold else 0.02)
             products += found.products
             top, bottom, bound = found.top, found.bottom, found.bound
             warm = found.ritz(top=1.0, bottom=0.5 if found.products > 1 else 0.0)  # one vector holds both ends
+            del found  # and the others go before the next look makes theirs
             if bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
                 break
         sure = self.bound[rows] <= 0.06 * old.abs()  # a rough first look that is corrected is no drift

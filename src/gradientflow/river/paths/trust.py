@@ -1,0 +1,213 @@
+"""The checks that a solved path or ensemble carries: what was seen on the way, the derivatives, and a second run."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradientflow.errors import FieldError
+from gradientflow.river.fields.audit import audit
+from gradientflow.river.fields.base import Field
+from gradientflow.river.fields.kinks import kinks, nodes
+from gradientflow.river.fields.loss import LossField
+from gradientflow.river.paths import certificates as checks
+from gradientflow.river.paths.ending import passed_singular
+from gradientflow.river.paths.integrate import Flow
+from gradientflow.river.paths.keep import GridSampler, Keep
+from gradientflow.river.paths.loop import Limits, run
+from gradientflow.river.paths.meter import Counted
+from gradientflow.river.paths.path import Certificate
+from gradientflow.river.paths.witness import Witness
+from gradientflow.river.solvers import candidates
+from gradientflow.river.solvers.base import lengths
+
+LOOSER = 30.0  # the second run's tolerance over the first's
+SAMPLED = 256  # drops of an ensemble that are solved a second time, at most
+REFEREED = 16  # drops that end elsewhere in the looser run and are solved once more, tighter, at most
+PRODUCTS = 12  # of the power iteration on the Jacobian of a field that is no loss; the last half is counted
+
+
+def of_path(
+    motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits
+) -> tuple[list[Certificate], list[str]]:
+    """Return the checks of a single drop, and what the audit of its field has to say besides."""
+    order, said = _order(motion), []
+    found = checks.of_flow(field, witness, rtol=motion.rtol, order=order, stable=_stable(motion))
+    if not field.potential:
+        found.append(_stability(motion, torch.zeros(1, dtype=torch.int64))[0])
+    broken = passed_singular(motion.meter, witness, at_rest=motion.still)
+    motion.release()
+    if isinstance(field, LossField):
+        remarks = audit(Counted(motion.meter), theta[0])
+        found.append(checks.derivatives(remarks))
+        said = [str(r) for r in remarks if r.warning or r.name == "kinks"]
+    if broken is not None:
+        found.append(broken)
+    found += _errors(motion, witness, settings, field, theta, limits, [0])
+    if motion.fixed is None and any(c.ok is False for c in found):
+        share = witness.jumping / max(float(motion.t[0]), 1e-300)
+        found = checks.at_kinks(found, kinks(nodes(field, theta[:1])), witness.jumps, witness.steps, share)
+    return found, said
+
+
+def of_drops(
+    motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits
+) -> tuple[list[Certificate], list[str]]:
+    """Return the checks of many drops: each the worst of its kind over the drops, with a count of the broken ones."""
+    order, said, drops = _order(motion), [], len(theta)
+    each = [
+        checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
+        for i in range(drops)
+    ]
+    found = [worst(list(column), range(drops)) for column in zip(*each, strict=True)]
+    rows = torch.linspace(0, drops - 1, min(drops, SAMPLED), dtype=torch.float64).round().long()
+    some = "" if len(rows) == drops else f" (made for {len(rows)} of the {drops} drops, evenly over their numbers)"
+    if not field.potential:
+        found.append(worst(_stability(motion, rows), rows.tolist(), some))
+    if isinstance(field, LossField):
+        remarks = audit(Counted(motion.meter), theta[0])
+        found.append(checks.derivatives(remarks))
+        said = [str(r) for r in remarks if r.warning or r.name == "kinks"]
+    errors = _errors(motion, witness, settings, field, theta, limits, rows.tolist())
+    return [*found, worst(errors, rows.tolist(), some)], said
+
+
+def worst(each: list[Certificate], drops: range | list[int], remark: str = "") -> Certificate:
+    """Return the check that is worst over drops, saying of which drop it speaks and how many are broken or not made."""
+
+    def rank(k: int) -> tuple[int, float]:
+        c = each[k]
+        share = c.value / c.bound if c.bound else 0.0
+        return {False: 2, True: 1, None: 0}[c.ok], share if math.isfinite(share) else math.inf
+
+    i = max(range(len(each)), key=rank)
+    c = each[i]
+    if c.ok is None:
+        why, n = Counter(x.text for x in each).most_common(1)[0]
+        return Certificate(c.name, None, c.value, c.bound, f"{why}, for {n} of {len(each)} drops{remark}")
+    broken, none = sum(x.ok is False for x in each), sum(x.ok is None for x in each)
+    more = f"{broken} of {len(each)} drops broken; " if broken else ""
+    left = f"; not made for {none} drops" if none else ""
+    return Certificate(c.name, c.ok, c.value, c.bound, f"{more}worst, drop {drops[i]}: {c.text}{left}{remark}")
+
+
+def _errors(
+    motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits, rows: list[int]
+) -> list[Certificate]:  # fmt: skip
+    """Estimate the error of some drops by solving them again, more loosely, to where they ended; the same counter counts.
+
+    In a crowd some drops start where paths part, and a looser run takes the other side though the first was right. The
+    few that seem to be off are solved once more, tighter: then the distance is the error itself.
+    """
+    limit = checks.allowed(motion.rtol, _order(motion))
+
+    def none(why: str) -> Certificate:
+        return Certificate("error", None, float("nan"), limit, f"not estimated: {why}")
+
+    looser = min(LOOSER * motion.rtol, 0.1)
+    ratio = looser / motion.rtol
+    out: dict[int, Certificate] = {}
+    for i in rows:
+        ended = motion.statuses[i]
+        if settings["step"] is not None:
+            out[i] = none("the step length is fixed")
+        elif float(motion.t[i]) <= 0:
+            out[i] = none("the path has no length")
+        elif ended is None or not ended.ok:
+            out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
+        elif limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
+            out[i] = none("it would spend more than max_gradients")
+        elif ratio < 3:
+            out[i] = none(f"rtol {motion.rtol:g} leaves no room for a looser run")
+    left = [i for i in rows if i not in out]
+    again = _again(motion, settings, field, theta, limits, left, looser)
+    if isinstance(again, str):
+        return [out.get(i) or none(again) for i in rows]
+    share = min((s.order / s.error_order for s in motion.solvers if s.name in motion.used), default=2 / 3)
+    for k, i in enumerate(left):
+        ended = again.statuses[k]
+        if ended is None or not ended.ok:
+            out[i] = none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
+            continue
+        out[i] = checks.error(
+            motion.theta[i], again.theta[k], _way(witness, theta, i), ratio**share, limit, float(witness.growth[i]), motion.rtol
+        )  # fmt: skip
+    unsure = [i for i in left if out[i].ok is False][:REFEREED] if len(theta) > 1 else []
+    tight = _again(motion, settings, field, theta, limits, unsure, motion.rtol / LOOSER)
+    if isinstance(tight, Flow):
+        for k, i in enumerate(unsure):
+            ended = tight.statuses[k]
+            if ended is not None and ended.ok:
+                value = float((motion.theta[i] - tight.theta[k]).norm()) / _way(witness, theta, i)
+                out[i] = checks.error_found(value, limit)
+    return [out[i] for i in rows]
+
+
+def _again(
+    motion: Flow, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits, rows: list[int], rtol: float
+) -> Flow | str:  # fmt: skip
+    """Solve some drops once more to where they ended, at another tolerance; a sentence where that is not possible."""
+    if not rows:
+        return "no drop is left"
+    ends = motion.t[rows]
+    solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential, drops=len(theta))
+    again = Flow(
+        motion.meter, theta if len(rows) == len(theta) else theta[rows], float(ends.max()), solvers, rtol,
+        motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True,
+    )  # fmt: skip
+    try:
+        nothing = GridSampler(Keep(at=[again.t_end], theta=False), len(rows), theta.shape[1], again.t_end, theta)
+        run(again, nothing, Witness(field, again), Limits(progress=limits.progress))
+    except FieldError as problem:
+        return str(problem)
+    return again
+
+
+def _way(witness: Witness, theta: Tensor, i: int) -> float:
+    return max(float(witness.far[i]), 1e-9 * float(theta[i].norm()), 1e-300)
+
+
+def _stability(motion: Flow, rows: Tensor) -> list[Certificate]:
+    """Check, on a field that is no loss, the last step against what the method is stable for.
+
+    ρ is the mean growth of a vector under the Jacobian where the drops have come to: for complex pairs as for real
+    eigenvalues. What the method bears is that along the negative real line.
+    """
+    theta, here = motion.take(rows)
+    apply = motion.meter.linearize(theta, here)
+    maker = torch.Generator().manual_seed(1)
+    v = torch.randn(theta.shape[1], generator=maker, dtype=torch.float64).to(theta).expand_as(theta)
+    total = torch.zeros(len(rows), dtype=torch.float64)
+    for k in range(PRODUCTS):
+        v = apply(v / v.norm(dim=1, keepdim=True).clamp_min(1e-300))
+        if k >= PRODUCTS // 2:
+            total += lengths(v).clamp_min(1e-300).log()
+    rho = (total / (PRODUCTS - PRODUCTS // 2)).exp()
+    spans = motion.spans[rows]  # the last steps; fixed ones are all alike, but for one cut short by the end
+    if motion.fixed is not None:
+        spans = torch.full_like(spans, motion.fixed / motion.solvers[0].reach(motion.solvers[0].stages(0.0)))
+    loads, bound = (spans * rho).tolist(), _stable(motion)
+    return [
+        Certificate(
+            "stability", load <= bound, load, bound,
+            f"step × ρ, with ρ the Jacobian's spectral radius at the end, was {load:.2f} of what the method is stable for",
+        )
+        if math.isfinite(load)
+        else Certificate("stability", None, load, bound, "not measured: the Jacobian is not finite at the end")
+        for load in loads
+    ]  # fmt: skip
+
+
+def _order(motion: Flow) -> int:
+    """Return the lowest order of the methods that made the path: what its errors scale with."""
+    return min((s.order for s in (*motion.solvers, motion.starter) if s.name in motion.used), default=2)
+
+
+def _stable(motion: Flow) -> float:
+    """Return what h·λ may be of the bound: without an error control nothing holds a method that goes beyond."""
+    controlled = motion.fixed is None and getattr(motion.solvers[0], "rule", None) is None
+    return checks.STABLE if controlled else 1.05
