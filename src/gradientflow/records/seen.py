@@ -120,6 +120,9 @@ class Op(msgspec.Struct):
     made_file: str | None = None  # where the innermost module (a layer of torch.nn) was made or put into its container
     made_line: int | None = None
     made_key: str | None = None  # its name in that container: "3" in a Sequential
+    ready: bool = (
+        False  # the line only calls a container of ready-made layers, or a ready-made recurrence: see `made_line`
+    )
 
 
 class Cut(msgspec.Struct):

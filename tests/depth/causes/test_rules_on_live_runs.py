@@ -668,3 +668,81 @@ def test_a_division_on_data_alone_is_a_singular_operation_and_not_bad_data() -> 
     top(verdict_of(lambda: columns(0.0)), "not-finite", "singular-op", here(columns))
     healthy(verdict_of(lambda: columns(1e-3)))
     assert verdict_of(lambda: columns(1e-3, missing=True)).findings[0].cause == "bad-batch"
+
+
+# ── places of ready-made layers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+class Boxed(nn.Module):
+    """Layers in a container: the line that calls it is the same for all of them."""
+
+    def __init__(self, activation: type[nn.Module]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(8):
+            layers += [nn.Linear(16, 16), activation()]
+        self.body = nn.Sequential(*layers)  # HERE
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def test_a_layer_in_a_container_is_named_where_it_was_put_there() -> None:
+    top(verdict_of(lambda: fit(Boxed(nn.Sigmoid))), "vanishing", "saturating-activation", here(Boxed))
+    # the same layers, each called by a line of its own: that line counts
+    top(verdict_of(lambda: fit(Stack(8, torch.sigmoid))), "vanishing", "saturating-activation", here(Stack.forward))
+
+
+def test_an_update_by_hand_is_no_initialisation() -> None:
+    def train() -> None:
+        torch.manual_seed(0)
+        x, y = data()
+        weights = [(0.02 * torch.randn(16, 16)).requires_grad_() for _ in range(6)]  # HERE
+        weights.append(torch.randn(16, 4, requires_grad=True))
+        for _ in range(8):
+            h = x
+            for w in weights[:-1]:
+                h = torch.relu(h @ w)
+            grads = torch.autograd.grad(F.cross_entropy(h @ weights[-1], y), weights)
+            with torch.no_grad():
+                for w, g in zip(weights, grads, strict=True):
+                    w.sub_(0.1 * g)
+
+    top(verdict_of(train), "vanishing", "init-too-small", here(train))
+
+
+def test_parameters_frozen_after_their_training_are_no_fault() -> None:
+    def train(first: bool) -> None:
+        torch.manual_seed(0)
+        x, y = data()
+        body, head = nn.Linear(16, 16), nn.Linear(16, 4)
+        for params, steps in ((body, 8 if first else 0), (head, 8)):
+            optimizer = torch.optim.SGD([*params.parameters()], lr=0.1)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                F.cross_entropy(head(torch.tanh(body(x))), y).backward()
+                optimizer.step()
+            params.requires_grad_(False) if params is body else None
+
+    found = verdict_of(lambda: train(True))
+    assert not [f for f in found.findings if "frozen" in f.summary], found.summary
+
+
+def test_raw_targets_that_throw_the_network_off_at_once() -> None:
+    def train(scale: float) -> None:
+        torch.manual_seed(0)
+        x, _ = data()
+        y = 300.0 * scale + 80.0 * scale * x[:, :1]  # HERE
+        net = nn.Sequential(nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 1))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.15)
+        for _ in range(20):
+            optimizer.zero_grad()
+            answer = net(x)
+            ((y - answer) ** 2).mean().backward()
+            optimizer.step()
+
+    found = [f for f in verdict_of(lambda: train(1.0)).findings if f.cause == "unscaled-target"]
+    assert found and found[0].symptom == "diverging"
+    assert found[0].place is not None and found[0].place.line in here(train)
+    assert "unscaled-target" not in [f.cause for f in verdict_of(lambda: train(0.003)).findings]

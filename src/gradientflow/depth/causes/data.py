@@ -189,8 +189,9 @@ def _decay(trend: Trend, decay: float) -> float:
 
 
 def unscaled_target(case: Case) -> list[Finding]:
-    """Targets far larger than anything the network puts out, and a loss that does not move."""
-    if not case.finite or not case.stuck:
+    """Targets far larger than anything the network puts out, and a loss that does not move, or runs away at once."""
+    diverges = case.main.first_bad is not None or case.main.spike > 2.0
+    if not case.finite or not (case.stuck or diverges):
         return []
     graph = case.finite[0]
     found = losses.target(graph)
@@ -203,11 +204,11 @@ def unscaled_target(case: Case) -> list[Finding]:
     place = places.of_data(op, target, case.meta)
     return [
         Finding(
-            "crawling", "unscaled-target", 0.8, place,
+            "diverging" if diverges else "crawling", "unscaled-target", 0.8, place,
             f"The targets (from {place.file}:{place.line}) have a typical size of {wanted.rms:.3g}, the network answers "
-            f"with {answer.rms:.3g}: the output layer must grow {ratio:.3g} times by small steps before anything is learnt.",
+            f"with {answer.rms:.3g}: the output layer must grow {ratio:.3g} times before anything is learnt.",
             {"target_rms": rounded(wanted.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(ratio),
              "threshold_target_over_output": 30},
-            remedies("scale-target", "raise-step", at=place),
+            remedies("scale-target", "lower-step" if diverges else "raise-step", at=place),
         )
     ]  # fmt: skip

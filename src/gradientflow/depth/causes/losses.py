@@ -8,8 +8,11 @@ from gradientflow.records import Op, Operand, ValueStat
 
 
 def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
-    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data."""
-    for index in graph.head:
+    """Return (operation, target, its value, the network's answer) where a loss compares an answer with data: on the
+    gradient's way, else (a loss over several outputs) anywhere behind the last layer.
+    """
+    last = max(graph.layers, default=-1)
+    for index in [*graph.head, *(i for i in reversed(graph.reached) if i > last)]:
         op = graph.probe.ops[index]
         if op.name not in ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"):
             continue

@@ -9,10 +9,10 @@ from gradientflow.records import Meta, Op, Operand, Optimizer, Param, Place
 
 
 def of_op(op: Op, meta: Meta) -> Place:
-    """Return the place of an operation: its line in the model's code; for a ready-made layer that the training loop
-    only reaches by calling the model, the line where that layer was made.
+    """Return the place of an operation: its line in the model's code; for a ready-made layer that the code only reaches by
+    calling the model or a container of layers, the line where that layer was made.
     """
-    if not op.inside and op.made_file is not None:
+    if (op.ready or not op.inside) and op.made_file is not None:
         line = element_line(meta.sources.get(op.made_file, ""), op.made_line, op.made_key)
         made = by_class(meta.sources.get(op.made_file, ""), op.module_class) if line is None else None
         return Place(op.made_file, line or made or op.made_line, op.module, op.name)

@@ -48,7 +48,9 @@ def disconnected(case: Case) -> list[Finding]:
                     remedies("reconnect", at=places.of_optimizer(optimizer, meta)),
                 )
             )  # fmt: skip
-        elif held and len(frozen) == len(held):
+        elif (
+            held and len(frozen) == len(held) and not any(p.graded for p in held)
+        ):  # (not: frozen after they were trained)
             place = places.of_optimizer(optimizer, meta)
             found.append(
                 Finding(

@@ -32,6 +32,7 @@ class Births:
         self.shield = shield
         self.optimizers: dict[int, tuple[str | None, int | None]] = {}
         self.modules: dict[int, tuple[str | None, int | None, str]] = {}
+        self.trained = False  # backward was called: what is written into a parameter from now on is no initialisation
         self._handles: list[Any] = []
         self._awake: Callable[[], None] | None = None
         self._compiled: Callable[[], None] | None = None
@@ -83,7 +84,7 @@ class Births:
                     self.registry.made(target, locate(3, modules=False, limit=1))
                 return
             where = locate(3, modules=False, limit=1)
-            if where.file is not None and not _by_torch_itself():
+            if where.file is not None and not self.trained and not _by_torch_itself():
                 self.registry.initialised(target, _init_function() or name, where)
         elif isinstance(out, Tensor) and out.is_leaf and out.requires_grad and self.registry.find(out) is None:
             self.registry.made(out, locate(3, modules=False, limit=1))

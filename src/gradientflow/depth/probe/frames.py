@@ -95,6 +95,7 @@ class Where:
     frame: FrameType | None = None  # innermost user frame; dropped once names were read
     checkpointed: bool = False
     inside: bool = False  # the user's line runs inside a module's forward
+    ready: bool = False  # the line only calls a container of ready-made layers, or a ready-made recurrence
 
 
 def locate(depth: int = 1, *, modules: bool = True, limit: int = 8) -> Where:
@@ -115,6 +116,7 @@ def locate(depth: int = 1, *, modules: bool = True, limit: int = 8) -> Where:
             if where.file is None:
                 where.file, where.line, where.function = file_name(code), frame.f_lineno, code.co_qualname
                 where.frame = frame
+                where.ready = _ready_made(where.modules)
             if len(where.stack) < limit:
                 where.stack.append((file_name(code), frame.f_lineno or 0))
         elif owner == TORCH:
@@ -131,6 +133,13 @@ def locate(depth: int = 1, *, modules: bool = True, limit: int = 8) -> Where:
     if where.file is None and fallback is not None:
         where.file, where.line, where.function = fallback
     return where
+
+
+def _ready_made(modules: list[Any]) -> bool:
+    """Whether the innermost module, all of PyTorch's own code, is reached through a container or is a recurrence."""
+    if not modules:
+        return False
+    return isinstance(modules[0], torch.nn.RNNBase) or (len(modules) > 1 and type(modules[1]) is torch.nn.Sequential)
 
 
 def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | None:

@@ -286,7 +286,7 @@ class Tracer(TorchFunctionMode):
             Op(
                 index=index, name=name, kind=kind, file=where.file, line=where.line, function=where.function,
                 module=module, module_class=module_class, operands=operands, value=value, inplace=inplace,
-                scalars=_scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules,
+                scalars=_scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules, ready=where.ready,
                 made_file=made[0], made_line=made[1], made_key=made[2],
             )
         )  # fmt: skip

@@ -202,6 +202,7 @@ class Monitor:
 
     def _seen_backward(self, root: Tensor) -> None:
         self._root = root.detach()
+        self.births.trained = True
         self.backwards += 1
         self._backwards_here += 1
 

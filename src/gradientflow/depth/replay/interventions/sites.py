@@ -1,7 +1,7 @@
 """At which line a running operation stands, told as the records tell it, and whether a change is meant for that line.
 
-An operation in a module's own code stands where it is written; a ready-made layer that the training loop only reaches by
-calling the model stands where the layer was made (`causes.places.of_op` says the same of a record).
+An operation in a module's own code stands where it is written; a ready-made layer that the code only reaches by calling the
+model or a container stands where the layer was made (`causes.places.of_op` says the same of a record).
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Sites:
     def here(self, depth: int = 2) -> _Line:
         """Return the line of the torch call that is running, as `Place.file` and `Place.line` name it."""
         where = locate(depth, limit=1)
-        if where.modules and not where.inside:
+        if where.modules and (where.ready or not where.inside):
             made = self._resolve(where.modules[0])
             if made[0] is not None:
                 return made
