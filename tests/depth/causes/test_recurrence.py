@@ -131,10 +131,10 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Reader(nn.Module):
     def __init__(self, rnn: nn.RNNBase, every: bool = False) -> None:
         super().__init__()
-        self.rnn, self.head, self.every = rnn, nn.Linear(rnn.hidden_size, 2), every
+        self.rnn, self.head, self.every = rnn, nn.Linear(rnn.hidden_size, 2), every  # HERE
 
     def forward(self, x: Tensor) -> Tensor:
-        out, _ = self.rnn(x)  # HERE
+        out, _ = self.rnn(x)
         return self.head(out if self.every else out[:, -1])
 
 
@@ -162,7 +162,7 @@ def rnn(gain: float, cell: Callable[..., nn.RNNBase] = nn.RNN, **more: object) -
 @pytest.mark.parametrize("times", [1.0, 1e-6, 1e6])
 def test_a_contracting_tanh_kernel_vanishes(times: float) -> None:
     found = top(
-        verdict_of(lambda: train(Reader(rnn(0.8)), 50, 0, times=times)), "vanishing", "recurrence", here(Reader.forward)
+        verdict_of(lambda: train(Reader(rnn(0.8)), 50, 0, times=times)), "vanishing", "recurrence", here(Reader.__init__)
     )
     assert found.evidence["time_steps"] == 50
     assert 0.5 < found.evidence["gain_per_time_step"] < 0.8
@@ -174,7 +174,7 @@ def test_a_contracting_tanh_kernel_vanishes(times: float) -> None:
 
 def test_a_relu_kernel_drawn_too_large_explodes() -> None:
     net = rnn(1.5, nonlinearity="relu")
-    found = top(verdict_of(lambda: train(Reader(net), 50, 0)), "exploding", "recurrence", here(Reader.forward))
+    found = top(verdict_of(lambda: train(Reader(net), 50, 0)), "exploding", "recurrence", here(Reader.__init__))
     assert found.evidence["gain_per_time_step"] > 1.05
     assert found.evidence["spectral_radius"] == pytest.approx(1.5, abs=0.02)
 

@@ -278,3 +278,26 @@ def test_a_singular_recurrent_weight_is_drawn_first() -> None:
     text = "w = nn.Parameter(torch.zeros(6, 6))\nout = torch.ones(1, 6) @ w\n"
     scope, _ = live(text, [change("orthogonal-recurrence", (2, "matmul"))])
     assert torch.allclose(scope["w"] @ scope["w"].T, torch.eye(6), atol=1e-5)
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_gates_that_keep_the_state_are_opened_and_no_others(cell: str, gates: int) -> None:
+    text = f"""
+torch.manual_seed(0)
+net = torch.nn.{cell}(2, 3)
+start = [p.detach().clone() for p in net.parameters()]
+net(torch.randn(5, 1, 2))[0].sum().backward()
+"""
+    line = next(k for k, one in enumerate(text.split("\n"), 1) if f"nn.{cell}" in one)
+    scope, (made,) = live(text, [change("open-gates", (line + 2, cell.lower()), bias=4.0)])
+    assert made.acted == 2
+    for p, before in zip(scope["net"].parameters(), scope["start"], strict=True):
+        if p.dim() == 1:
+            assert p[3:6].tolist() == [2.0] * 3
+            kept = torch.ones(p.numel(), dtype=torch.bool)
+            kept[3:6] = False
+            assert torch.equal(p[kept], before[kept])
+        else:
+            assert torch.equal(p, before)
+    scope, (made,) = live(text, [change("open-gates", (1, cell.lower()))])
+    assert made.acted == 0

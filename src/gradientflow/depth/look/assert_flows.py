@@ -44,7 +44,8 @@ def assert_flows(
         model: as in `diagnose`.
         loss: as in `diagnose`.
         batch: as in `diagnose`.
-        allow: symptoms and causes that are accepted, as ``("disconnected", "recurrence")``.
+        allow: symptoms and causes that are accepted, as ``("disconnected", "recurrence")``. A cause takes the other
+            explanations of its symptom with it.
         max_decades: the most decades that the gradient may gain or lose between the last layer and the first, |log10 of the
             ratio of the two norms|; None leaves it to the rules. It is held besides them, whatever `allow` says.
         optimizer: as in `diagnose`: with it a copy is trained, and the step size is judged too.
@@ -77,7 +78,8 @@ def assert_flows(
     if max_decades is not None and not max_decades > 0:
         raise UsageError(f"max_decades={max_decades}; expected a number above 0, as 2.0.")
     found = diagnose(model, loss, batch, optimizer=optimizer, steps=steps)
-    faults = [f for f in found.findings if not {f.symptom, f.cause} & accepted]
+    accepted |= {f.symptom for f in found.findings if f.cause in accepted}
+    faults = [f for f in found.findings if f.symptom not in accepted]
     lines = [_told(f, first=not k) for k, f in enumerate(faults)]
     if found.symptom == "not-measured" and "not-measured" not in accepted:
         lines.append(f"not measured: {found.summary}")

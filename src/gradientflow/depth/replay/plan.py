@@ -24,6 +24,7 @@ PLANS: dict[str, Callable[[Planner, Finding], list[Change]]] = {
     "remove-norm": plan_layers.remove_norm,
     "clamp-op": plan_layers.clamp_op,
     "orthogonal-recurrence": plan_layers.orthogonal,
+    "open-gates": plan_layers.open_gates,
     "clip-gradient": plan_steps.clip,
     "lower-step": plan_steps.lower_step,
     "raise-step": plan_steps.raise_step,

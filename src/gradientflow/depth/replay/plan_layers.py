@@ -239,6 +239,13 @@ def orthogonal(plan: Planner, finding: Finding) -> list[Change]:
     return changes
 
 
+def open_gates(plan: Planner, finding: Finding) -> list[Change]:
+    """The gated layer at the finding's place."""
+    graph = plan.graph(finding)
+    at = unique(plan.place(op) for op in plan.at(graph, finding.place) if op.kind == "recurrent") if graph else []
+    return [Change("open-gates", f"gates that keep the state opened at {named(at)}", at, {"bias": 3.0})] if at else []
+
+
 def _recurrent_gain(graph: Graph, finding: Finding, found: list[Op]) -> float:
     """Return the gain at which a step back in time keeps the gradient: 1 over what the activation passes.
 

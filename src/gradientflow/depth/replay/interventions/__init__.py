@@ -29,7 +29,7 @@ from gradientflow.depth.replay.interventions.steps import (
     ZeroGrad,
 )
 from gradientflow.depth.replay.interventions.structure import AddNorm, AddSkip, RemoveNorm
-from gradientflow.depth.replay.interventions.weights import BreakSymmetry, OrthogonalRecurrence, RescaleInit
+from gradientflow.depth.replay.interventions.weights import BreakSymmetry, OpenGates, OrthogonalRecurrence, RescaleInit
 from gradientflow.depth.replay.interventions.wiring import Adopt, FlipSign, LowerPenalty, Reattach
 from gradientflow.records import Change
 
@@ -54,6 +54,7 @@ KINDS: dict[str, Callable[[Change, Sites], Acting]] = {
     "rescale-init": RescaleInit,
     "break-symmetry": BreakSymmetry,
     "orthogonal-recurrence": OrthogonalRecurrence,
+    "open-gates": OpenGates,
     "clamp-op": ClampOp,
     "scale-input": ScaleInput,
     "scale-target": ScaleTarget,

@@ -24,6 +24,7 @@ _ADDED = frozenset({"addmm", "addmv", "baddbmm"})
 RECURRENT = frozenset(
     {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 )
+_GATED = frozenset({"lstm", "gru", "lstm_cell", "gru_cell"})
 LAYERS = _LINEAR | _PRODUCTS | _CONV | _ADDED
 _TURNED = ("TBackward", "TransposeBackward", "PermuteBackward", "ViewBackward", "UnsqueezeBackward", "SqueezeBackward")
 
@@ -225,6 +226,24 @@ class OrthogonalRecurrence(OnWeights):
             for block in torch.split(weight.data, columns):
                 block.copy_(orthogonal(block) * self.number("gain", 1.0))
             self.acted += 1
+
+
+class OpenGates(OnWeights):
+    """The gates that keep the state of an LSTM or GRU start open: their biases get `bias` in sum (3 if not given).
+
+    The gate that keeps is the second block of each bias: the forget gate of an LSTM, the update gate of a GRU.
+    """
+
+    def before(self, call: Call) -> None:
+        """Open the gates of a ready-made layer or cell that stands at a place."""
+        if call.name not in _GATED or not torch.is_grad_enabled() or not self.here(call):
+            return
+        gates = 4 if call.name.startswith("lstm") else 3
+        for bias in (w for w in flat_weights(call) if w.dim() == 1 and w.numel() % gates == 0):
+            if self.first(bias):
+                size = bias.numel() // gates
+                bias.data[size : 2 * size] = self.number("bias", 3.0) / 2  # input's and state's bias are added up
+                self.acted += 1
 
 
 def orthogonal(t: Tensor) -> Tensor:
