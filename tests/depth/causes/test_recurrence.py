@@ -162,7 +162,10 @@ def rnn(gain: float, cell: Callable[..., nn.RNNBase] = nn.RNN, **more: object) -
 @pytest.mark.parametrize("times", [1.0, 1e-6, 1e6])
 def test_a_contracting_tanh_kernel_vanishes(times: float) -> None:
     found = top(
-        verdict_of(lambda: train(Reader(rnn(0.8)), 50, 0, times=times)), "vanishing", "recurrence", here(Reader.__init__)
+        verdict_of(lambda: train(Reader(rnn(0.8)), 50, 0, times=times)),
+        "vanishing",
+        "recurrence",
+        here(Reader.__init__),
     )
     assert found.evidence["time_steps"] == 50
     assert 0.5 < found.evidence["gain_per_time_step"] < 0.8

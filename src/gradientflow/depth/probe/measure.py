@@ -152,6 +152,15 @@ class BackwardMeasure:
         found = self._outputs.get((op, position))
         return found[0] if found is not None else None
 
+    def batch(self) -> int | None:
+        """Return the number of samples: the first dimension of the data that enters the graph first."""
+        for index in sorted(self.reached):
+            for operand in self.trace.ops[index].operands:
+                data = operand.op is None and operand.param is None and operand.value is not None
+                if data and operand.value is not None and len(operand.value.shape) >= 2:
+                    return int(operand.value.shape[0])
+        return None
+
     def param_states(self) -> list[ParamState]:
         """Return the state of every parameter the backward reached or an operation consumed, in order of use."""
         used: dict[int, None] = {}

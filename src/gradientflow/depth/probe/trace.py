@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
+from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
@@ -148,7 +149,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.awake()
-        if not (self.recording or self.listening or self.births) or _transformed():
+        if not (self.recording or self.listening or self.births) or calls.transformed():
             return func(*args, **kwargs)
         if self.listening and func in BACKWARD_CALLS:
             return self._backward(func, args, kwargs)
@@ -180,7 +181,9 @@ class Tracer(TorchFunctionMode):
         )
         if not roots or (create_graph and func is torch.autograd.grad):
             return func(*args, **kwargs)  # a gradient inside the loss (a penalty): not the way back itself
-        inputs = _tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if func is torch.autograd.grad else []
+        inputs = (
+            calls.tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if func is torch.autograd.grad else []
+        )
         return self.on_backward(call, roots, inputs, lambda: func(*args, **kwargs))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,8 +201,8 @@ class Tracer(TorchFunctionMode):
             self.trace.hooked = True
             return
         inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
-        outputs = [t for t in _tensors(out) if _grad_fn(t) is not None]
-        if not outputs and inplace and args and isinstance(args[0], Tensor) and _grad_fn(args[0]) is not None:
+        outputs = [t for t in calls.tensors(out) if calls.grad_fn(t) is not None]
+        if not outputs and inplace and args and isinstance(args[0], Tensor) and calls.grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
             if not torch.is_grad_enabled():
@@ -215,7 +218,7 @@ class Tracer(TorchFunctionMode):
 
     def _unseen(self, raw: str, args: tuple[Any, ...]) -> None:
         """Remember parameters that are used with gradients switched off, and the line of the first use of each."""
-        fresh = {i for t in _tensors(args) if (i := self.registry.find(t)) is not None} - self.trace.without_grad
+        fresh = {i for t in calls.tensors(args) if (i := self.registry.find(t)) is not None} - self.trace.without_grad
         if fresh:
             self.trace.without_grad |= fresh
             where = locate(4, modules=False, limit=8)
@@ -228,8 +231,8 @@ class Tracer(TorchFunctionMode):
         if raw == "__get__" and op_name(func) != "data":
             return
         source = args[0] if args and isinstance(args[0], Tensor) else None
-        node = _grad_fn(source) if source is not None else None
-        if node is None or len(self.trace.cuts) >= _MAX_CUTS or not (raw in _LEAVING or _tensors(out)):
+        node = calls.grad_fn(source) if source is not None else None
+        if node is None or len(self.trace.cuts) >= _MAX_CUTS or not (raw in _LEAVING or calls.tensors(out)):
             return
         index = self.trace.owner.get(node)
         if index is not None:
@@ -249,14 +252,14 @@ class Tracer(TorchFunctionMode):
         where = locate(4)
         trace.last_where = where
         trace.checkpointed |= where.checkpointed
-        trace.hooked |= _saving_is_hooked()
+        trace.hooked |= calls.saving_is_hooked()
         if where.modules:
             trace.roots.setdefault(id(where.modules[-1]), (where.modules[-1], where))
         name = op_name(func)
         kind = kind_of(name)
         operands: list[Operand] = []
         edges = self._claim(index, outputs, operands)
-        inputs = _tensors(args) + _tensors(list(kwargs.values()))
+        inputs = calls.tensors(args) + calls.tensors(list(kwargs.values()))
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
         for t in data:
             if t.requires_grad or not t.numel():
@@ -286,7 +289,7 @@ class Tracer(TorchFunctionMode):
             Op(
                 index=index, name=name, kind=kind, file=where.file, line=where.line, function=where.function,
                 module=module, module_class=module_class, operands=operands, value=value, inplace=inplace,
-                scalars=_scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules, ready=where.ready,
+                scalars=calls.scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules, ready=where.ready,
                 made_file=made[0], made_line=made[1], made_key=made[2],
             )
         )  # fmt: skip
@@ -297,7 +300,7 @@ class Tracer(TorchFunctionMode):
 
     def _keep(self, name: str, args: tuple[Any, ...], out: Any, noise: Tensor | None) -> None:
         """Keep what is needed to run an opaque recurrence again, step by step."""
-        index = self.trace.owner.get(_grad_fn(out[0])) if _grad_fn(out[0]) is not None else None  # type: ignore[arg-type]
+        index = self.trace.owner.get(calls.grad_fn(out[0])) if calls.grad_fn(out[0]) is not None else None  # type: ignore[arg-type]
         if index is None:
             return
         if len(self.trace.calls) >= _MAX_CALLS:
@@ -377,44 +380,3 @@ class Tracer(TorchFunctionMode):
 
 def nothing() -> None:
     """Do nothing."""
-
-
-def _transformed() -> bool:
-    """Return whether this call is being transformed or recorded (torch.func, torch.jit.trace): its tensors hold no numbers,
-    and calls of ours would be recorded too.
-    """
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None
-
-
-def _saving_is_hooked() -> bool:
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-
-
-def _grad_fn(t: Tensor) -> Node | None:
-    """Return a tensor's autograd node; None also for views that PyTorch refuses to differentiate."""
-    if not t.requires_grad:
-        return None
-    try:
-        return t.grad_fn
-    except RuntimeError:  # a view made under no_grad whose base was written to since
-        return None
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """Return the tensors in a value, one level of lists and tuples deep."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        found: list[Tensor] = []
-        for entry in value:
-            if isinstance(entry, Tensor):
-                found.append(entry)
-            elif isinstance(entry, (list, tuple)):
-                found.extend(t for t in entry if isinstance(t, Tensor))
-        return found
-    return []
-
-
-def _scalars(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
-    values = [*args, *kwargs.values()]
-    return [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)][:6]

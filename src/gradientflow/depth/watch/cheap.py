@@ -153,3 +153,9 @@ def total(values: Sequence[float]) -> float | None:
     """Return the norm of all parts together, not finite where one of them is not; None where there is no part."""
     seen = [v for v in values if v != ABSENT]
     return math.hypot(*seen) if seen else None
+
+
+def norm_of_grads(params: Sequence[Tensor]) -> float:
+    """Return the norm of what lies in `.grad` of all parameters together; 0 where there is nothing."""
+    grads = [p.grad for p in params if p.grad is not None and not p.grad.is_sparse]
+    return math.hypot(*(float(n) for n in torch._foreach_norm(grads))) if grads else 0.0

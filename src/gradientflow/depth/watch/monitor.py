@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -22,7 +21,7 @@ from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
-from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
+from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, norm_of_grads, total
 from gradientflow.depth.watch.compiled import CompileWatch
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.losses import LossFinder
@@ -32,7 +31,7 @@ from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
-from gradientflow.records import ABSENT, Op, Optimizer, ParamNorms, Probe, Step
+from gradientflow.records import ABSENT, Optimizer, ParamNorms, Probe, Step
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 _SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
@@ -221,14 +220,14 @@ class Monitor:
         reached = sorted({o.param for i in measure.reached for o in trace.ops[i].operands if o.param is not None})
         self.registry.name_leaves(reached, trace.last_where)
         for watched in self.optimizers:
-            watched.carried = _norm_of_grads(watched.params) if first_here else None
+            watched.carried = norm_of_grads(watched.params) if first_here else None
         self._probe = Probe(
             step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
-            batch=_batch(trace.ops, measure.reached), notes=trace.notes,
+            batch=measure.batch(), notes=trace.notes,
             without_grad=sorted(trace.without_grad),
         )  # fmt: skip
         if not self.optimizers and first_here:
-            self._probe.carried = _norm_of_grads([t for i in reached if (t := self.registry.tensor(i)) is not None])
+            self._probe.carried = norm_of_grads([t for i in reached if (t := self.registry.tensor(i)) is not None])
         self.shield(self._sharpness, roots[0], reached)
         if self.isometry is not None:
             self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
@@ -396,21 +395,6 @@ class Monitor:
         for index, g in zip(indices, norms.grad, strict=True):
             self.registry.params[index].graded += g != ABSENT
         self._emit(indices, norms, 0, 1, None, None)
-
-
-def _batch(ops: list[Op], reached: set[int]) -> int | None:
-    """Return the number of samples: the first dimension of the data that enters the graph first."""
-    for index in sorted(reached):
-        for operand in ops[index].operands:
-            data = operand.op is None and operand.param is None and operand.value is not None
-            if data and operand.value is not None and len(operand.value.shape) >= 2:
-                return int(operand.value.shape[0])
-    return None
-
-
-def _norm_of_grads(params: Sequence[Tensor]) -> float:
-    grads = [p.grad for p in params if p.grad is not None and not p.grad.is_sparse]
-    return math.hypot(*(float(n) for n in torch._foreach_norm(grads))) if grads else 0.0
 
 
 def _number(value: Any) -> float | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from gradientflow.depth.probe.calls import transformed
 from gradientflow.depth.probe.kinds import op_name
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.replay.interventions.base import Acting
@@ -156,7 +157,7 @@ class Hand(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name, interested = self._known.get(func) or self._learn(func)
-        if not (interested or func in BACKWARD_CALLS) or _transformed():
+        if not (interested or func in BACKWARD_CALLS) or transformed():
             return func(*args, **kwargs)
         call = Call(name, getattr(func, "__name__", ""), func, args, kwargs)
         changed: list[OnCalls] = []
@@ -195,8 +196,3 @@ class Hand(TorchFunctionMode):
         if len(self._known) < _KNOWN_MOST:
             self._known[func] = found
         return found
-
-
-def _transformed() -> bool:
-    """Whether the call is being transformed or recorded (torch.func, torch.jit.trace): its tensors hold no numbers."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None

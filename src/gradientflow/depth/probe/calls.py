@@ -1,0 +1,52 @@
+"""What a torch call is made of: the tensors and numbers among its arguments, and whether it may be looked into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+
+def transformed() -> bool:
+    """Return whether this call is being transformed or recorded (torch.func, torch.jit.trace): its tensors hold no numbers,
+    and calls of ours would be recorded too.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None
+
+
+def saving_is_hooked() -> bool:
+    """Return whether what is saved for the backward pass goes through hooks of the script's."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def grad_fn(t: Tensor) -> Node | None:
+    """Return a tensor's autograd node; None also for views that PyTorch refuses to differentiate."""
+    if not t.requires_grad:
+        return None
+    try:
+        return t.grad_fn
+    except RuntimeError:  # a view made under no_grad whose base was written to since
+        return None
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Return the tensors in a value, one level of lists and tuples deep."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        found: list[Tensor] = []
+        for entry in value:
+            if isinstance(entry, Tensor):
+                found.append(entry)
+            elif isinstance(entry, (list, tuple)):
+                found.extend(t for t in entry if isinstance(t, Tensor))
+        return found
+    return []
+
+
+def scalars(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
+    """Return the first few plain numbers among a call's arguments."""
+    values = [*args, *kwargs.values()]
+    return [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)][:6]
