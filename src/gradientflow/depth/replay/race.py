@@ -3,7 +3,7 @@
 1. The baseline is run again, from the same seeds; its losses tell whether the script is reproducible.
 2. Each candidate is run once, on the same seeds and batches, as long as the budget of time lasts.
 3. The baseline and the most promising two are run with further seeds, where there is time.
-4. Where the best leaves another fault, its remedy is tried on top.
+4. Where the best leaves a fault, or nothing wins alone, the remedy of what is left is tried on top.
 5. The best is written as an edit of the source, and the edited source is run.
 """
 
@@ -22,7 +22,19 @@ from gradientflow.depth.replay.patch import difference, patched
 from gradientflow.depth.replay.stats import compare
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
 from gradientflow.errors import UsageError
-from gradientflow.records import FAILED, NOT_TRIED, REPLAY_BUDGET, WIN, Change, Finding, Replay, Run, Trial, Verdict
+from gradientflow.records import (
+    FAILED,
+    NO_WIN,
+    NOT_TRIED,
+    REPLAY_BUDGET,
+    WIN,
+    Change,
+    Finding,
+    Replay,
+    Run,
+    Trial,
+    Verdict,
+)
 
 _LEAST, _SEEDS = 30, 3
 _START = 4.0  # seconds that a child takes before its first step, where nothing better is known
@@ -195,8 +207,10 @@ class _Race:
             self._keep()
 
     def _compose(self) -> None:
-        """Where the best trial leaves another fault, try that one's remedy on top of it."""
+        """Where the best trial leaves a fault (or no win, because one remedy is not enough), try that one's remedy on top."""
         best = self._best()
+        if best is None:
+            best = next((k for k in self._ranked() if self.trials[k].outcome == NO_WIN), None)
         if best is None:
             return
         attempt, trial = self.attempts[best][0], self.trials[best]
