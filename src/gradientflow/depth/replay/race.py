@@ -159,8 +159,10 @@ class _Race:
                 self._not_tried(index, change, f"the budget of {self.budget:.0f} s was spent")
                 continue
             self._try(index, [change], f"{number + 1}-{change.kind}")
+        told: set[str] = set()
         for index, kind, reason in plan.untried(self.watched, self.verdict):
-            if not only or kind in only:
+            if kind not in told and (not only or kind in only):
+                told.add(kind)
                 self._not_tried(index, Change(kind, kind), reason)
         self._more_seeds()
         self._compose()
