@@ -190,7 +190,7 @@ def _decay(trend: Trend, decay: float) -> float:
 
 def unscaled_target(case: Case) -> list[Finding]:
     """Targets far larger than anything the network puts out, and a loss that does not move, or runs away at once."""
-    diverges = case.main.first_bad is not None or case.main.spike > 2.0
+    diverges = case.main.first_bad is not None or (case.main.spike > 2.0 and not case.stuck)
     if not case.finite or not (case.stuck or diverges):
         return []
     graph = case.finite[0]
