@@ -39,6 +39,8 @@ def test_forked_or_not_it_computes_the_same_bits(tmp_path: Path, monkeypatch: py
         other = runner.attempt("other", shift=1, seconds=60)
         monkeypatch.delattr(os, "fork")
         alone = runner.attempt("alone", seconds=60)
+        again = runner.attempt("forked", seconds=60)  # in the folder of the first: a second replay of the same run
+    assert again.failure is None and again.losses == forked.losses
     assert forked.failure is None and alone.failure is None
     assert len(forked.losses) == 20
     assert forked.losses == alone.losses

@@ -156,6 +156,16 @@ def test_without_a_seed_it_is_still_paired_and_what_finds_nothing_to_act_on_is_n
     assert found.best is None
 
 
+def test_what_is_asked_for_is_found_beyond_the_first_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, verdict, out = watched(tmp_path)
+    several = [(0, step_times(f)) for f in (0.1, 0.2, 0.3, 0.4, 0.05)] + [(0, NOTHING)]
+    monkeypatch.setattr(plan, "candidates", lambda *a, most=4, **k: several[:most])
+    found = race.replay(run, verdict, out / store.TRIALS, budget=1.0, only=["zero-grad"])
+    assert [t.changes[0].kind for t in found.trials] == ["zero-grad"]
+
+
 def test_a_budget_that_is_spent_leaves_the_rest_untried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, verdict, out = watched(tmp_path)
     monkeypatch.setattr(plan, "candidates", lambda *a, **k: [(0, step_times(0.1)), (0, step_times(0.01))])

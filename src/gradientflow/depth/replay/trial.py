@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,7 @@ class Trials:
         texts = {os.path.realpath(Path(self.meta.cwd) / file): text for file, text in (sources or {}).items()}
         errand = Errand(self.meta.argv, self.meta.module, str(folder.absolute()), shift, done.changes, texts,
                         self.steps, max(seconds, 1.0))  # fmt: skip
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier replay left there
         folder.mkdir(parents=True, exist_ok=True)
         paper = folder / "errand.json"
         paper.write_bytes(msgspec.json.encode(errand))
