@@ -1,0 +1,45 @@
+"""What a threshold is: a number that decides, under a name, with the reason why it is that number.
+
+A rule compares with the limit and tells it in its evidence, so that what was used and what is said cannot differ:
+
+    >>> DEEP = Limit("layers", 15, "chosen: products of 15 random factors are spread over a decade")
+    >>> 17 > DEEP
+    True
+    >>> told(DEEP)
+    {'threshold_layers': 15.0}
+"""
+
+from __future__ import annotations
+
+
+class Limit(float):
+    """A number with a name and a source; it compares and computes as the number does.
+
+    Args:
+        name: what is compared, as the evidence calls it, in words joined by underscores.
+        value: in the unit of what is compared.
+        source: author, year and equation; or "chosen:" and why.
+
+    Raises:
+        ValueError: the name is no identifier, or there is no source.
+    """
+
+    name: str
+    source: str
+
+    def __new__(cls, name: str, value: float, source: str) -> Limit:
+        if not name.isidentifier() or not source.strip():
+            raise ValueError(
+                f"a limit needs a name in words joined by underscores and a source; got name {name!r} and source {source!r}"
+            )
+        made = super().__new__(cls, value)
+        made.name, made.source = name, source
+        return made
+
+    def __getnewargs__(self) -> tuple[str, float, str]:  # type: ignore[override]
+        return self.name, float(self), self.source
+
+
+def told(*limits: Limit) -> dict[str, float]:
+    """Return limits as entries of an evidence: `threshold_` and the name, with the plain number."""
+    return {f"threshold_{limit.name}": float(limit) for limit in limits}
