@@ -30,6 +30,10 @@ demo: $(STAMP) ## Watch a network that does not learn, and be told why
 test: $(STAMP) ## Run the tests, in two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: hostile
+hostile: $(STAMP) ## Watch every hostile script, each in an interpreter of its own (half an hour; ONLY=names for some)
+	$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
+
 .PHONY: check
 check: $(STAMP) ## Format, lint, types, import contracts, and the examples in the docs; changes nothing
 	$(BIN)/ruff format --check .

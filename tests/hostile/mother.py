@@ -22,9 +22,7 @@ import torch._dynamo  # noqa: E402  (the first optimizer imports it)
 import gradientflow.cli  # noqa: E402
 import gradientflow.depth.watch.session  # noqa: E402, F401
 
-_module, _, _function = sys.argv[1].partition(":")
-_door = getattr(importlib.import_module(_module), _function)
-sys.path[0] = ""
+_ROOT, sys.path[0] = sys.path[0], ""
 gc.collect()
 gc.freeze()  # what is loaded here is not looked through again at each child's end
 
@@ -86,6 +84,16 @@ def _plain(argv: list[str]) -> None:
         sys.exit(1)
 
 
+def _door(name: str):
+    """The function behind `module:function`, in the repository."""
+    module, _, function = name.partition(":")
+    sys.path.insert(0, _ROOT)
+    try:
+        return getattr(importlib.import_module(module), function)
+    finally:
+        sys.path.pop(0)
+
+
 def _told() -> tuple:
     """The exception at hand, without the frame of ours that the script was started from."""
     kind, problem, trace = sys.exc_info()
@@ -104,6 +112,6 @@ else:
 
 _become(_errand)
 if _errand["watched"]:
-    _door(_errand["argv"])
+    _door(_errand["door"])(_errand["argv"])
 else:
     _plain(_errand["argv"])

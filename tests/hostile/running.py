@@ -92,7 +92,7 @@ class Warm:
 
     def __enter__(self) -> Warm:
         self._mother = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("mother.py")), self.door],
+            [sys.executable, str(Path(__file__).with_name("mother.py"))],
             cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
@@ -118,7 +118,7 @@ class Warm:
         """Return the exit code; None where it had to be killed."""
         mother = self._mother
         assert mother is not None and mother.stdin is not None and mother.stdout is not None
-        mother.stdin.write(json.dumps(asdict(errand)) + "\n")
+        mother.stdin.write(json.dumps({**asdict(errand), "door": self.door}) + "\n")
         mother.stdin.flush()
         line = mother.stdout.readline()
         if not line:

@@ -144,8 +144,8 @@ m=Net(); x,y=data(); opt=torch.optim.SGD(m.parameters(),lr=.1,momentum=.9); loss
     + LOOP
     + r"""
 b=pickle.dumps(Thing()); print(b); print(pickle.loads(b).a, Thing.__module__)
-b=pickle.dumps(m); print(hashlib.sha256(b).hexdigest(), b'gradientflow' in b)
-b=pickle.dumps(opt); print(hashlib.sha256(b).hexdigest(), b'gradientflow' in b)
+b=pickle.dumps(m); print(len(b), b'gradientflow' in b)   # (it holds addresses)
+b=pickle.dumps(opt); print(len(b), b'gradientflow' in b)
 torch.save(m,'whole.pt'); torch.save(opt,'opt.pt'); torch.save(m.state_dict(),'sd.pt')
 for f in ['whole.pt','opt.pt','sd.pt']:
     bb=open(f,'rb').read(); print(f,len(bb),hashlib.sha256(bb).hexdigest(), b'gradientflow' in bb)
