@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from gradientflow.depth.look.arguments import decades, words
 from gradientflow.depth.look.diagnose import diagnose
 from gradientflow.depth.look.diagnosis import Diagnosis, headed
 from gradientflow.depth.look.observe import Optimizer
 from gradientflow.depth.look.question import Loss
-from gradientflow.errors import GradientflowError, UsageError
-from gradientflow.records import SYMPTOMS, Finding
+from gradientflow.errors import GradientflowError
+from gradientflow.records import Finding
 from gradientflow.report.tell import facts
 
 
@@ -68,28 +69,20 @@ def assert_flows(
         True
     """
     __tracebackhide__ = True  # pytest shows the test's line, not ours
-    accepted = {allow} if isinstance(allow, str) else set(allow)
-    unknown = {word for word in accepted if word in ("healthy", "any") or not word.replace("-", "").isalpha()}
-    if unknown:
-        raise UsageError(
-            f"allow: {', '.join(sorted(unknown))} is neither a symptom nor a cause. Expected words of the verdict, as "
-            f"{', '.join(s for s in SYMPTOMS if s not in ('healthy', 'not-measured'))}, or a cause."
-        )
-    if max_decades is not None and not max_decades > 0:
-        raise UsageError(f"max_decades={max_decades}; expected a number above 0, as 2.0.")
+    accepted, max_decades = words(allow), decades(max_decades)
     found = diagnose(model, loss, batch, optimizer=optimizer, steps=steps)
     accepted |= {f.symptom for f in found.findings if f.cause in accepted}
     faults = [f for f in found.findings if f.symptom not in accepted]
     lines = [_told(f, first=not k) for k, f in enumerate(faults)]
     if found.symptom == "not-measured" and "not-measured" not in accepted:
         lines.append(f"not measured: {found.summary}")
-    decades = found.decades
-    if max_decades is not None and decades is not None and abs(decades) > max_decades:
-        way = "loses" if decades < 0 else "gains"
+    measured = found.decades
+    if max_decades is not None and measured is not None and abs(measured) > max_decades:
+        way = "loses" if measured < 0 else "gains"
         lines.append(
-            f"the gradient {way} {abs(decades):.2f} decades between the last layer and the first; max_decades={max_decades:g}"
+            f"the gradient {way} {abs(measured):.2f} decades between the last layer and the first; max_decades={max_decades:g}"
         )
-    elif max_decades is not None and decades is None and not found.findings and not lines:
+    elif max_decades is not None and measured is None and not found.findings and not lines:
         lines.append(
             "max_decades was given, but no decades could be measured: the gradient at the first layer is exactly zero (behind a "
             "gate that begins at zero, say), or there is no layer. Leave max_decades out for this model."

@@ -13,11 +13,12 @@ from torch import nn
 
 from gradientflow.depth.causes import judge
 from gradientflow.depth.look import rules
+from gradientflow.depth.look.arguments import check_builder, check_model, whole
 from gradientflow.depth.look.cells import name_sources
 from gradientflow.depth.look.diagnosis import Diagnosis
 from gradientflow.depth.look.observe import Look, Optimizer
 from gradientflow.depth.look.patient import untouched
-from gradientflow.depth.look.question import Loss, Question, check_model
+from gradientflow.depth.look.question import Loss, Question
 from gradientflow.depth.look.sources import user_frame
 from gradientflow.errors import UsageError
 
@@ -71,7 +72,9 @@ def diagnose(
     if given is not None:
         given = getattr(given, "_orig_mod", given)  # what torch.compile was given
         check_model(given)
-    elif not callable(model):
+    elif callable(model):
+        check_builder(model)
+    else:
         check_model(model)
     with untouched(given, batch), _uncompiled():
         look = Look(question, caller)
@@ -103,7 +106,7 @@ def _steps(optimizer: Optimizer | None, steps: int | None) -> int:
     if optimizer is None:
         if steps:
             raise UsageError(
-                f"steps={steps} without an optimizer; expected one, as optimizer=functools.partial(torch.optim.SGD, lr=0.1)."
+                f"steps={steps!r} without an optimizer; expected one, as optimizer=functools.partial(torch.optim.SGD, lr=0.1)."
             )
         return 0
     if not callable(optimizer) and not isinstance(optimizer, torch.optim.Optimizer):
@@ -111,6 +114,4 @@ def _steps(optimizer: Optimizer | None, steps: int | None) -> int:
             f"optimizer is {type(optimizer).__name__}; expected a function params → optimizer, as functools.partial("
             f"torch.optim.SGD, lr=0.1), or an optimizer of the model."
         )
-    if steps is not None and steps < 1:
-        raise UsageError(f"steps={steps} with an optimizer; expected 1 or more.")
-    return steps or _STEPS
+    return _STEPS if steps is None else whole("steps", steps, f"Leave it out for {_STEPS} steps.")

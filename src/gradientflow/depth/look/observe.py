@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gradientflow.depth.look import rules
-from gradientflow.depth.look.question import Question, check_model
+from gradientflow.depth.look.arguments import check_model
+from gradientflow.depth.look.question import Question
 from gradientflow.depth.look.sources import make_known
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.probe.stats import units_alike
@@ -69,6 +70,11 @@ class Look:
         try:
             model = build()
             check_model(model)
+            if monitor.compiled:
+                raise UsageError(
+                    "the function that builds the model compiles it, or a part of it, and compiled code cannot be traced. Expected "
+                    "one that leaves torch.compile out; or give the compiled model itself, which is looked at as it was written."
+                )
             model = getattr(model, "_orig_mod", model)
             self._model = model
             recorder.meta.script = type(model).__name__

@@ -17,6 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradientflow.depth.look.values import values
+from gradientflow.errors import UsageError
+
 _MOST_DEEP = 4  # levels of lists and dicts in which tensors of a batch are looked for
 
 
@@ -38,27 +41,56 @@ def untouched(model: nn.Module | None, *things: Any) -> Iterator[None]:
         >>> norm.running_mean, norm.weight.grad
         (tensor([0., 0.]), None)
     """
-    back: list[Callable[[], None]] = [*_generators()]
-    kept: dict[int, Tensor] = {}
-    if model is not None:
-        for module in model.modules():
-            back.append(_attributes(module))
-            for t in [*module._parameters.values(), *module._buffers.values(), *module.__dict__.values()]:
-                if isinstance(t, Tensor):
-                    kept.setdefault(id(t), t)
-                elif isinstance(t, torch.Generator):
-                    back.append(_generator(t))
-    for thing in things:
-        for t in tensors_in(thing):
-            kept.setdefault(id(t), t)
-    back += [_values(t) for t in kept.values()]
-    back += [_gradient(t) for t in kept.values()]
+    back: list[Callable[[], None]] = []
     try:
+        for put_back in _kept(model, things):
+            back.append(put_back)
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        for put_back in back:
+        _put_back(back)
+
+
+def _put_back(back: list[Callable[[], None]]) -> None:
+    """Put everything back, whatever cannot be; the first error is raised at the end."""
+    failed: Exception | None = None
+    for put_back in back:
+        try:
             put_back()
+        except Exception as problem:
+            failed = failed or problem
+    if failed is not None:
+        raise failed
+
+
+def _kept(model: nn.Module | None, things: tuple[Any, ...]) -> Iterator[Callable[[], None]]:
+    """Keep everything, piece by piece, and yield what puts it back.
+
+    Raises:
+        UsageError: the values of a tensor cannot be copied, so they could not be put back.
+    """
+    yield from _generators()
+    found: dict[int, tuple[str, Tensor]] = {}
+    for path, module in model.named_modules() if model is not None else ():
+        yield _attributes(module)
+        for name, t in [*module._parameters.items(), *module._buffers.items(), *module.__dict__.items()]:
+            if isinstance(t, Tensor):
+                found.setdefault(id(t), (f"{path}.{name}".lstrip("."), t))
+            elif isinstance(t, torch.Generator):
+                yield _generator(t)
+    for thing in things:
+        for t in tensors_in(thing):
+            found.setdefault(id(t), ("a tensor of the batch", t))
+    for name, t in found.values():
+        try:
+            yield values(t)
+        except Exception as problem:
+            raise UsageError(
+                f"{name} ({t.layout}, {t.dtype}, on {t.device}) cannot be copied ({type(problem).__name__}: {problem}), so a look "
+                f"could not leave it as it was. Look at a copy: diagnose(lambda: make_model(), …)."
+            ) from problem
+    for _, t in found.values():
+        yield _gradient(t)
 
 
 def tensors_in(thing: Any, depth: int = _MOST_DEEP) -> Iterator[Tensor]:
@@ -91,31 +123,6 @@ def _refill(live: dict[Any, Any], kept: dict[Any, Any]) -> None:
     if [(k, id(v)) for k, v in live.items()] != [(k, id(v)) for k, v in kept.items()]:
         live.clear()
         live.update(kept)
-
-
-def _values(t: Tensor) -> Callable[[], None]:
-    """Keep a tensor's values; written back only where they differ, so that a tensor nobody touched is not touched by us."""
-    with torch.no_grad():
-        copy = t.detach().clone()
-
-    def put_back() -> None:
-        with torch.no_grad():
-            plain = t.detach()
-            if plain.shape != copy.shape or not _same(plain, copy):
-                t.data = copy if plain.shape != copy.shape else t.data
-                t.data.copy_(copy)
-
-    return put_back
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors are equal to the bit (a NaN equals itself)."""
-    if a.layout != torch.strided or a.is_quantized:
-        return False
-    wide = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(a.element_size())
-    if wide is None or a.is_complex():
-        return bool(torch.equal(a, b))
-    return bool(torch.equal(a.contiguous().view(wide), b.contiguous().view(wide)))
 
 
 def _gradient(t: Tensor) -> Callable[[], None]:

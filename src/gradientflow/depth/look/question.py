@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradientflow.errors import UsageError
 
 Loss = Callable[[Any, Any], Tensor]
 _A_MODEL = frozenset({"model", "net", "network", "module"})
+_TOLD = 4  # parts of a batch that an error names
 
 
 class Question:
@@ -44,9 +44,7 @@ class Question:
         self.of_model = _first_parameter(loss) in _A_MODEL
         pair = isinstance(batch, (tuple, list)) and len(batch) == 2
         if not self.of_model and not pair and not isinstance(batch, dict):
-            got = (
-                f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else type(batch).__name__
-            )
+            got = f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list)) else told(batch)
             raise UsageError(
                 f"the batch is {got}; expected a pair (x, y) for loss(model(x), y), or a dict for loss(model(**batch), "
                 f"batch). For any other kind of batch let the loss call the model: def loss(model, batch): …"
@@ -59,16 +57,71 @@ class Question:
             UsageError: what the loss returned is not a scalar tensor.
         """
         if self.of_model:
-            value = self.loss(model, self.batch)
+            value = _called("loss(model, batch)", model, self.loss, model, self.batch)
         elif isinstance(self.batch, dict):
-            value = self.loss(model(**self.batch), self.batch)
+            output = _called("model(**batch)", model, model, **self.batch)
+            value = _called("loss(output, batch)", model, self.loss, output, self.batch)
         else:
             x, y = self.batch
-            value = self.loss(model(*x) if isinstance(x, tuple) else model(**x) if isinstance(x, dict) else model(x), y)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise UsageError(f"the loss returned {got}; expected one number, as loss(…).mean() gives.")
+            spread = x if isinstance(x, tuple) else () if isinstance(x, dict) else (x,)
+            named = x if isinstance(x, dict) else {}
+            output = _called(
+                "model(**x)" if named else "model(*x)" if x is spread else "model(x)", model, model, *spread, **named
+            )
+            value = _called("loss(output, target)", model, self.loss, output, y)
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            raise UsageError(f"the loss returned {told(value)}; expected one real number, as a tensor: {_mend(value)}.")
         return value
+
+
+def told(value: Any) -> str:
+    """Say what a value is: of a tensor its kind of number and its shape."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
+    if isinstance(value, (tuple, list, dict)):
+        inside = value.values() if isinstance(value, dict) else value
+        return f"{type(value).__name__} of {', '.join(told(v) for v in list(inside)[:_TOLD]) or 'nothing'}"
+    return "None" if value is None else type(value).__name__
+
+
+def _mend(value: Any) -> str:
+    if value is None:
+        return "the function has to end with `return loss`"
+    if isinstance(value, (bool, int, float)):
+        return "leave out .item(), float() and the like, which cut the way back"
+    if isinstance(value, Tensor) and value.is_complex():
+        return "its absolute value, as loss.abs() gives"
+    if isinstance(value, Tensor):
+        return "as loss(…).mean() gives"
+    return "let it return the loss alone"
+
+
+def _called(name: str, model: nn.Module, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Call what is the user's; an error of it passes through, with a note that says where it was and what was given."""
+    try:
+        return function(*args, **named)
+    except Exception as problem:
+        given = [told(a) for a in (*args, *named.values()) if a is not model]
+        problem.add_note(
+            f"gradientflow: in {name}{_where(problem, model)}, which was given {', '.join(given)}. The error is that call's own; "
+            f"make the call by hand to see it, and give the batch, or the loss, that fits."
+        )
+        raise
+
+
+def _where(problem: Exception, model: nn.Module) -> str:
+    """Name the innermost module of a model in which an error arose."""
+    try:
+        names = {
+            id(m): f" at module {n or '(the model itself)'} ({type(m).__name__})" for n, m in model.named_modules()
+        }
+    except Exception:  # a model whose own `named_modules` fails: its error is not the one to tell
+        return ""
+    found, trace = "", problem.__traceback__
+    while trace is not None:
+        found = names.get(id(trace.tb_frame.f_locals.get("self")), found)
+        trace = trace.tb_next
+    return found
 
 
 def _first_parameter(loss: Loss) -> str | None:
@@ -77,27 +130,3 @@ def _first_parameter(loss: Loss) -> str | None:
         return next(iter(inspect.signature(loss).parameters), None)
     except (TypeError, ValueError):
         return None
-
-
-def check_model(model: Any) -> None:
-    """Refuse what is no model, has no weights yet, or weights that are broken already.
-
-    Raises:
-        UsageError: with the mend.
-    """
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"the model is {type(model).__name__}; expected a torch.nn.Module, or a function without arguments that builds one."
-        )
-    if any(torch.nn.parameter.is_lazy(t) for t in [*model.parameters(), *model.buffers()]):
-        raise UsageError(
-            "the model has lazy layers that have no weights yet. Call it once on a batch before: model(x)."
-        )
-    broken = [n for n, p in model.named_parameters() if p.is_floating_point() and not bool(torch.isfinite(p).all())]
-    if broken:
-        raise UsageError(
-            f"the weights {', '.join(broken[:3])} hold values that are not finite, before anything is computed. Look at the model "
-            f"as it was before that training, or watch the training itself: with gf.watch() as watch: …"
-        )
-    if not any(True for _ in model.parameters()):
-        raise UsageError(f"{type(model).__name__} has no parameters, so no gradient can flow to any.")

@@ -10,6 +10,7 @@ from types import TracebackType
 from torch import nn
 
 from gradientflow.depth.causes import judge
+from gradientflow.depth.look.arguments import folder, whole
 from gradientflow.depth.look.cells import name_sources
 from gradientflow.depth.look.diagnosis import Diagnosis
 from gradientflow.depth.look.sources import cell, make_known, user_frame
@@ -37,7 +38,7 @@ class watching:
         probe_every: trace every so many steps operation by operation; None for the schedule of `gradientflow run`.
 
     Raises:
-        UsageError: it is entered twice, or asked for a verdict before the block has ended.
+        UsageError: an argument is not what it must be; it is entered twice, or asked for a verdict before the block has ended.
         OutputError: the folder cannot be written, or holds a run already.
 
     Example:
@@ -60,8 +61,10 @@ class watching:
                     f"watch was given {type(model).__name__}; expected models (torch.nn.Module), or nothing."
                 )
         self._models = models
-        self._out = Path(out) if out is not None else None
-        self._every = probe_every
+        self._out = folder("out", out)
+        self._every = (
+            None if probe_every is None else whole("probe_every", probe_every, "Leave it out for the schedule.")
+        )
         self._diagnosis: Diagnosis | None = None
         self._begun = False
 
