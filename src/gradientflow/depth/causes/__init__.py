@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradientflow.depth.causes.glance import Later, settle
 from gradientflow.depth.causes.verdict import judge
 
-__all__ = ["judge"]
+__all__ = ["Later", "judge", "settle"]

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradientflow.depth.causes import judge
-from gradientflow.depth.look import rules
+from gradientflow.depth.causes import judge, settle
 from gradientflow.depth.look.arguments import check_builder, check_model, whole
 from gradientflow.depth.look.cells import name_sources
 from gradientflow.depth.look.diagnosis import Diagnosis
@@ -87,7 +86,7 @@ def diagnose(
         name_sources(run)
         verdict = judge(run)
         if not count:
-            rules.settle(verdict, run, look.again)
+            settle(verdict, run, look.again)
     return Diagnosis(verdict, run)
 
 

@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 from torch import Tensor, nn
 
-from gradientflow.depth.look import rules
+from gradientflow.depth.causes import Later
 from gradientflow.depth.look.arguments import check_model
 from gradientflow.depth.look.question import Question
 from gradientflow.depth.look.sources import make_known
@@ -120,7 +120,7 @@ class Look:
             )
         return run
 
-    def again(self) -> rules.Later | None:
+    def again(self) -> Later | None:
         """Look once more at a copy that has taken some small steps, whatever the scale of the loss; None if it has none."""
         if self._model is None:
             return None
@@ -133,7 +133,7 @@ class Look:
             return None
         later = {name: _likeness(p) for name, p in self._model.named_parameters()}  # now the copy
         likeness = {name: alike if alike is not None else later[name] for name, alike in first.items()}
-        return rules.Later(run, {name for name, alike in likeness.items() if alike is not None and alike < rules.EQUAL})
+        return Later(run, {name: alike for name, alike in likeness.items() if alike is not None})
 
     def _once(self, model: nn.Module, monitor: Monitor, recorder: Recorder) -> None:
         value = self._question(model)
