@@ -30,6 +30,10 @@ demo: $(STAMP) ## Watch a network that does not learn, and be told why
 test: $(STAMP) ## Run the tests, in two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: cases
+cases: $(STAMP) ## How often is the verdict right? Runs the labelled scripts (ten minutes; ONLY=case_001,case_002 for some)
+	$(BIN)/python benchmarks/cases.py $(if $(ONLY),--only $(ONLY))
+
 .PHONY: hostile
 hostile: $(STAMP) ## Watch every hostile script, each in an interpreter of its own (half an hour; ONLY=names for some)
 	$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))

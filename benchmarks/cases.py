@@ -1,10 +1,12 @@
 """How often is the verdict right? Runs `gradientflow run` on labelled scripts and counts.
 
-    python benchmarks/cases.py --cases DIR [--json FILE] [--jobs 2] [--only case_001,case_002] [--timeout 300]
+    python benchmarks/cases.py [--cases DIR] [--json FILE] [--jobs 2] [--only case_001,case_002] [--timeout 300]
                                [--replay] [--replay-budget 120]
 
-DIR holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms", "causes", "lines", …}, where a faulty
-script lists the symptoms and causes that are accepted (best first) and the line ranges [first, last] its fault is in.
+DIR (benchmarks/cases, where none is given) holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms",
+"causes", "lines", …}, where a faulty script lists the symptoms and causes that are accepted (best first) and the line ranges
+[first, last] its fault is in. A `stated.json` beside it holds the figures that a run of all scripts must reach: the least
+share of right symptoms, causes and lines, and the most false alarms.
 
 What is counted, always on the first finding of the verdict:
 
@@ -16,7 +18,7 @@ What is counted, always on the first finding of the verdict:
 - false alarm  a healthy script was not called healthy
 - crash     no readable verdict, an error inside the watcher, or another exit code than `python script.py` gives
 
-Exit code: 0, or 1 if anything crashed.
+Exit code: 0, or 1 if anything crashed, or a stated figure was not reached.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 WATCH = (sys.executable, "-m", "gradientflow")
+CASES = Path(__file__).resolve().with_suffix("")  # the set of this repository
 LINE_TOLERANCE = 2
 
 Label = dict[str, Any]
@@ -157,6 +160,25 @@ def by_cause(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     """The counts per expected cause, healthy last."""
     names = sorted({r.expected for r in results}, key=lambda name: (name == "healthy", name))
     return {name: summarise([r for r in results if r.expected == name]) for name in names}
+
+
+def figures(cases: Path) -> dict[str, float]:
+    """The figures stated for a set of cases; none where it states none."""
+    file = cases / "stated.json"
+    stated: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return stated
+
+
+def missed(counts: dict[str, Any], stated: dict[str, float]) -> list[str]:
+    """Say in words which stated figures the counts of a set do not reach."""
+    found = []
+    for name, figure in stated.items():
+        right, of = counts[name]["right"], counts[name]["of"]
+        if name == "false_alarms" and right > figure:
+            found.append(f"{right} false alarms; at most {figure:.0f} are stated")
+        elif name != "false_alarms" and of and right < figure * of:
+            found.append(f"{name} {rate(counts[name])}; {100 * figure:.1f} % are stated")
+    return found
 
 
 # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,7 +311,13 @@ def table(results: Sequence[Result]) -> str:
 def main(arguments: Sequence[str] | None = None, watch: Sequence[str] = WATCH) -> int:
     """Run the cases, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description="How often is the verdict right? Counts over labelled scripts.")
-    parser.add_argument("--cases", type=Path, required=True, metavar="DIR", help="folder with scripts and labels.json")
+    parser.add_argument(
+        "--cases",
+        type=Path,
+        default=CASES,
+        metavar="DIR",
+        help="folder with scripts and labels.json (default: benchmarks/cases)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts and every result here")
     parser.add_argument("--jobs", type=int, default=2, help="scripts at a time (default 2)")
     parser.add_argument("--only", metavar="NAMES", help="only these scripts: case_001,case_002")
@@ -305,6 +333,7 @@ def main(arguments: Sequence[str] | None = None, watch: Sequence[str] = WATCH) -
         labels = json.loads((options.cases / "labels.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         parser.error(f"--cases {options.cases}: no readable labels.json there ({error})")
+    stated = {} if options.only else figures(options.cases)
     labels = choose(labels, options.only)
 
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
@@ -334,7 +363,10 @@ def main(arguments: Sequence[str] | None = None, watch: Sequence[str] = WATCH) -
             "scripts": [asdict(result) for result in results],
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return 1 if any(result.crash for result in results) else 0
+    short = missed(summarise(results), stated)
+    for told in short:
+        print(f"not reached: {told}")
+    return 1 if short or any(result.crash for result in results) else 0
 
 
 if __name__ == "__main__":

@@ -191,6 +191,18 @@ def test_the_command_prints_a_table_and_writes_json(folder, stand_in, capsys):
     assert all(script["seconds_plain"] > 0 for script in content["scripts"])
 
 
+def test_a_stated_figure_that_is_not_reached_is_told_and_the_exit_code_says_so(folder, stand_in, capsys):
+    labels = json.loads((folder / "labels.json").read_text())
+    (folder / "labels.json").write_text(json.dumps([each for each in labels if each["file"] in ("fine.py", "sick.py")]))
+    for least, code in ((1.0, 0), (1.1, 1)):
+        (folder / "stated.json").write_text(json.dumps({"cause": least, "false_alarms": 0}))
+        assert cases.main(["--cases", str(folder), "--no-plain"], watch=stand_in) == code
+        assert ("not reached: cause 1/1" in capsys.readouterr().out) is (code == 1)
+        assert (
+            cases.main(["--cases", str(folder), "--no-plain", "--only", "sick"], watch=stand_in) == 0
+        )  # not of a part
+
+
 def test_a_missing_verdict_is_a_crash_and_the_exit_code_says_so(folder, stand_in, capsys):
     assert cases.main(["--cases", str(folder), "--only", "no_verdict", "--no-plain"], watch=stand_in) == 1
     assert "crash: no_verdict.py: no verdict" in capsys.readouterr().out
