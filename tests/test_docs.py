@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from gradientflow import records
+from gradientflow.report.causes import SHORT
 from scripts import check_docs, write_schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +64,12 @@ def test_the_page_on_the_verdict_names_every_symptom():
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert not [to for to in targets if "://" not in to and not (page.parent / to).exists()]
+
+
+def test_the_page_on_the_verdict_names_every_cause_and_remedy():
+    page = (ROOT / "docs" / "what-does-the-verdict-mean.md").read_text(encoding="utf-8")
+    assert not [cause for cause in SHORT if not re.search(rf"(?m)^\| [^|]*\b{cause}\b[^|]* \|", page)]
+    assert not [word for word in records.REMEDIES if not re.search(rf"(?m)(?:^|[ ,]){word}[,.]", page)]
 
 
 def test_pages_are_short():

@@ -13,35 +13,7 @@ import pytest
 
 from tests.depth.scripts import watched, write
 
-SIGMOIDS = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-{above}
-torch.manual_seed({seed})
-torch.set_default_dtype({dtype})
-class {Net}(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.{layers} = nn.ModuleList(nn.Linear(16 if i == 0 else 32, 32) for i in range(9))
-        self.head = nn.Linear(32, 4)
-    def forward(self, x):
-        for layer in self.{layers}:
-            x = torch.sigmoid(layer(x))  # HERE
-        return self.head(x)
-model = {wrap}({Net}())
-x = torch.randn({batch}, 16)
-y = (x[:, :4]).argmax(1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.05 / {scale})
-for step in range(10):
-    optimizer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled={autocast}):
-        loss = {scale} * F.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
-"""
-
-LARGE = """
+BEGINNING = """
 import math
 import torch
 from torch import nn
@@ -52,6 +24,36 @@ torch.set_default_dtype({dtype})
 class {Net}(nn.Module):
     def __init__(self):
         super().__init__()
+"""
+TRAINING = """
+model = {wrap}({Net}())
+x = torch.randn({batch}, 16)
+y = Y
+optimizer = torch.optim.SGD(model.parameters(), LR)
+for step in range(STEPS):
+    optimizer.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled={autocast}):
+        loss = {scale} * F.LOSS(model(x), y)
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def script(net: str, *, lr: str, steps: int, y: str = "(x[:, :4]).argmax(1)", loss: str = "cross_entropy") -> str:
+    """A whole script, with what may be changed in braces."""
+    training = TRAINING.replace("Y\n", f"{y}\n").replace("LR", lr).replace("STEPS", str(steps)).replace("LOSS", loss)
+    return BEGINNING + net.strip("\n") + training
+
+
+SIGMOIDS = """
+        self.{layers} = nn.ModuleList(nn.Linear(16 if i == 0 else 32, 32) for i in range(9))
+        self.head = nn.Linear(32, 4)
+    def forward(self, x):
+        for layer in self.{layers}:
+            x = torch.sigmoid(layer(x))  # HERE
+        return self.head(x)
+"""
+LARGE = """
         self.{layers} = nn.ModuleList(nn.Linear(16 if i == 0 else 48, 48) for i in range(12))
         self.head = nn.Linear(48, 1)
         for layer in self.{layers}:
@@ -60,56 +62,16 @@ class {Net}(nn.Module):
         for layer in self.{layers}:
             x = torch.relu(layer(x))
         return self.head(x)
-model = {wrap}({Net}())
-x = torch.randn({batch}, 16)
-y = x[:, :1]
-optimizer = torch.optim.SGD(model.parameters(), lr=1e-14 / {scale})
-for step in range(6):
-    optimizer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled={autocast}):
-        loss = {scale} * F.l1_loss(model(x), y)
-    loss.backward()
-    optimizer.step()
 """
-
 LOOSE = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-{above}
-torch.manual_seed({seed})
-torch.set_default_dtype({dtype})
-class {Net}(nn.Module):
-    def __init__(self):
-        super().__init__()
         self.{layers} = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
         self.head = nn.Linear(8, 4)
     def forward(self, x):
         code = self.{layers}(x)
         code = code.detach()  # HERE
         return self.head(code)
-model = {wrap}({Net}())
-x = torch.randn({batch}, 16)
-y = (x[:, :4]).argmax(1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1 / {scale})
-for step in range(12):
-    optimizer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled={autocast}):
-        loss = {scale} * F.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
 """
-
 HEALTHY = """
-import torch
-from torch import nn
-from torch.nn import functional as F
-{above}
-torch.manual_seed({seed})
-torch.set_default_dtype({dtype})
-class {Net}(nn.Module):
-    def __init__(self):
-        super().__init__()
         self.{layers} = nn.ModuleList(nn.Linear(16 if i == 0 else 64, 64) for i in range(4))
         self.head = nn.Linear(64, 4)
         for layer in self.{layers}:
@@ -118,16 +80,6 @@ class {Net}(nn.Module):
         for layer in self.{layers}:
             x = torch.relu(layer(x))
         return self.head(x)
-model = {wrap}({Net}())
-x = torch.randn({batch}, 16)
-y = (x[:, :4]).argmax(1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1 / {scale}, momentum=0.9)
-for step in range(40):
-    optimizer.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled={autocast}):
-        loss = {scale} * F.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
 """
 
 PLAIN: dict[str, str] = {
@@ -147,10 +99,13 @@ CHANGES: dict[str, dict[str, str]] = {
     "another seed": {"seed": "5"},
 }
 SCRIPTS: dict[str, tuple[str, tuple[str, str]]] = {
-    "sigmoids": (SIGMOIDS, ("vanishing", "saturating-activation")),
-    "large weights": (LARGE, ("exploding", "init-too-large")),
-    "cut off": (LOOSE, ("disconnected", "disconnected-parameters")),
-    "healthy": (HEALTHY, ("healthy", "")),
+    "sigmoids": (script(SIGMOIDS, lr="lr=0.05 / {scale}", steps=10), ("vanishing", "saturating-activation")),
+    "large weights": (
+        script(LARGE, lr="lr=1e-14 / {scale}", steps=6, y="x[:, :1]", loss="l1_loss"),
+        ("exploding", "init-too-large"),
+    ),
+    "cut off": (script(LOOSE, lr="lr=0.1 / {scale}", steps=12), ("disconnected", "disconnected-parameters")),
+    "healthy": (script(HEALTHY, lr="lr=0.1 / {scale}, momentum=0.9", steps=40), ("healthy", "")),
 }
 
 
@@ -162,8 +117,8 @@ class Told:
     text: list[str]
 
 
-def told(folder: Path, script: str, change: dict[str, str]) -> Told:
-    file = write(folder, script.format(**(PLAIN | change)))
+def told(folder: Path, text: str, change: dict[str, str]) -> Told:
+    file = write(folder, text.format(**(PLAIN | change)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outcome = watched(file, probe_every=4).outcome
@@ -178,8 +133,8 @@ def told(folder: Path, script: str, change: dict[str, str]) -> Told:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_verdict_stays(name: str, change: str, tmp_path: Path) -> None:
-    script, expected = SCRIPTS[name]
-    found = told(tmp_path, script, CHANGES[change])
+    text, expected = SCRIPTS[name]
+    found = told(tmp_path, text, CHANGES[change])
     assert (found.symptom, found.cause) == expected
     if expected[0] != "healthy":
         assert found.line is not None
@@ -194,5 +149,5 @@ def test_the_mend_does_change_it(name: str, tmp_path: Path) -> None:
         "large weights": ("4 / math", "math.sqrt(2) / math"),
         "cut off": ("code.detach()", "code"),
     }
-    script, expected = SCRIPTS[name]
-    assert told(tmp_path, script.replace(*mends[name]), {}).symptom != expected[0]
+    text, expected = SCRIPTS[name]
+    assert told(tmp_path, text.replace(*mends[name]), {}).symptom != expected[0]
