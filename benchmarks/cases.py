@@ -3,10 +3,11 @@
     python benchmarks/cases.py [--cases DIR] [--json FILE] [--jobs 2] [--only case_001,case_002] [--timeout 300]
                                [--replay] [--replay-budget 120]
 
-DIR (benchmarks/cases, where none is given) holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms",
-"causes", "lines", …}, where a faulty script lists the symptoms and causes that are accepted (best first) and the line ranges
-[first, last] its fault is in. A `stated.json` beside it holds the figures that a run of all scripts must reach: the least
-share of right symptoms, causes and lines, and the most false alarms.
+DIR holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms", "causes", "lines", …}, where a faulty
+script lists the symptoms and causes that are accepted (best first) and the line ranges [first, last] its fault is in.
+
+Without --cases it is benchmarks/cases, the set of this repository. A `stated.json` beside the labels holds the figures that
+a run of all scripts must reach: the least share of right symptoms, causes and lines, and the most false alarms.
 
 What is counted, always on the first finding of the verdict:
 
@@ -162,25 +163,6 @@ def by_cause(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
     return {name: summarise([r for r in results if r.expected == name]) for name in names}
 
 
-def figures(cases: Path) -> dict[str, float]:
-    """The figures stated for a set of cases; none where it states none."""
-    file = cases / "stated.json"
-    stated: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return stated
-
-
-def missed(counts: dict[str, Any], stated: dict[str, float]) -> list[str]:
-    """Say in words which stated figures the counts of a set do not reach."""
-    found = []
-    for name, figure in stated.items():
-        right, of = counts[name]["right"], counts[name]["of"]
-        if name == "false_alarms" and right > figure:
-            found.append(f"{right} false alarms; at most {figure:.0f} are stated")
-        elif name != "false_alarms" and of and right < figure * of:
-            found.append(f"{name} {rate(counts[name])}; {100 * figure:.1f} % are stated")
-    return found
-
-
 # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -260,6 +242,25 @@ def choose(labels: list[Label], only: str | None) -> list[Label]:
     if unknown := [name for name in wanted if name not in known]:
         raise SystemExit(f"error: --only names {', '.join(unknown)}, not in labels.json")
     return [known[name] for name in wanted]
+
+
+def figures(cases: Path) -> dict[str, float]:
+    """The figures stated for a set of cases; none where it states none."""
+    file = cases / "stated.json"
+    stated: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return stated
+
+
+def missed(counts: dict[str, Any], stated: dict[str, float]) -> list[str]:
+    """Say in words which stated figures the counts of a set do not reach."""
+    found = []
+    for name, figure in stated.items():
+        right, of = counts[name]["right"], counts[name]["of"]
+        if name == "false_alarms" and right > figure:
+            found.append(f"{right} false alarms; at most {figure:.0f} are stated")
+        elif name != "false_alarms" and of and right < figure * of:
+            found.append(f"{name} {rate(counts[name])}; {100 * figure:.1f} % are stated")
+    return found
 
 
 # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────────
