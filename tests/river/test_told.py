@@ -12,7 +12,7 @@ import torch
 from gradientflow.records import Flow
 from gradientflow.river.fields.base import Potential, VectorField
 from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path, Status
-from gradientflow.river.told import MOST, finer, rest, steps, tell, track
+from gradientflow.river.told import MOMENTS, finer, rest, steps, tell, track
 
 TURN = VectorField(lambda z: torch.stack([-z[..., 1], z[..., 0]], -1), start=[1.0, 0.0], batched=True, name="turn")
 NET = Potential(
@@ -96,9 +96,9 @@ def test_a_transient_at_the_end_of_a_long_step_does_not_bend_the_drawing_away() 
 
 
 def test_long_paths_are_thinned_and_say_how_long_they_were() -> None:
-    theta, t = circle(3 * MOST)
+    theta, t = circle(3 * MOMENTS)
     told = track(path(theta, t), TURN)
-    assert len(told.times) == MOST and told.moments == 3 * MOST
+    assert len(told.times) == MOMENTS and told.moments == 3 * MOMENTS
     assert (told.times[0], told.times[-1]) == (0.0, pytest.approx(2 * math.pi))
 
 

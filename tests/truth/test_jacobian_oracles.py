@@ -54,7 +54,7 @@ def limit(narrow: float, wide: float, ratio: float) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("depth", "seeds"), [(4, 8), (16, 12)])
 def test_a_product_of_gaussian_matrices(monkeypatch: pytest.MonkeyPatch, depth: int, seeds: int) -> None:
-    monkeypatch.setattr(isometry, "MOST", 1)  # only from end to end
+    monkeypatch.setattr(isometry, "STRETCHES", 1)  # only from end to end
     edge = (depth + 1) ** (depth + 1) / depth**depth
     assert edge == pytest.approx({4: 12.21, 16: 44.84}[depth], abs=0.005)
     mean, variance, wide = averages(depth, 640, seeds)  # by random vectors and Lanczos
@@ -67,7 +67,7 @@ def test_a_product_of_gaussian_matrices(monkeypatch: pytest.MonkeyPatch, depth: 
 
 def test_a_product_of_matrices_five_percent_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: it has another mean, another variance and another edge."""
-    monkeypatch.setattr(isometry, "MOST", 1)
+    monkeypatch.setattr(isometry, "STRETCHES", 1)
     right, wrong = averages(4, 160, 6), averages(4, 160, 6, scale=1.05)
     assert right[0] == pytest.approx(1.0, rel=WITHIN)
     assert wrong[0] == pytest.approx(1.05**8, rel=WITHIN)

@@ -19,11 +19,11 @@ from rich.text import Text
 from gradientflow.records import Op, Probe, Run, Stretch
 from gradientflow.report import tell, words
 from gradientflow.report.bars import INK
+from gradientflow.report.words import ROWS
 
 # Chosen: a mean within a factor of 1.25 of one, and for isometry no direction beyond 1.5 or below ½. A factor of 1.25 in
 # σ² at each of twenty layers is two decades in σ².
 KEPT, WIDEST, NARROWEST = 1.25, 1.5, 0.5
-MOST = 16  # rows on the terminal
 TITLE = "singular values of the Jacobians"
 EXPLAINED = (
     "σ² = 1 in every direction would be dynamical isometry; the dot is the mean, the bar runs from least to largest"
@@ -211,10 +211,10 @@ def _block(probe: Probe, width: int, *, plain: bool) -> Iterator[Text]:
 
 def _farthest(every: list[Row]) -> list[Row]:
     """As many rows as fit: those farthest from 1, in their order, and always the whole network."""
-    if len(every) <= MOST:
+    if len(every) <= ROWS:
         return every
     away = sorted((r for r in every if not r.whole), key=lambda r: -_away(r.stretch))
-    kept = {id(r) for r in away[: MOST - 1]}
+    kept = {id(r) for r in away[: ROWS - 1]}
     return [r for r in every if r.whole or id(r) in kept]
 
 

@@ -9,7 +9,6 @@ from gradientflow.records import Op, Probe, Recurrence, Run, Verdict
 from gradientflow.report import words
 
 FLOOR = -12.0  # decades below the largest of a row where the scale ends
-MOST = 16  # rows that are shown
 READS = {"forward": "→", "backward": "←"}
 
 
@@ -67,9 +66,11 @@ def over_time(verdict: Verdict, run: Run | None) -> OverTime | None:
     probe = _probe(verdict, run)
     if probe is None:
         return None
-    rows = [_row(verdict, probe, one) for one in probe.recurrent[:MOST]]
+    rows = [_row(verdict, probe, one) for one in probe.recurrent[: words.ROWS]]
     lowest = min((x for row in rows for x in row.levels if math.isfinite(x)), default=-1.0)
-    return OverTime(probe.step, rows, max(min(math.floor(lowest), -1.0), FLOOR), max(0, len(probe.recurrent) - MOST))
+    return OverTime(
+        probe.step, rows, max(min(math.floor(lowest), -1.0), FLOOR), max(0, len(probe.recurrent) - words.ROWS)
+    )
 
 
 def _probe(verdict: Verdict, run: Run | None) -> Probe | None:

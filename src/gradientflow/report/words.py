@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from gradientflow.records import MARKS
 
+ROWS = 16  # of a long list that are shown; the rest is counted
 _MORE_MARKS = {
     "disconnected": "∅",
     "oscillating": "↔",

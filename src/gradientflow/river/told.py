@@ -16,7 +16,7 @@ from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.compare import Comparison
 from gradientflow.river.paths.path import Certificates, Cost, Ensemble, Path, Status
 
-MOST = 4000  # moments of one path that go into a record
+MOMENTS = 4000  # moments of one path that go into a record
 FEW = 8  # parameters up to which start and end are written out
 FINE = 1500  # points that a path in the plane is drawn with, about
 STILL = 1e-3  # of the way so far: a shorter move of a descent is not drawn
@@ -83,9 +83,9 @@ def tell(
 
 
 def track(path: Path, field: Field) -> Track:
-    """Return one path as a record, thinned to `MOST` moments; `moments` says how many there were."""
+    """Return one path as a record, thinned to `MOMENTS` moments; `moments` says how many there were."""
     n = len(path.times)
-    keep = torch.arange(n) if n <= MOST else torch.linspace(0, n - 1, MOST, dtype=torch.float64).round().long()
+    keep = torch.arange(n) if n <= MOMENTS else torch.linspace(0, n - 1, MOMENTS, dtype=torch.float64).round().long()
     plane = path.final.numel() == 2
     few = path.final.numel() <= FEW
     return Track(

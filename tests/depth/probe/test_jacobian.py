@@ -181,7 +181,7 @@ def test_a_recurrence_has_one_stretch_for_each_step_in_time() -> None:
 
 
 def test_too_many_stretches_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isometry, "MOST", 3)
+    monkeypatch.setattr(isometry, "STRETCHES", 3)
     torch.manual_seed(0)
     net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(8)))
     found, ops, notes = measured(net, torch.randn(2, 4))

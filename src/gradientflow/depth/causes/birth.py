@@ -9,32 +9,8 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.ops import LARGEST, OVERFLOWING, PLACED, PRONE
 from gradientflow.records import ABSENT, Finding, Op, Operand, Place
-
-_PLACED = frozenset(
-    {"masked_fill", "where", "full", "full_like", "cat", "stack", "tril", "triu", "pad", "setitem", "index_put"}
-)
-_OVERFLOWING = frozenset(
-    {"exp", "expm1", "mul", "matmul", "bmm", "mm", "linear", "addmm", "square", "sum", "cosh", "sinh", "prod", "cumprod",
-     "add", "sub", "einsum", "conv1d", "conv2d", "conv3d", "softplus", "baddbmm", "mse_loss", "mean", "var", "elu"}
-)  # fmt: skip
-_PRONE = (
-    "sqrt",
-    "rsqrt",
-    "log",
-    "div",
-    "reciprocal",
-    "pow",
-    "norm",
-    "acos",
-    "asin",
-    "atanh",
-    "logit",
-    "normalize",
-    "log2",
-    "log10",
-)
-_LIMITS = {"float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.4e38, "float64": 1.8e308}
 
 
 def not_finite(case: Case) -> list[Finding]:
@@ -55,12 +31,12 @@ def _forward(case: Case, graph: Graph, step: int) -> Finding | None:
     masked: set[int] = set()  # operations that only pass on an Inf that was placed on purpose (a mask)
     for index in graph.reached:
         op = ops[index]
-        if op.value.inf and (op.name in _PLACED or any(o.op in masked for o in op.operands) or _placed_data(op)):
+        if op.value.inf and (op.name in PLACED or any(o.op in masked for o in op.operands) or _placed_data(op)):
             masked.add(index)
         data = next(
             (o for o in op.operands if o.op is None and o.param is None and o.value and o.value.nonfinite), None
         )
-        if data is not None and data.value is not None and op.name not in _PLACED and op.kind != "attention":
+        if data is not None and data.value is not None and op.name not in PLACED and op.kind != "attention":
             if data.value.nan or op.kind in ("linear", "conv", "loss", "norm", "embedding"):
                 return _bad_data(case, graph, op, data, step)
         value = op.value
@@ -110,7 +86,7 @@ def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Fi
             evidence["smallest_operand"] = rounded(operand.absmin)
         reading = f" (its operand runs from {operand.min:.4g} to {operand.max:.4g})"
     grown = _growth(case, step)
-    overflow = op.value.inf > 0 and op.name in _OVERFLOWING
+    overflow = op.value.inf > 0 and op.name in OVERFLOWING
     if op.name == "pow" and op.value.inf and operand is not None and operand.absmax > 1.0:
         overflow = True
     if op.name in ("div", "reciprocal") and op.value.nan and operand is not None and operand.absmax > 1e30:
@@ -209,8 +185,8 @@ def _overflowing(case: Case, step: int) -> Finding | None:
     ahead = (step - last.probe.step) / span
     earlier = _by_site(before)
     for key, op in _by_site(last).items():
-        old, limit = earlier.get(key), _LIMITS.get(op.value.dtype)
-        if old is None or limit is None or op.name not in _OVERFLOWING or min(old.value.absmax, op.value.absmax) <= 1.0:
+        old, limit = earlier.get(key), LARGEST.get(op.value.dtype)
+        if old is None or limit is None or op.name not in OVERFLOWING or min(old.value.absmax, op.value.absmax) <= 1.0:
             continue
         a, b = math.log10(old.value.absmax), math.log10(op.value.absmax)
         if b <= a or b < 1.0:
@@ -255,7 +231,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
     if overflow is not None:
         return [overflow]
     graph = case.finite[-1]
-    suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in _PRONE]
+    suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in PRONE]
     suspects = _bracketed(case, graph, suspects, step)
     suspects.sort(key=_nearness)
     inputs = case.inputs(graph)
@@ -316,6 +292,6 @@ def _parameters_behind(graph: Graph) -> dict[int, set[int]]:
 
 
 def _nearness(op: Op) -> tuple[int, float]:
-    order = _PRONE.index(op.name)
+    order = PRONE.index(op.name)
     values = [o.value.absmin for o in op.operands if o.value is not None and o.value.absmin is not None]
     return (order, min(values, default=math.inf))

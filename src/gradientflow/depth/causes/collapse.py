@@ -12,14 +12,14 @@ from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
-from gradientflow.depth.causes.flow import SATURATING
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.ops import SATURATING
 from gradientflow.records import Finding, Op
 
 LOST = 3.0  # decades between the first probes and the last ones
 ENDS = 0.5  # share of outputs at the end of their range, at the first step
-THROWN = 0.2  # relative size of one update
+LARGE_UPDATE = 0.2  # relative size of one update
 
 
 def collapsed(case: Case) -> list[Finding]:
@@ -60,14 +60,14 @@ def collapsed(case: Case) -> list[Finding]:
         if s.step <= since and s.update and s.weight and math.isfinite(s.update)
     ]
     size, step = max(moves, key=lambda pair: pair[0], default=(0.0, None))
-    if step is None or size < THROWN:
+    if step is None or size < LARGE_UPDATE:
         return []
     made = places.of_optimizer(case.main.optimizer, case.meta)
     return [
         Finding(
             "vanishing", "step-too-large", 0.85, made,
             f"{told} Step {step.step} changed the weights by {size:.0%} of their own size (learning rate {step.lr or 0.0:.3g}).",
-            evidence | {"relative_update": rounded(size), "threshold_relative_update": THROWN, "learning_rate": step.lr},
+            evidence | {"relative_update": rounded(size), "threshold_relative_update": LARGE_UPDATE, "learning_rate": step.lr},
             remedies("lower-step", "warmup", "clip-gradient", at=made),
         )
     ]  # fmt: skip

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from gradientflow.depth.causes import losses, output, places
+from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
+from gradientflow.ops import RANGES
 from gradientflow.records import Finding, Op
 
 SHRUNK = 0.4  # weights left at the end
@@ -195,7 +196,7 @@ def unscaled_target(case: Case) -> list[Finding]:
         return []
     graph = case.finite[0]
     found = losses.target(graph)
-    if found is None or any(graph.probe.ops[i].name in output.RANGES for i in graph.head):
+    if found is None or any(graph.probe.ops[i].name in RANGES for i in graph.head):
         return []  # an output of limited range cannot grow: that is told as such
     op, target, wanted, answer = found
     ratio = wanted.rms / max(answer.rms, 1e-12)

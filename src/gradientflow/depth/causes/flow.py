@@ -18,16 +18,12 @@ from gradientflow.depth.causes import places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.ops import HALVING, HALVING_GAIN, SATURATING
 from gradientflow.records import Finding, Op, Place
 
 DEEP = 15  # layers from which chance products over depth are a reason of their own
 THRESHOLD = 2.0  # decades between the first and the last layer
 MOVED = 0.3  # of the weights' size: all updates before a probe together
-SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
-HALVING = frozenset(
-    {"relu", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "relu6", "softplus",
-     "hardswish", "threshold", "clamp", "clamp_min", "maximum"}
-)  # fmt: skip
 
 
 @dataclass
@@ -54,7 +50,7 @@ def account(graph: Graph) -> Account:
     body = graph.body
     names = [ops[i].name for i in body]
     halving, saturating = sum(n in HALVING for n in names), sum(n in SATURATING for n in names)
-    found.critical = math.sqrt(2.0) if halving > saturating else 1.0
+    found.critical = HALVING_GAIN if halving > saturating else 1.0
     layers = set(graph.layers)
     for index, following in itertools.pairwise(body):
         op = ops[index]

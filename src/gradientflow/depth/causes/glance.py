@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from gradientflow.depth.causes.cut import cut_off
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.verdict import judge
+from gradientflow.depth.causes.wiring import EQUAL_WEIGHTS
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Run, Verdict
 
 _UNSEEN = "step size, oscillation and what dies in training need a run: give an optimizer, or `gradientflow run`"
 _LASTING = ("dead", "symmetric-init")  # symptoms and causes that are claims about time
-EQUAL_WEIGHTS = Limit(
-    "alike_first", 1 - 1e-6, "chosen: rows of weights that differ by less than rounding; drawn at random they never do"
-)
 EQUAL_GRADIENTS = Limit(
     "alike_later",
     0.999,

@@ -12,9 +12,8 @@ import math
 from collections import defaultdict
 from functools import cached_property
 
+from gradientflow.ops import MAY_HOLD_WEIGHTS
 from gradientflow.records import Meta, Op, Operand, Param, ParamState, Probe
-
-_LAYER_KINDS = frozenset({"linear", "conv", "embedding", "recurrent", "attention", "other", "singular", "elementwise"})
 
 
 class Graph:
@@ -90,7 +89,7 @@ class Graph:
         layers = []
         for index in self.reached:
             op = self.probe.ops[index]
-            if index in self.weights_only or op.kind not in _LAYER_KINDS or not op.value.shape:
+            if index in self.weights_only or op.kind not in MAY_HOLD_WEIGHTS or not op.value.shape:
                 continue
             data = any(
                 o.param not in self.weights and (o.op is None or o.op not in self.weights_only) for o in op.operands

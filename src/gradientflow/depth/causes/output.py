@@ -9,18 +9,9 @@ from gradientflow.depth.causes import losses, places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.ops import RANGES, output_range
 from gradientflow.records import Finding, Op, Operand, ValueStat
 
-# Output ranges of activations.
-RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "relu6": (0.0, 6.0),
-}
-OPEN = {"relu": (0.0, math.inf), "softplus": (0.0, math.inf), "softmax": (0.0, 1.0)} | RANGES
 SATURATED = 0.8  # share of outputs at the end of their range
 CUT = 0.15  # share of output units that a ReLU holds at zero for the whole batch
 FLOOR = 0.5  # share of the loss that no network with this output could take away
@@ -62,9 +53,10 @@ def _unreachable(
 ) -> str | None:
     """Compare the loss with the floor that an output range puts under a squared error, for targets as they are."""
     loss, _, wanted, _ = found
-    if op.name not in OPEN or (wanted.min >= OPEN[op.name][0] and wanted.max <= OPEN[op.name][1]):
+    reached = output_range(op.name)
+    if reached is None or (wanted.min >= reached[0] and wanted.max <= reached[1]):
         return None
-    low, high = OPEN[op.name]
+    low, high = reached
     floor = theory.unreachable(low, high, wanted.mean, wanted.std)
     evidence |= {
         "target_mean": rounded(wanted.mean),
@@ -72,14 +64,20 @@ def _unreachable(
         "range_low": low,
         "range_high": high,
     }
-    above = "above" if math.isinf(high) else f"between {low:g} and"
-    reach = f"The targets lie around {wanted.mean:.3g} (±{wanted.std:.2g}), but {{}} can only answer {above} {low if math.isinf(high) else high:g}"
+    ends = (
+        f"above {low:g}"
+        if math.isinf(high)
+        else f"below {high:g}"
+        if math.isinf(low)
+        else f"between {low:g} and {high:g}"
+    )
+    reach = f"The targets lie around {wanted.mean:.3g} (±{wanted.std:.2g}), but {{}} can only answer {ends}"
     if loss.name == "mse_loss" or (loss.name == "sub" and case.main.end > 0):
         evidence |= {"loss_end": rounded(case.main.end), "loss_floor": rounded(floor), "threshold_floor_over_loss": FLOOR,
                      "floor_over_loss": rounded(floor / max(case.main.end, 1e-300))}  # fmt: skip
         if FLOOR <= floor / max(case.main.end, 1e-300) <= 2.0:
             return f"{reach} and the squared error cannot fall below {floor:.3g} (it ends at {case.main.end:.3g})"
-    if math.isfinite(high) and not low - (high - low) <= wanted.mean <= high + (high - low):
+    if math.isfinite(high - low) and not low - (high - low) <= wanted.mean <= high + (high - low):
         return reach
     return None
 

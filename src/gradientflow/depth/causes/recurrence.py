@@ -19,6 +19,7 @@ from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.loops import loops, record
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.ops import GATED
 from gradientflow.records import Finding, Op, Place, Recurrence
 
 EXPLODES = 2.0  # decades over all time steps
@@ -28,7 +29,6 @@ GATED_VANISHES = -6.0  # a gate that is half open at the start takes 0.3 decades
 PATIENCE = 50  # steps that a gated cell gets to open its gates (chosen)
 UNDERFLOW = -38.0  # decades told where the gradient is exactly zero
 _LOOKED_AT = 3  # probes
-_GATED = ("lstm", "gru", "lstm_cell", "gru_cell")
 
 
 @dataclass
@@ -113,20 +113,20 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
             "exploding", "recurrence", 0.4 if calm else min(0.8 + 0.03 * how.decades, 0.97), place,
             _grows(one, op, place, how), evidence,
             remedies("orthogonal-recurrence", "clip-gradient", "gated-cell", "rescale-init", at=place)
-            if one.cell not in _GATED else remedies("clip-gradient", "rescale-init", "orthogonal-recurrence", at=place),
+            if one.cell not in GATED else remedies("clip-gradient", "rescale-init", "orthogonal-recurrence", at=place),
         )  # fmt: skip
-    limit = GATED_VANISHES if one.cell in _GATED else VANISHES
+    limit = GATED_VANISHES if one.cell in GATED else VANISHES
     if one.steps < 8 or max(how.decades, alone.decades) > limit:
         return None
     confidence = 0.4 if learns else min(0.75 + 0.02 * -how.decades, 0.95)
-    if one.cell in _GATED:
+    if one.cell in GATED:
         sure = trend.stuck and len(trend.losses) >= PATIENCE and _still(one, latest)
         confidence = 0.6 if sure else 0.4
         evidence["threshold_decades"] = GATED_VANISHES
     return Finding(
         "vanishing", "recurrence", confidence, place, _shrinks(one, op, place, how), evidence,
         remedies("orthogonal-recurrence", "gated-cell", "rescale-init", at=place)
-        if one.cell not in _GATED else remedies("open-gates", "orthogonal-recurrence", at=place),
+        if one.cell not in GATED else remedies("open-gates", "orthogonal-recurrence", at=place),
     )  # fmt: skip
 
 

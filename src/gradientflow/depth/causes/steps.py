@@ -19,7 +19,9 @@ from gradientflow.records import Finding, Place
 
 SPIKE = 2.0  # rise over the start, in units of the start
 UPDATE = 0.2  # relative size of one update
-THROWN = 0.5  # an update that replaces half of the weights: with a loss that rises and never falls below its start
+HALF_REPLACED = (
+    0.5  # an update that replaces half of the weights: with a loss that rises and never falls below its start
+)
 RISE = 0.3  # of the start
 REGAINED = 4.0  # loss of the last stretch over the best, where it had fallen before
 RELAPSED = 25.0  # the same, where it is so much that it need not turn at each step
@@ -71,7 +73,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
         or spike > 100.0 * (10.0 if several else 1.0)
         or (spike > limit and trend.progress < 0.6 and (beyond or update > UPDATE))
         or (not several and not noisy and not floating and trend.stuck and relapsed)
-        or (not several and not noisy and update > THROWN and _thrown(trend))
+        or (not several and not noisy and update > HALF_REPLACED and _thrown(trend))
     ):
         # single samples: a loss that has risen to a level and stays there rattles about, it does not run away
         level = max(series[: max(1, len(series) // 2)])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gradientflow.ops import ACTIVATIONS
+
 _POINTS = 1600
 _REACH = 8.0  # standard deviations
 
@@ -32,35 +34,6 @@ def gaussian_mean(f: Callable[[float], float], mean: float, std: float) -> float
     return total / weight
 
 
-def _sigmoid(z: float) -> float:
-    return 1.0 / (1.0 + math.exp(-z)) if z > -700.0 else 0.0
-
-
-def _bell(z: float) -> float:
-    return math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-
-
-def _below(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2.0))
-
-
-SLOPES: dict[str, Callable[[float], float]] = {
-    "relu": lambda z: float(z > 0),
-    "leaky_relu": lambda z: 1.0 if z > 0 else 0.01,
-    "relu6": lambda z: float(0 < z < 6),
-    "tanh": lambda z: 1.0 - math.tanh(z) ** 2,
-    "sigmoid": lambda z: _sigmoid(z) * (1.0 - _sigmoid(z)),
-    "hardtanh": lambda z: float(-1 < z < 1),
-    "softsign": lambda z: 1.0 / (1.0 + abs(z)) ** 2,
-    "logsigmoid": lambda z: _sigmoid(-z),
-    "softplus": _sigmoid,
-    "elu": lambda z: 1.0 if z > 0 else math.exp(z),
-    "selu": lambda z: 1.0507 * (1.0 if z > 0 else 1.6733 * math.exp(z)),
-    "gelu": lambda z: _below(z) + z * _bell(z),
-    "silu": lambda z: _sigmoid(z) * (1.0 + z * (1.0 - _sigmoid(z))),
-}
-
-
 def slope(activation: str, mean: float, std: float, parameter: float | None = None) -> float | None:
     """Return √E[φ'(z)²], the gain theory gives an activation on the way back; None for one that is not known.
 
@@ -75,7 +48,8 @@ def slope(activation: str, mean: float, std: float, parameter: float | None = No
     """
     if activation == "leaky_relu" and parameter is not None:
         return math.sqrt(gaussian_mean(lambda z: 1.0 if z > 0 else parameter**2, mean, std))
-    f = SLOPES.get(activation)
+    known = ACTIVATIONS.get(activation)
+    f = known.slope if known is not None else None
     return math.sqrt(gaussian_mean(lambda z: f(z) ** 2, mean, std)) if f is not None else None
 
 

@@ -9,7 +9,12 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Op, Optimizer, Param, Place
+
+EQUAL_WEIGHTS = Limit(
+    "alike_first", 1 - 1e-6, "chosen: rows of weights that differ by less than rounding; drawn at random they never do"
+)
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -223,7 +228,7 @@ def symmetric(case: Case) -> list[Finding]:
             same = (
                 state is not None
                 and state.alike is not None
-                and state.alike > 1 - 1e-6
+                and state.alike > EQUAL_WEIGHTS
                 and max(shape[:2]) >= 3
                 and (len(shape) == 2 or shape[0] >= 3)
                 and first.params[weight].requires_grad
@@ -246,7 +251,7 @@ def symmetric(case: Case) -> list[Finding]:
             "crawling", "symmetric-init", 0.93, place,
             f"All units of {param.name} {more}start with the same weights, get the "
             f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
-            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, "threshold_alike_first": 1 - 1e-6, "step_last": last.probe.step},
+            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, **told(EQUAL_WEIGHTS), "step_last": last.probe.step},
             remedies("break-symmetry", "rescale-init", at=place),
         )
     ]  # fmt: skip

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.cells import GATES, Weights
+from gradientflow.depth.probe.cells import Weights
+from gradientflow.ops import GATES
 
 ROWS = 32  # of the batch, at most
 _ARGS = 9  # as PyTorch's own modules pass them, by position

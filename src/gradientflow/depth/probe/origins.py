@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.frames import locate
-from gradientflow.depth.probe.kinds import kind_of, op_name
+from gradientflow.depth.probe.names import op_name
+from gradientflow.ops import kind_of
 
 Origin = tuple[str | None, int | None, str | None]  # file, line, and the operation that first made it not finite
 _NOWHERE: Origin = (None, None, None)
@@ -63,7 +64,7 @@ _PASSING = frozenset(
         "requires_grad_",
     ]
 )
-_MOST = 20_000  # tensors followed in one window: a script that makes them one by one is not slowed down by us
+_FOLLOWED = 20_000  # tensors followed in one window: a script that makes them one by one is not slowed down by us
 
 
 class Origins:
@@ -74,7 +75,7 @@ class Origins:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, Origin]] = {}
-        self._left = _MOST
+        self._left = _FOLLOWED
 
     def of(self, t: Tensor) -> Origin:
         """Return (file, line, operation that first made it not finite) of a tensor; None each where it is not known."""
@@ -132,5 +133,5 @@ class Origins:
 
     def prune(self) -> None:
         """Forget tensors that are gone, and begin to follow anew."""
-        self._left = _MOST
+        self._left = _FOLLOWED
         self._known = {key: entry for key, entry in self._known.items() if not entry[0].expired()}

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.kinds import DYING, RANGES
+from gradientflow.ops import DYING, RANGES
 from gradientflow.records import GradStat, ValueStat
 
 

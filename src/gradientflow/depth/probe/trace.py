@@ -19,11 +19,12 @@ from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import Where, locate
-from gradientflow.depth.probe.kinds import kind_of, op_name
+from gradientflow.depth.probe.names import called, op_name
 from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
+from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
 
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
@@ -255,7 +256,7 @@ class Tracer(TorchFunctionMode):
         trace.hooked |= calls.saving_is_hooked()
         if where.modules:
             trace.roots.setdefault(id(where.modules[-1]), (where.modules[-1], where))
-        name = op_name(func)
+        name = called(func, args, kwargs)
         kind = kind_of(name)
         operands: list[Operand] = []
         edges = self._claim(index, outputs, operands)

@@ -6,9 +6,9 @@ import ast
 
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.replay.planner import Planner, named, unique
+from gradientflow.ops import COMPARING
 from gradientflow.records import Change, Finding, Op, Place
 
-_COMPARING = ("sub", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _OUT_OF_TORCH = frozenset({"cpu", "numpy", "item", "tolist"})
 
 
@@ -30,7 +30,7 @@ def scale_target(plan: Planner, finding: Finding) -> list[Change]:
         return []
     for index in graph.head:
         op = graph.probe.ops[index]
-        if op.name in _COMPARING and any(o.op is None and o.param is None and o.value for o in op.operands):
+        if op.name in COMPARING and any(o.op is None and o.param is None and o.value for o in op.operands):
             at = [plan.place(op)]
             power = 2.0 if op.name != "sub" else _power(graph, op)
             return [Change("scale-target", f"targets standardised in the loss at {named(at)}", at, {"power": power})]

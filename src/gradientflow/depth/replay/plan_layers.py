@@ -6,12 +6,13 @@ import math
 
 from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.graph import Graph
-from gradientflow.depth.replay.planner import RELU_LIKE, SATURATING, Planner, body_of, named, unique
+from gradientflow.depth.causes.wiring import EQUAL_WEIGHTS
+from gradientflow.depth.replay.planner import Planner, body_of, named, unique
+from gradientflow.ops import HALVING, IN_A_BLOCK, SATURATING, SWAPPABLE, critical_gain
 from gradientflow.records import Change, Finding, Op, Place
 from gradientflow.records.replay import Setting
 
-_GAINS = {"tanh": 5.0 / 3.0}  # of saturating functions, where it is not 1
-_PASSING = ("norm", "activation", "random")
+_RECTIFYING = HALVING & SWAPPABLE
 _THROUGH = ("shape", "elementwise", "singular", "norm", "random")
 
 
@@ -21,15 +22,15 @@ def swap_activation(plan: Planner, finding: Finding) -> list[Change]:
     if graph is None:
         return []
     dead = finding.symptom == "dead" and finding.cause != "saturating-activation"
-    kinds = RELU_LIKE if dead else SATURATING
+    kinds = _RECTIFYING if dead else SATURATING
     at = unique(plan.place(op) for op in body_of(graph) if op.name in kinds)
     own = finding.place
-    if own is not None and own.file is not None and own.op in SATURATING | RELU_LIKE:
+    if own is not None and own.file is not None and own.op in SATURATING | _RECTIFYING:
         at = unique([*at, Place(own.file, own.line, None, own.op)])
     if not at:
         return []
     names = {p.op or "" for p in at}
-    if names <= RELU_LIKE:
+    if names <= _RECTIFYING:
         options = ("leaky_relu", "gelu")
     else:
         options = ("relu", "tanh") if names != {"tanh"} else ("relu", "gelu")
@@ -38,14 +39,8 @@ def swap_activation(plan: Planner, finding: Finding) -> list[Change]:
 
 
 def gain_of(graph: Graph) -> float:
-    """Return the gain that keeps the size of a gradient through the body's activations: √2 for ReLU and its kin (He et al.
-    2015), 5/3 for tanh, 1 otherwise.
-    """
-    names = [op.name for op in body_of(graph)]
-    saturating = [n for n in names if n in SATURATING]
-    if sum(n in RELU_LIKE for n in names) > len(saturating):
-        return math.sqrt(2.0)
-    return _GAINS.get(saturating[0], 1.0) if saturating else 1.0
+    """Return the gain that keeps the size of a gradient through the body's activations."""
+    return critical_gain([op.name for op in body_of(graph)])
 
 
 def rescale_init(plan: Planner, finding: Finding) -> list[Change]:
@@ -105,7 +100,7 @@ def break_symmetry(plan: Planner, finding: Finding) -> list[Change]:
 
 def _alike(graph: Graph, weight: int) -> bool:
     state = graph.states.get(weight)
-    return state is not None and (state.norm == 0.0 or (state.alike is not None and state.alike > 1 - 1e-6))
+    return state is not None and (state.norm == 0.0 or (state.alike is not None and state.alike > EQUAL_WEIGHTS))
 
 
 def _scores(plan: Planner, graph: Graph, finding: Finding) -> tuple[Op, Op] | None:
@@ -203,7 +198,7 @@ def _as_wide(graph: Graph, end: int) -> bool:
     index: int | None = end
     while index is not None and index not in graph.layers:
         made_by = [o.op for o in ops[index].operands if o.op is not None]
-        if ops[index].kind not in _PASSING and not (ops[index].name == "add" and len(made_by) == 1):
+        if ops[index].kind not in IN_A_BLOCK and not (ops[index].name == "add" and len(made_by) == 1):
             return False
         index = next(iter(made_by), None)
     if index is None:

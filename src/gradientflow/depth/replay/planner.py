@@ -9,24 +9,6 @@ from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.records import Finding, Op, Optimizer, Place, Run, Verdict
 
-RELU_LIKE = frozenset(
-    {
-        "relu",
-        "relu6",
-        "leaky_relu",
-        "elu",
-        "gelu",
-        "silu",
-        "mish",
-        "prelu",
-        "softplus",
-        "hardswish",
-        "threshold",
-        "selu",
-    }
-)
-SATURATING = frozenset({"sigmoid", "tanh", "softsign", "hardsigmoid", "hardtanh", "logsigmoid"})
-
 
 class Planner:
     """The record of one run, as plans read it.

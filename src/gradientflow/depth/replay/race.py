@@ -37,7 +37,7 @@ from gradientflow.records import (
 )
 
 _LEAST, _SEEDS = 30, 3
-_MOST, _ALL = 4, 100  # candidates that are tried; that are looked through for the kinds that were asked for
+_TRIED, _ALL = 4, 100  # candidates that are tried; that are looked through for the kinds that were asked for
 _START = 4.0  # seconds that a child takes before its first step, where nothing better is known
 _SHARE = 0.6  # of the budget goes to one seed of every candidate
 
@@ -140,9 +140,9 @@ class _Race:
     # ── the five parts ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, only: Sequence[str]) -> Replay:
-        candidates = plan.candidates(self.watched, self.verdict, most=_ALL if only else _MOST)
+        candidates = plan.candidates(self.watched, self.verdict, most=_ALL if only else _TRIED)
         if only:
-            candidates = [(k, c) for k, c in candidates if c.kind in only][:_MOST]
+            candidates = [(k, c) for k, c in candidates if c.kind in only][:_TRIED]
         steps = self._horizon(len(candidates) + 1)
         self.runner = Trials(self.watched.meta, self.folder, steps, self.nursery)
         self.total = len(candidates) + 1

@@ -19,7 +19,7 @@ from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
 
-MOST = 32  # stretches; of more stations an even choice is taken
+STRETCHES = 32  # stretches; of more stations an even choice is taken
 SECONDS = 30.0  # for one probe, about
 HOOKED = "the script has hooks of its own on its parameters, and a second backward could call them again"
 SHARE = 0.05  # of the run's time that later probes may take
@@ -58,9 +58,9 @@ class IsometryMeter:
         if len(stops) < 2:
             trace.note("Jacobians not measured: no two layers lie behind each other in this step")
             return None
-        if len(stops) > MOST + 1:
-            trace.note(f"Jacobians: {len(stops) - 1} stretches from layer to layer, joined to {MOST}")
-            stops = [stops[k * (len(stops) - 1) // MOST] for k in range(MOST + 1)]
+        if len(stops) > STRETCHES + 1:
+            trace.note(f"Jacobians: {len(stops) - 1} stretches from layer to layer, joined to {STRETCHES}")
+            stops = [stops[k * (len(stops) - 1) // STRETCHES] for k in range(STRETCHES + 1)]
         whole = self._one(trace, stops[0], stops[-1], SECONDS / 3)
         stretches: list[Stretch] = []
         pairs = list(itertools.pairwise(stops))

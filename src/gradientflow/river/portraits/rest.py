@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradientflow.river.portraits.sample import Plane
 
-MOST = 256  # candidates that are followed up
+CANDIDATES = 256  # candidates that are followed up
 SMALL = 1e-9  # ‖f‖ at a point at rest, over a middling ‖f‖ in the box
 ZERO = 1e-5  # an eigenvalue, over the larger one, that counts as zero
 APART = 2e-3  # points closer than this share of the diagonal are one
@@ -48,8 +48,8 @@ def candidates(plane: Plane, rate: Tensor, n: int) -> Tensor:
     slow &= speed.isfinite()
     rows, columns = slow.nonzero(as_tuple=True)
     order = speed[rows, columns].argsort()
-    if len(order) > MOST:  # a valley has many: thin evenly, but keep the slowest
-        order = torch.cat([order[: MOST // 2], order[MOST // 2 :][:: len(order) // (MOST // 2)]])
+    if len(order) > CANDIDATES:  # a valley has many: thin evenly, but keep the slowest
+        order = torch.cat([order[: CANDIDATES // 2], order[CANDIDATES // 2 :][:: len(order) // (CANDIDATES // 2)]])
     x0, x1, y0, y1 = plane.box
     step = torch.tensor([(x1 - x0) / (n - 1), (y1 - y0) / (n - 1)], dtype=torch.float64)
     corner = torch.tensor([x0, y0], dtype=torch.float64)

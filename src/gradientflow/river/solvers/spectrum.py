@@ -19,7 +19,7 @@ WIDTH = 3  # basis vectors held: with θ, its rate and the work vector no more t
 SAFETY = 1.05  # of the largest Ritz value, which approaches the eigenvalue from below
 DRIFT = 0.05  # a relative growth of the sharpness that asks for a refresh
 EASING = 0.2  # a relative fall that does: a ρ that is too large costs stages, not stability
-MOST = 10  # steps without a refresh at most
+WITHOUT_REFRESH = 10  # steps without a refresh at most
 IDLE = 4  # times as rarely where the number only says whether a flow is stiff
 NORM_STEPS = 8  # of the power iteration on a J that is not symmetric
 
@@ -48,14 +48,16 @@ class Spectrum:
 
     def due(self, rows: Tensor, *, idle: bool = False) -> Tensor:
         """Return which of these drops want a measurement, as row numbers; `idle`: no step's stability rests on it."""
-        wait = (self.wait[rows] * IDLE).clamp(4, 2 * MOST) if idle else self.wait[rows]
+        wait = (self.wait[rows] * IDLE).clamp(4, 2 * WITHOUT_REFRESH) if idle else self.wait[rows]
         old = self.top[rows].isnan() | (self.age[rows] >= wait)
         return rows[old]
 
     def fell(self, rows: Tensor) -> Tensor:
         """Return where the sharpness was last seen to fall, is not distrusted, and was measured less than twice its wait ago."""
         return (
-            (self.growth[rows] < 0) & (self.wait[rows] > 0) & (self.age[rows] < (2 * self.wait[rows]).clamp_max(MOST))
+            (self.growth[rows] < 0)
+            & (self.wait[rows] > 0)
+            & (self.age[rows] < (2 * self.wait[rows]).clamp_max(WITHOUT_REFRESH))
         )
 
     def tick(self, rows: Tensor) -> None:
@@ -98,7 +100,7 @@ class Spectrum:
         rate = change / age
         self.growth[rows] = torch.where(known, torch.where(top > old, rate, -0.5 * rate), torch.zeros_like(rate))
         room = torch.where(top >= old, DRIFT, EASING)
-        self.wait[rows] = (room / rate.clamp_min(1e-9)).clamp(1, MOST).minimum(4.0 * age).to(torch.int64)
+        self.wait[rows] = (room / rate.clamp_min(1e-9)).clamp(1, WITHOUT_REFRESH).minimum(4.0 * age).to(torch.int64)
         self.top[rows], self.bottom[rows], self.bound[rows] = top, bottom, bound
         if warm is not self.warm:
             self.warm[rows] = warm

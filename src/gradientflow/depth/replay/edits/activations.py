@@ -7,35 +7,13 @@ from dataclasses import dataclass
 
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.source import NoEditError, Source
+from gradientflow.ops import ACTIVATIONS, plain_name
 
 # name → its class in torch.nn, its function in torch.nn.functional, and whether `torch` and tensors have it too
 KINDS: dict[str, tuple[str, str, bool]] = {
-    "sigmoid": ("Sigmoid", "sigmoid", True),
-    "tanh": ("Tanh", "tanh", True),
-    "relu": ("ReLU", "relu", True),
-    "softmax": ("Softmax", "softmax", True),
-    "log_softmax": ("LogSoftmax", "log_softmax", True),
-    "leaky_relu": ("LeakyReLU", "leaky_relu", False),
-    "gelu": ("GELU", "gelu", False),
-    "silu": ("SiLU", "silu", False),
-    "elu": ("ELU", "elu", False),
-    "selu": ("SELU", "selu", False),
-    "softplus": ("Softplus", "softplus", False),
-    "softsign": ("Softsign", "softsign", False),
-    "relu6": ("ReLU6", "relu6", False),
-    "hardtanh": ("Hardtanh", "hardtanh", False),
-    "hardsigmoid": ("Hardsigmoid", "hardsigmoid", False),
-    "logsigmoid": ("LogSigmoid", "logsigmoid", False),
-}
+    a.name: (a.module, a.name, a.everywhere) for a in ACTIVATIONS.values() if a.module
+} | {"softmax": ("Softmax", "softmax", True), "log_softmax": ("LogSoftmax", "log_softmax", True)}
 _NONE = ("identity", "none", "linear", "")
-_ALSO = {
-    "sigmoid_": "sigmoid",
-    "tanh_": "tanh",
-    "relu_": "relu",
-    "swish": "silu",
-    "_softmax": "softmax",
-    "expit": "sigmoid",
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,7 @@ def kind_of(word: str | None) -> str | None:
     """
     if not word:
         return None
-    plain = _ALSO.get(word.lower(), word.lower())
+    plain = plain_name(word.lower())
     if plain in KINDS:
         return plain
     return next((kind for kind, (cls, _, _) in KINDS.items() if cls == word), None)

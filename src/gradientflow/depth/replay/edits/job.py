@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from gradientflow.depth.replay.edits.patch import Patch
 from gradientflow.depth.replay.edits.source import NoEditError, Source
+from gradientflow.ops import LAYER_KINDS
 from gradientflow.records import Change, Finding, Op, Optimizer, Place, Run, ValueStat
 
-LAYER_KINDS = ("linear", "conv", "embedding", "recurrent", "attention")
 INITIALISED = ("Linear", "Conv1d", "Conv2d", "Conv3d")
 
 

@@ -8,12 +8,8 @@ from collections.abc import Callable
 from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.source import NoEditError
 from gradientflow.depth.replay.edits.values import keyword, literal
+from gradientflow.ops import ARCS, DISTANCES, GROWING, LOGS, ROOTS
 
-_LOGS = ("log", "log2", "log10")
-_ROOTS = ("sqrt", "rsqrt")
-_ARCS = ("acos", "asin", "arccos", "arcsin", "atanh", "arctanh")
-_GROWING = ("exp", "expm1", "exp2", "cosh", "sinh")
-_RESULTS = ("norm", "vector_norm", "dist", "cdist", "pairwise_distance")
 _TOP = {"exp2": 64.0}
 
 
@@ -95,17 +91,17 @@ def _call(job: Job, call: ast.Call) -> tuple[str, Callable[[], None]] | None:
     if operand is None or isinstance(operand, ast.Starred):
         return None
     kept = operand
-    if name in _RESULTS:
+    if name in DISTANCES:
         return name, lambda: _result(job, call)
     if name == "logit" and not keyword(call, "eps"):
         return name, lambda: job.patch.argument(call, f"eps={_eps(job, 1e-6)}")
     if name == "log1p":
         return name, lambda: _method(job, kept, f".clamp_min({-1.0 + (job.number('eps') or 1e-6):.9g})")
-    if name in _LOGS or name in _ROOTS:
+    if name in LOGS | ROOTS:
         return name, lambda: _above(job, kept, name)
-    if name in _GROWING:
+    if name in GROWING:
         return name, lambda: _growing(job, kept, name)
-    if name in _ARCS:
+    if name in ARCS:
         return name, lambda: _bounded(job, kept, -_edge(job), _edge(job))
     if name == "pow" and len(call.args) in (1, 2):
         power = literal(call.args[-1])
@@ -137,7 +133,7 @@ def _edge(job: Job) -> float:
 
 def _above(job: Job, operand: ast.expr, name: str) -> None:
     """Keep an operand above 0: `e + eps` for what cannot be negative, else `e.clamp_min(eps)`."""
-    eps = _eps(job, 1e-12 if name in _ROOTS or name == "pow" else 1e-8)
+    eps = _eps(job, 1e-12 if name in ROOTS or name == "pow" else 1e-8)
     if _never_negative(job, operand):
         _plus(job, operand, eps)
     else:

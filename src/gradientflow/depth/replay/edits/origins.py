@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.replay.edits.job import LAYER_KINDS, Job
+from gradientflow.depth.replay.edits.job import Job
 from gradientflow.depth.replay.edits.values import paired, parameter
+from gradientflow.ops import LAYER_KINDS
 
 _SAME = (
     "to",
@@ -26,7 +27,7 @@ _SAME = (
     "contiguous",
 )
 _LOADERS = ("DataLoader", "TensorDataset")
-_MOST = 12  # names that are followed
+_NAMES = 12  # names that are followed
 
 
 def origin(job: Job, target: bool) -> tuple[ast.stmt, str] | None:
@@ -36,12 +37,12 @@ def origin(job: Job, target: bool) -> tuple[ast.stmt, str] | None:
         job: the edit; its lines are where data enters a layer, or where a loss compares.
         target: follow what the loss compares with, not what enters the network.
     """
-    layers = {op.kind for probe in job.run.probes[:1] for op in probe.ops if job.ran_at(op, job.lines)} & {*LAYER_KINDS}
+    layers = {op.kind for probe in job.run.probes[:1] for op in probe.ops if job.ran_at(op, job.lines)} & LAYER_KINDS
     if not target and layers == {"embedding"}:
         return None  # what enters is numbers of tokens
     for line in _lines(job, target):
         for name in _entering(job, line, target):
-            found = _follow(job, name, _MOST)
+            found = _follow(job, name, _NAMES)
             if found is not None:
                 return found
     return None

@@ -7,9 +7,10 @@ import ast
 from gradientflow.depth.replay.edits.activations import uses
 from gradientflow.depth.replay.edits.job import INITIALISED, Job
 from gradientflow.depth.replay.edits.patch import number
+from gradientflow.ops import HALVING, critical_gain
 from gradientflow.records import Param
 
-_NONLINEARITIES = {"relu": 2**0.5, "linear": 1.0, "tanh": 5 / 3}
+_NONLINEARITIES = {"linear": 1.0} | {name: critical_gain([name]) for name in ("relu", "tanh")}  # by PyTorch's words
 
 
 def targets_of(job: Job) -> list[Param]:
@@ -57,7 +58,7 @@ def scheme_of(job: Job) -> tuple[str, float]:
     """The scheme, and the gain squared that belongs to it."""
     word = (job.word("scheme") or "").lower()
     kinds = [u.kind for u in uses(job.source, list(job.source.nodes(ast.expr)))]
-    rectified = [k for k in kinds if k in ("relu", "leaky_relu", "gelu", "silu", "elu")]
+    rectified = [k for k in kinds if k in HALVING]
     if "xavier" in word or "glorot" in word or "lecun" in word:
         return "xavier", 1.0
     if "kaiming" in word or "he" in word.split("_") or rectified or not kinds:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gradientflow.depth.replay.interventions.base import quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
-from gradientflow.depth.replay.interventions.weights import LAYERS, RECURRENT, leaf_of
+from gradientflow.depth.replay.interventions.weights import LAYERS, leaf_of
+from gradientflow.ops import COMPARING, RECURRENT
 
 _ENOUGH = 64  # rows after which the statistics of tiny batches stand still
 _FEW = 8  # rows: a batch of fewer is too small to be standardised by itself
@@ -222,16 +223,13 @@ class RepairRows(AtTheEntrance):
         return mended.reshape(data.movedim(entry.columns, -1).shape).movedim(-1, entry.columns)
 
 
-_COMPARING = {"sub": 0.0, "mse_loss": 2.0, "l1_loss": 1.0, "smooth_l1_loss": 1.0, "huber_loss": 2.0}
-
-
 class ScaleTarget(OnCalls):
     """Where a loss compares an answer with data, the data is standardised by the first batch's mean and spread.
 
     `power` in the settings says how the loss grows with the difference, where it is written by hand: 2 squared, 1 absolute.
     """
 
-    names = frozenset(_COMPARING)
+    names = frozenset(COMPARING)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -256,7 +254,7 @@ class ScaleTarget(OnCalls):
             if call.name in ("smooth_l1_loss", "huber_loss"):
                 key = "beta" if call.name == "smooth_l1_loss" else "delta"
                 call.kwargs = call.kwargs | {key: float(call.kwargs.get(key, 1.0)) / self._scale}
-            power = _COMPARING[call.name] or self.number("power", 2.0)
+            power = COMPARING[call.name] or self.number("power", 2.0)
             self.loss_factor = self._scale**power
             self.acted += 1
             return

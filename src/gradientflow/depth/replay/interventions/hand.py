@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from gradientflow.depth.probe.calls import transformed
-from gradientflow.depth.probe.kinds import op_name
+from gradientflow.depth.probe.names import is_relu6, op_name
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.replay.interventions.base import Acting
 
@@ -156,7 +156,9 @@ class Hand(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        name, interested = self._known.get(func) or self._learn(func)
+        name, interested = self._known.get(func) or self._learn(func, op_name(func))
+        if name == "hardtanh" and is_relu6(args, kwargs):
+            name, interested = self._known.get("relu6") or self._learn("relu6", "relu6")
         if not (interested or func in BACKWARD_CALLS) or transformed():
             return func(*args, **kwargs)
         call = Call(name, getattr(func, "__name__", ""), func, args, kwargs)
@@ -190,9 +192,8 @@ class Hand(TorchFunctionMode):
         finally:
             self._here.on = before
 
-    def _learn(self, func: Callable[..., Any]) -> tuple[str, tuple[OnCalls, ...]]:
-        name = op_name(func)
+    def _learn(self, key: Any, name: str) -> tuple[str, tuple[OnCalls, ...]]:
         found = (name, tuple(one for one in self.acting if one.wants(name)))
         if len(self._known) < _KNOWN_MOST:
-            self._known[func] = found
+            self._known[key] = found
         return found

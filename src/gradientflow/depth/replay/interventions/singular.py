@@ -13,12 +13,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
-
-_FROM_ZERO = frozenset({"sqrt", "rsqrt", "log", "log2", "log10", "lgamma", "digamma"})
-_WITHIN_ONE = frozenset({"acos", "arccos", "asin", "arcsin", "atanh", "erfinv"})
-_RESULT = frozenset({"norm", "vector_norm", "linalg_norm", "linalg_vector_norm", "dist", "cdist", "pairwise_distance"})
-_EXPONENTS = frozenset({"exp", "expm1", "cosh", "sinh"})
-_LARGE = frozenset({"mul", "square", "pow", "prod", "matmul", "bmm", "mm", "linear", "mse_loss", "cumprod"})
+from gradientflow.ops import DISTANCES, FROM_ZERO, GROWING, PRODUCTS, WITHIN_ONE
 
 
 class ClampOp(OnCalls):
@@ -41,11 +36,11 @@ class ClampOp(OnCalls):
         if safe is None:
             raise ValueError(f"no safe form of {call.name} is known")
         safe(self, call)
-        self.acted += call.args is not form[0] or call.kwargs is not form[1] or call.name in _RESULT
+        self.acted += call.args is not form[0] or call.kwargs is not form[1] or call.name in DISTANCES
 
     def after(self, call: Call, out: Any) -> Any:
         """Keep a distance from zero, where it is the result that is divided by."""
-        if call.name in _RESULT and isinstance(out, Tensor) and out.is_floating_point() and self.here(call):
+        if call.name in DISTANCES and isinstance(out, Tensor) and out.is_floating_point() and self.here(call):
             return out.clamp(min=self.eps(out))
         return out
 
@@ -177,11 +172,11 @@ def _large(act: ClampOp, call: Call) -> None:
 
 
 _SAFE: dict[str, Callable[[ClampOp, Call], None]] = {
-    **dict.fromkeys(_FROM_ZERO, _from_zero),
-    **dict.fromkeys(_WITHIN_ONE, _within_one),
-    **dict.fromkeys(_RESULT, _result),
-    **dict.fromkeys(_EXPONENTS, _exponent),
-    **dict.fromkeys(_LARGE, _large),
+    **dict.fromkeys(FROM_ZERO, _from_zero),
+    **dict.fromkeys(WITHIN_ONE, _within_one),
+    **dict.fromkeys(DISTANCES, _result),
+    **dict.fromkeys(GROWING, _exponent),
+    **dict.fromkeys(PRODUCTS, _large),
     "log1p": _log1p,
     "acosh": _acosh,
     "logit": _logit,

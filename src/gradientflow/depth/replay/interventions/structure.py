@@ -8,14 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradientflow.depth.probe.kinds import kind_of
 from gradientflow.depth.replay.interventions.base import quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
 from gradientflow.depth.replay.interventions.weights import LAYERS, leaf_of, weights_of
+from gradientflow.ops import IN_A_BLOCK, NORMALISATIONS, kind_of
 
-_PASSING = frozenset(
-    {"norm", "activation", "random"}
-)  # kinds of operations that belong to the block of the layer before
 _KEPT = 256  # tensors whose block is remembered before those that are gone are forgotten
 _WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 
@@ -36,7 +33,7 @@ class AddSkip(OnCalls):
         return (
             name in LAYERS
             or name == "add"
-            or kind_of(name) in _PASSING
+            or kind_of(name) in IN_A_BLOCK
             or name == "backward"
             or any(p.op == name for p in self.change.places)
         )
@@ -146,7 +143,7 @@ def normalised(x: Tensor) -> Tensor:
 class RemoveNorm(OnCalls):
     """The normalisation at a place hands on what it gets."""
 
-    names = frozenset({"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"})
+    names = NORMALISATIONS
 
     def before(self, call: Call) -> None:
         """Leave the normalisation out."""

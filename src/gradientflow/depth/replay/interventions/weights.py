@@ -15,17 +15,12 @@ from torch import Tensor, nn
 
 from gradientflow.depth.replay.interventions.base import drawn, quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
+from gradientflow.ops import CONVOLUTIONS, GATED, NORMALISATIONS, RECURRENT
 
 _LINEAR = frozenset({"linear"})
 _PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv", "einsum"})
-_CONV = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
 _ADDED = frozenset({"addmm", "addmv", "baddbmm"})
-RECURRENT = frozenset(
-    {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
-)
-_GATED = frozenset({"lstm", "gru", "lstm_cell", "gru_cell"})
-LAYERS = _LINEAR | _PRODUCTS | _CONV | _ADDED
+LAYERS = _LINEAR | _PRODUCTS | CONVOLUTIONS | _ADDED
 _TURNED = ("TBackward", "TransposeBackward", "PermuteBackward", "ViewBackward", "UnsqueezeBackward", "SqueezeBackward")
 
 
@@ -51,7 +46,7 @@ def leaf_of(t: Any) -> tuple[Tensor, bool] | None:
 
 def weights_of(call: Call) -> Iterator[tuple[Tensor, int, Tensor | None]]:
     """Yield (weight, number of its inputs, bias) of what a call of a layer multiplies its data with."""
-    if call.name in _LINEAR or call.name in _CONV:
+    if call.name in _LINEAR or call.name in CONVOLUTIONS:
         found = leaf_of(call.argument(1, "weight"))
         if found is None or found[0].dim() < 2:
             return
@@ -85,7 +80,7 @@ class OnWeights(OnCalls):
     of that shape.
     """
 
-    names = LAYERS | _NORMS | RECURRENT
+    names = LAYERS | NORMALISATIONS | RECURRENT
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -93,7 +88,7 @@ class OnWeights(OnCalls):
 
     def wants(self, name: str) -> bool:
         """Whether it is a layer, or named by a place."""
-        return name in LAYERS | _NORMS | RECURRENT | {"mul", "embedding"} and (
+        return name in LAYERS | NORMALISATIONS | RECURRENT | {"mul", "embedding"} and (
             not self.change.places or any(p.op in (None, name) for p in self.change.places)
         )
 
@@ -108,7 +103,7 @@ class OnWeights(OnCalls):
         """Treat the weights of a call that stands at a place."""
         if not torch.is_grad_enabled() or not self.here(call):
             return
-        if call.name in _NORMS:
+        if call.name in NORMALISATIONS:
             for scale, shift in affine_of(call):
                 if self.first(shift if shift is not None else scale):
                     with quietly():
@@ -236,7 +231,7 @@ class OpenGates(OnWeights):
 
     def before(self, call: Call) -> None:
         """Open the gates of a ready-made layer or cell that stands at a place."""
-        if call.name not in _GATED or not torch.is_grad_enabled() or not self.here(call):
+        if call.name not in GATED or not torch.is_grad_enabled() or not self.here(call):
             return
         gates = 4 if call.name.startswith("lstm") else 3
         for bias in (w for w in flat_weights(call) if w.dim() == 1 and w.numel() % gates == 0):

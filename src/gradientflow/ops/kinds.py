@@ -1,9 +1,9 @@
-"""What an operation is: its name, its kind for the budget, and the range in which its derivative lives."""
+"""Names of operations and the kind each counts under in the budget."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from gradientflow.ops.activations import ACTIVATIONS
+from gradientflow.ops.recurrent import RECURRENT
 
 KINDS: dict[str, str] = {}
 
@@ -16,15 +16,10 @@ def _kind(kind: str, names: str) -> None:
 _kind("linear", "linear matmul mm bmm addmm addmv mv dot einsum bilinear baddbmm inner outer tensordot chain_matmul")
 _kind("conv", "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 _kind("embedding", "embedding embedding_bag")
-_kind("recurrent", "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell")
+_kind("recurrent", " ".join(RECURRENT))
 _kind("attention", "scaled_dot_product_attention multi_head_attention_forward")
 _kind("norm", "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm native_layer_norm")
-_kind(
-    "activation",
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish sigmoid tanh hardtanh hardsigmoid hardswish "
-    "softplus softsign tanhshrink softshrink hardshrink threshold logsigmoid glu clamp clip clamp_min clamp_max maximum "
-    "relu_ expit",
-)
+_kind("activation", " ".join(ACTIVATIONS))
 _kind("softmax", "softmax log_softmax softmin gumbel_softmax logsumexp")
 _kind(
     "loss",
@@ -57,42 +52,45 @@ _kind(
     "adaptive_max_pool1d adaptive_max_pool2d interpolate upsample lp_pool2d",
 )
 
-_ALIASES = {
+# How PyTorch, or a user, also calls an operation → its name here.
+ALIASES = {
     "rsub": "sub", "radd": "add", "rmul": "mul", "rtruediv": "reciprocal", "truediv": "div", "rdiv": "reciprocal", "rpow": "exp",
     "rmatmul": "matmul", "iadd": "add", "isub": "sub", "imul": "mul", "itruediv": "div", "idiv": "div", "ipow": "pow",
-    "multiply": "mul", "divide": "div", "subtract": "sub", "true_divide": "div", "expit": "sigmoid",
-    "boolean_dispatch": "max_pool2d", "negative": "neg", "absolute": "abs", "swapdims": "transpose", "iadd_": "add",
+    "multiply": "mul", "divide": "div", "subtract": "sub", "true_divide": "div", "expit": "sigmoid", "swish": "silu",
+    "boolean_dispatch": "max_pool2d", "log_sigmoid": "logsigmoid", "negative": "neg", "absolute": "abs", "swapdims": "transpose", "iadd_": "add",
 }  # fmt: skip
 
-# Bounded activations: (low, high) of the output; saturated = past 95 % of the way to either end.
-RANGES: dict[str, tuple[float, float]] = {
-    "sigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "hardtanh": (-1.0, 1.0),
-    "hardsigmoid": (0.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "relu6": (0.0, 6.0),
-}
-DYING = frozenset({"relu", "relu6", "threshold", "clamp", "clamp_min", "clip", "hardtanh", "maximum"})
+LAYER_KINDS = frozenset({"linear", "conv", "embedding", "recurrent", "attention"})  # kinds that hold weights
+# Kinds in which weights may stand too: a scale that is multiplied, a layer that someone wrote as one function.
+MAY_HOLD_WEIGHTS = LAYER_KINDS | {"other", "singular", "elementwise"}
+# Kinds that belong to the block of the layer before them.
+IN_A_BLOCK = frozenset({"norm", "activation", "random"})
+
+NORMALISATIONS = frozenset({"batch_norm", "instance_norm", "layer_norm", "group_norm", "rms_norm"})
+CONVOLUTIONS = frozenset(name for name, kind in KINDS.items() if kind == "conv")
+
+# Operations that compare an answer with data → the power of the difference that the loss grows with; 0: as is written on.
+COMPARING = {"sub": 0.0, "mse_loss": 2.0, "l1_loss": 1.0, "smooth_l1_loss": 1.0, "huber_loss": 2.0}
 
 
-def op_name(func: Callable[..., Any]) -> str:
-    """Return the plain name of a torch function as the user knows it: ``Tensor.__rsub__`` → ``sub``, ``relu_`` → ``relu``."""
-    name = getattr(func, "__name__", "") or str(func)
-    if name == "__get__":  # a property such as .T
-        name = getattr(getattr(func, "__self__", None), "__name__", "get")
+def plain_name(name: str) -> str:
+    """Return the one name of an operation for how PyTorch calls a function: `__rsub__` → `sub`, `relu_` → `relu`.
+
+    Example:
+        >>> plain_name("relu_"), plain_name("__rtruediv__"), plain_name("_softmax"), plain_name("max_pool2d_with_indices")
+        ('relu', 'reciprocal', 'softmax', 'max_pool2d')
+    """
     if name.startswith("__") and name.endswith("__"):
         name = name[2:-2]
     elif name.startswith("_") and not name.startswith("__"):
         name = name.lstrip("_")
     if name == "fn":  # torch.nn.functional's boolean dispatch hides its name
         name = "max_pool2d"
-    name = _ALIASES.get(name, name)
+    name = ALIASES.get(name, name)
     if name.endswith("_") and name[:-1]:
         name = name[:-1]
-    if name.endswith("_with_indices"):
-        name = name.removesuffix("_with_indices")
-    return _ALIASES.get(name, name)
+    name = name.removesuffix("_with_indices")
+    return ALIASES.get(name, name)
 
 
 def kind_of(name: str) -> str:
