@@ -69,7 +69,7 @@ def test_a_fault_in_the_watcher_changes_nothing(where: str, tmp_path: Path) -> N
         assert any("planted" in e for e in left.outcome.verdict.watch.errors), left.outcome.verdict.watch.errors
 
 
-@pytest.mark.parametrize("where", ["grad_stat", "value_stat", "torch._foreach_norm", "frame_of_any_thread"])
+@pytest.mark.parametrize("where", ["grad_stat", "value_stat", "norms_of", "backward_roots"])
 def test_a_fault_in_a_backward_hook_or_the_cheap_tier_changes_nothing(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,8 +78,8 @@ def test_a_fault_in_a_backward_hook_or_the_cheap_tier_changes_nothing(
     place = {
         "grad_stat": "gradientflow.depth.probe.measure.grad_stat",
         "value_stat": "gradientflow.depth.probe.trace.value_stat",
-        "torch._foreach_norm": "gradientflow.depth.watch.cheap._norms",
-        "frame_of_any_thread": "gradientflow.depth.watch.losses.frame_of_any_thread",
+        "norms_of": "gradientflow.depth.watch.cheap.norms_of",
+        "backward_roots": "gradientflow.depth.watch.losses.backward_roots",
     }[where]
     monkeypatch.setattr(place, _fail)
     left = watched(file)

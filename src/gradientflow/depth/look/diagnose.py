@@ -20,6 +20,7 @@ from gradientflow.depth.look.patient import untouched
 from gradientflow.depth.look.question import Loss, Question
 from gradientflow.depth.look.sources import user_frame
 from gradientflow.errors import UsageError
+from gradientflow.torch_internals import compiler_is_loaded
 
 _STEPS = 50
 
@@ -93,7 +94,7 @@ def diagnose(
 @contextmanager
 def _uncompiled() -> Iterator[None]:
     """Compiled parts run as they were written, for the time being: compiled code cannot be traced."""
-    if "torch._dynamo" not in sys.modules:  # nothing was compiled
+    if not compiler_is_loaded():  # nothing was compiled
         yield
         return
     with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):

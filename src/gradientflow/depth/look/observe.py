@@ -25,6 +25,7 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import UsageError
 from gradientflow.records import ABSENT, ParamNorms, Probe, Run, Step
+from gradientflow.torch_internals import lost
 
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 _AGAIN = 3  # steps after which a claim that one look cannot make is looked at again
@@ -85,7 +86,7 @@ class Look:
                 self._train(model, optimizer, steps)
         finally:
             monitor.stop()
-        for error in shield.errors:
+        for error in [*lost(), *shield.errors]:
             recorder.note("watcher", error)
         recorder.meta.ended = "finished"
         run = recorder.finish()

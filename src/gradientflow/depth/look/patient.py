@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gradientflow.depth.look.values import values
 from gradientflow.errors import UsageError
+from gradientflow.torch_internals import buffers_of, parameters_of
 
 _MOST_DEEP = 4  # levels of lists and dicts in which tensors of a batch are looked for
 
@@ -73,7 +74,7 @@ def _kept(model: nn.Module | None, things: tuple[Any, ...]) -> Iterator[Callable
     found: dict[int, tuple[str, Tensor]] = {}
     for path, module in model.named_modules() if model is not None else ():
         yield _attributes(module)
-        for name, t in [*module._parameters.items(), *module._buffers.items(), *module.__dict__.items()]:
+        for name, t in [*parameters_of(module).items(), *buffers_of(module).items(), *module.__dict__.items()]:
             if isinstance(t, Tensor):
                 found.setdefault(id(t), (f"{path}.{name}".lstrip("."), t))
             elif isinstance(t, torch.Generator):

@@ -21,6 +21,7 @@ from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import OURS, USER, Where, classify, variables_of
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.records import Param
+from gradientflow.torch_internals import children_of, parameters_of
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -76,7 +77,7 @@ def make_known(
         nodes[id(model)] = root
     for module in model.modules():
         own = nodes.get(id(module))
-        for name, child in module._modules.items():
+        for name, child in children_of(module).items():
             if child is None:
                 continue
             if isinstance(module, _CONTAINERS):
@@ -89,7 +90,7 @@ def make_known(
                     births.modules.setdefault(id(child), (named(made[0]), made[1].lineno, name))
             if made is not None:
                 nodes.setdefault(id(child), made)
-        for name, parameter in module._parameters.items():
+        for name, parameter in parameters_of(module).items():
             if parameter is not None and registry.find(parameter) is None:
                 made = reader.attribute(module, name, "Parameter") or own
                 where = Where(named(made[0]), made[1].lineno) if made is not None else Where()

@@ -7,7 +7,6 @@ every optimizer takes at its parameters when it is made.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -16,12 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate, running_frame
+from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.torch_internals import initialises, is_compiler_module, layer_being_reset, optimizer_being_made
 
 _IS_LEAF = Tensor.is_leaf.__get__  # type: ignore[attr-defined]
-_INIT_FILE = os.path.join("nn", "init.py")
-_OPTIMIZER_FILE = os.path.join("optim", "optimizer.py")
 
 
 class Births:
@@ -64,7 +62,7 @@ class Births:
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
             self._awake()
-        if self._compiled is not None and name == "_orig_mod" and type(module).__name__ == "OptimizedModule":
+        if self._compiled is not None and is_compiler_module(module, name):
             self._compiled()
         if child is not None and id(child) not in self.modules:
             where = locate(4, modules=False, limit=1)
@@ -90,10 +88,7 @@ class Births:
             self.registry.made(out, locate(3, modules=False, limit=1))
 
     def _optimizer(self) -> None:
-        frame = running_frame("__init__", _OPTIMIZER_FILE, 3)
-        if frame is None:
-            return
-        optimizer = frame.f_locals.get("self")
+        optimizer = optimizer_being_made()
         if optimizer is not None and id(optimizer) not in self.optimizers:
             where: Where = locate(3, modules=False, limit=1)
             self.optimizers[id(optimizer)] = (where.file, where.line)
@@ -101,7 +96,7 @@ class Births:
 
 def _by_torch_itself() -> bool:
     """Return whether a layer's own default initialisation is running (not one that the user wrote)."""
-    frame = running_frame("reset_parameters", ".py", 4) or running_frame("_reset_parameters", ".py", 4)
+    frame = layer_being_reset()
     return frame is not None and classify(frame.f_code) == TORCH
 
 
@@ -110,7 +105,7 @@ def _init_function() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     name = None
     while frame is not None:
-        if frame.f_code.co_filename.endswith(_INIT_FILE):
+        if initialises(frame.f_code):
             name = frame.f_code.co_name
         elif name is not None or classify(frame.f_code) not in (OURS, TORCH):
             break

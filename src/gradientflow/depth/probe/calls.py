@@ -1,24 +1,11 @@
-"""What a torch call is made of: the tensors and numbers among its arguments, and whether it may be looked into."""
+"""What a torch call is made of: the tensors and numbers among its arguments."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-
-
-def transformed() -> bool:
-    """Return whether this call is being transformed or recorded (torch.func, torch.jit.trace): its tensors hold no numbers,
-    and calls of ours would be recorded too.
-    """
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch._C._get_tracing_state() is not None
-
-
-def saving_is_hooked() -> bool:
-    """Return whether what is saved for the backward pass goes through hooks of the script's."""
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def grad_fn(t: Tensor) -> Node | None:

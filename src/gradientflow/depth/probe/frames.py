@@ -11,12 +11,13 @@ import inspect
 import os
 import sys
 import sysconfig
-import threading
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
+
+from gradientflow.torch_internals import calls_module, runs_checkpoint
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _OURS = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
@@ -27,7 +28,6 @@ _LIBRARIES = tuple(
         if (path := sysconfig.get_paths().get(key))
     }
 )
-_MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
 _TYPED = (
     "<stdin>",
     "<python-input-",
@@ -36,7 +36,6 @@ _TYPED = (
     "<console>",
     "<input>",
 )  # at a prompt, by the user
-_CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
 
 OURS, TORCH, LIBRARY, USER = range(4)
 _class_of: dict[CodeType, int] = {}
@@ -120,9 +119,9 @@ def locate(depth: int = 1, *, modules: bool = True, limit: int = 8) -> Where:
             if len(where.stack) < limit:
                 where.stack.append((file_name(code), frame.f_lineno or 0))
         elif owner == TORCH:
-            if code.co_filename == _CHECKPOINT_FILE:
+            if runs_checkpoint(code):
                 where.checkpointed = True
-            elif modules and code.co_name == "_call_impl" and code.co_filename == _MODULE_FILE:
+            elif modules and calls_module(code):
                 module = frame.f_locals.get("self")
                 if module is not None and (not where.modules or where.modules[-1] is not module):
                     where.modules.append(module)
@@ -140,33 +139,6 @@ def _ready_made(modules: list[Any]) -> bool:
     if not modules:
         return False
     return isinstance(modules[0], torch.nn.RNNBase) or (len(modules) > 1 and type(modules[1]) is torch.nn.Sequential)
-
-
-def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | None:
-    """Return the innermost frame on this thread's stack that runs function `name` of a file ending in `filename_end`."""
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == name and code.co_filename.endswith(filename_end):
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
-    """Like `running_frame`, but over all threads: a GPU's backward runs its hooks on a thread of its own."""
-    frame = running_frame(name, filename_end, 2)
-    if frame is not None:
-        return frame
-    tops = {ident: top for ident, top in sys._current_frames().items() if ident != threading.get_ident()}
-    for start in tops.values():  # (never our own frame: it would hold itself alive, and with it the script's variables)
-        frame = start
-        while frame is not None:
-            code = frame.f_code
-            if code.co_name == name and code.co_filename.endswith(filename_end):
-                return frame
-            frame = frame.f_back
-    return None
 
 
 def variables_of(frame: FrameType) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from torch.autograd.graph import GradientEdge
 from gradientflow.curvature import lanczos
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.records import Op, Stretch
+from gradientflow.torch_internals import output_metadata
 
 EXACT = 256  # outputs of one sample up to which all of J is taken
 AT_MOST = 2048  # the same where PyTorch has no second derivative, and Lanczos cannot stand in
@@ -253,8 +254,10 @@ def _edge(trace: Trace, index: int) -> GradientEdge:
 
 
 def _meta(edge: GradientEdge) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
-    known = edge.node._input_metadata[edge.output_nr]
-    return tuple(int(n) for n in known.shape), known.dtype, known.device
+    known = output_metadata(edge.node, edge.output_nr)
+    if known is None:
+        raise RuntimeError("this PyTorch does not tell the shape of a gradient before it is there")
+    return known
 
 
 def _finite(values: Tensor) -> None:

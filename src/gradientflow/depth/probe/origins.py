@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.names import op_name
 from gradientflow.ops import kind_of
+from gradientflow.torch_internals import weak
 
 Origin = tuple[str | None, int | None, str | None]  # file, line, and the operation that first made it not finite
 _NOWHERE: Origin = (None, None, None)
-_WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _PASSING = frozenset(
     [
         "getitem",
@@ -128,7 +127,7 @@ class Origins:
 
     def _remember(self, t: Tensor, origin: Origin) -> None:
         if origin[0] is not None:
-            self._known[id(t)] = (_WEAK(t), origin)
+            self._known[id(t)] = (weak(t), origin)
             self._left -= 1
 
     def prune(self) -> None:

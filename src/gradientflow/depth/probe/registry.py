@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradientflow.depth.probe.frames import Where, variables_of
 from gradientflow.records import Param
+from gradientflow.torch_internals import parameters_of
 
 
 class _Ref:
@@ -36,7 +37,7 @@ class _Ref:
             return self._weak()
         for ref, name in self._owners:
             module = ref()
-            found = module._parameters.get(name) if module is not None else None
+            found = parameters_of(module).get(name) if module is not None else None
             if found is not None and id(found) == self._id:
                 return found
         return None

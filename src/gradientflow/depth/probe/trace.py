@@ -26,6 +26,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
+from gradientflow.torch_internals import saving_is_hooked, transformed, weak
 
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
@@ -35,7 +36,6 @@ _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 _MAX_CUTS = 200
 _LEAVING = frozenset({"numpy", "item", "tolist", "__array__"})  # calls that take values out of PyTorch
-_WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
@@ -150,7 +150,7 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         self.awake()
-        if not (self.recording or self.listening or self.births) or calls.transformed():
+        if not (self.recording or self.listening or self.births) or transformed():
             return func(*args, **kwargs)
         if self.listening and func in BACKWARD_CALLS:
             return self._backward(func, args, kwargs)
@@ -253,7 +253,7 @@ class Tracer(TorchFunctionMode):
         where = locate(4)
         trace.last_where = where
         trace.checkpointed |= where.checkpointed
-        trace.hooked |= calls.saving_is_hooked()
+        trace.hooked |= saving_is_hooked()
         if where.modules:
             trace.roots.setdefault(id(where.modules[-1]), (where.modules[-1], where))
         name = called(func, args, kwargs)
@@ -295,7 +295,7 @@ class Tracer(TorchFunctionMode):
             )
         )  # fmt: skip
         nodes = [(t.grad_fn, t.output_nr, t.numel()) for t in outputs if t.grad_fn]
-        trace.traced.append(Traced(nodes, edges, channel, [_WEAK(t) for t in outputs]))
+        trace.traced.append(Traced(nodes, edges, channel, [weak(t) for t in outputs]))
         if len(trace.traced) % _SWEEP == 0:
             trace.sweep()
 

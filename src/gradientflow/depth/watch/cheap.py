@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from gradientflow.records import ABSENT
+from gradientflow.torch_internals import copy_all, subtract_all
+from gradientflow.torch_internals import norms as norms_of
 
 MAX_COPIED = 50_000_000  # entries; beyond this the update norm of a step is left out, to spare the memory of a copy
 
@@ -46,20 +48,20 @@ class CheapTier:
             direction: keep a copy of the gradient too, to tell whether the update goes down it.
         """
         with torch.no_grad():
-            self._grads = self._grad_norms()
+            self._grads = self._gradnorms_of()
             self._kept = [_dense(p.grad) for p in self.params] if direction else []
             if self._copy is not None:
                 plain = [p.detach() for p in self.params]
                 if not self._copy:
                     self._copy = [p.clone() for p in plain]
                 else:
-                    torch._foreach_copy_(self._copy, plain)
+                    copy_all(self._copy, plain)
 
     def given(self, grads: Sequence[Tensor | None]) -> None:
         """Take gradients that were returned to the script, not left in `.grad`, one per parameter."""
         with torch.no_grad():
             there = [(i, g.detach()) for i, g in enumerate(grads) if g is not None]
-            self._grads = list(zip([i for i, _ in there], _norms([g for _, g in there]), strict=True))
+            self._grads = list(zip([i for i, _ in there], norms_of([g for _, g in there]), strict=True))
             self._kept = [_dense(g) for g in grads] if self._kept else []
 
     def after(self, loss: Tensor | None, fresh_gradient: bool) -> Norms:
@@ -71,13 +73,13 @@ class CheapTier:
         """
         with torch.no_grad():
             if fresh_gradient:
-                self._grads = self._grad_norms()
+                self._grads = self._gradnorms_of()
             plain = [p.detach() for p in self.params]
-            weights = _norms(plain)
+            weights = norms_of(plain)
             updates: list[Tensor] = []
             if self._copy is not None and self._copy:
-                torch._foreach_sub_(self._copy, plain)
-                updates = _norms(self._copy)
+                subtract_all(self._copy, plain)
+                updates = norms_of(self._copy)
             dots = self._dots() if updates and not fresh_gradient else []
             parts = [n for _, n in self._grads] + weights + updates + dots
             scalar = None
@@ -103,20 +105,14 @@ class CheapTier:
         """Return ⟨w_before − w_after, gradient⟩ of each parameter that has a gradient (`_copy` holds the difference)."""
         return [(d * g).sum() for d, g in zip(self._copy or [], self._kept, strict=False) if g is not None]
 
-    def _grad_norms(self) -> list[tuple[int, Tensor]]:
+    def _gradnorms_of(self) -> list[tuple[int, Tensor]]:
         graded = [(i, p.grad) for i, p in enumerate(self.params) if p.grad is not None]
         dense = [g.coalesce().values() if g.is_sparse else g for _, g in graded]
-        return list(zip([i for i, _ in graded], _norms(dense), strict=True))
+        return list(zip([i for i, _ in graded], norms_of(dense), strict=True))
 
 
 def _dense(g: Tensor | None) -> Tensor | None:
     return None if g is None or g.is_sparse else g.detach().clone()
-
-
-def _norms(tensors: list[Tensor]) -> list[Tensor]:
-    if not tensors:
-        return []
-    return list(torch._foreach_norm(tensors))
 
 
 def _read(parts: list[Tensor]) -> list[float]:
@@ -158,4 +154,4 @@ def total(values: Sequence[float]) -> float | None:
 def norm_of_grads(params: Sequence[Tensor]) -> float:
     """Return the norm of what lies in `.grad` of all parameters together; 0 where there is nothing."""
     grads = [p.grad for p in params if p.grad is not None and not p.grad.is_sparse]
-    return math.hypot(*(float(n) for n in torch._foreach_norm(grads))) if grads else 0.0
+    return math.hypot(*(float(n) for n in norms_of(grads))) if grads else 0.0

@@ -7,9 +7,10 @@ us; its callback is registered once the script has imported it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
+
+from gradientflow.torch_internals import no_more_compiling, when_compiling
 
 
 class CompileWatch:
@@ -25,16 +26,11 @@ class CompileWatch:
 
     def notice(self) -> None:
         """Register the callback if Dynamo is there by now. Cheap: to be called wherever the watcher wakes."""
-        module = sys.modules.get("torch._dynamo.callback")
-        handler = getattr(module, "callback_handler", None)
-        if handler is not None and (handler is not self._handler or self._callback not in handler.start_callbacks):
-            handler.register_start_callback(self._callback)  # (torch._dynamo.reset() clears them)
-            self._handler = handler
+        self._handler = when_compiling(self._callback, self._handler)
 
     def close(self) -> None:
         """Remove the callback."""
-        if self._handler is not None and self._callback in self._handler.start_callbacks:
-            self._handler.remove_start_callback(self._callback)
+        no_more_compiling(self._callback, self._handler)
         self._handler = None
 
     def _callback(self, args: Any) -> None:

@@ -18,6 +18,7 @@ from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
+from gradientflow.torch_internals import hooks_of
 
 STRETCHES = 32  # stretches; of more stations an even choice is taken
 SECONDS = 30.0  # for one probe, about
@@ -46,7 +47,7 @@ class IsometryMeter:
         trace, registry, reached = backward.trace, backward.registry, backward.reached
         used = {o.param for i in reached for o in trace.ops[i].operands if o.param is not None}
         params = [t for i in used if (t := registry.tensor(i)) is not None]
-        hooked = any(p._backward_hooks for p in params)
+        hooked = any(map(hooks_of, params))
         for root in roots:
             reason = HOOKED if hooked else second_pass_refused(root, trace)
             if reason is not None:

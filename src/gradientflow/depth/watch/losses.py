@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.frames import frame_of_any_thread
+from gradientflow.torch_internals import backward_roots, backward_task
 
 
 class LossFinder:
@@ -28,7 +27,7 @@ class LossFinder:
         self._seen = seen
         self._busy = busy
         self._shield = shield
-        self._task = -1
+        self._task: int | None = None
         self._handles: list[Any] = []
 
     def hook(self, params: Sequence[Tensor]) -> None:
@@ -47,13 +46,11 @@ class LossFinder:
             self._shield(self._find)
 
     def _find(self) -> None:
-        task = torch._C._current_graph_task_id()
-        if task == self._task:
+        task = backward_task()
+        if task is not None and task == self._task:
             return
         self._task = task
-        frame = frame_of_any_thread("_engine_run_backward", "graph.py")
-        roots = frame.f_locals.get("t_outputs") if frame is not None else None
-        for root in roots or ():
+        for root in backward_roots():
             if isinstance(root, Tensor):
                 self._seen(root)
                 return

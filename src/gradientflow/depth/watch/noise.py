@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.records import Noise
+from gradientflow.torch_internals import add_all, norms
 
 LEAST = 4  # gradients
 
@@ -69,7 +70,7 @@ class NoiseMeter:
             self._sum = [torch.zeros_like(g) for g in grads]
         if not grads:
             return
-        torch._foreach_add_(self._sum, grads)
+        add_all(self._sum, grads)
         self._squares += _squared(grads)
         self.steps += 1
 
@@ -86,4 +87,4 @@ class NoiseMeter:
 
 
 def _squared(tensors: list[Tensor]) -> float:
-    return math.fsum(float(n) ** 2 for n in torch._foreach_norm(tensors))
+    return math.fsum(float(n) ** 2 for n in norms(tensors))

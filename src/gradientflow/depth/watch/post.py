@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import DeviceContext
 
-_push: Callable[[Any], None] = torch.overrides._push_mode
-_pop: Callable[[], Any] = torch.overrides._pop_mode
+from gradientflow.torch_internals import is_default_device, modes_can_be_moved, push_mode, unload_modes
+
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
@@ -49,6 +48,8 @@ class Post:
     def enter(self) -> None:
         """Put the mode on the stack, if it is not there."""
         here = self._here
+        if not modes_can_be_moved():
+            return
         if not here.on or here.aside:
             here.on, here.aside = True, []
             self._put()
@@ -85,25 +86,19 @@ class Post:
             self._here.aside.append(module)
 
     def _put(self) -> None:
-        above = list(_unload())
-        if above and isinstance(above[-1], DeviceContext) and hasattr(above[-1], "old_device"):
-            _push(above.pop())  # that of set_default_device insists on being the lowest
-        _push(self._mode)
+        above = unload_modes()
+        if above and is_default_device(above[-1]):
+            push_mode(above.pop())
+        push_mode(self._mode)
         for mode in reversed(above):
-            _push(mode)
+            push_mode(mode)
 
     def _take(self) -> bool:
-        modes = list(_unload())
+        modes = unload_modes()
         for mode in reversed(modes):
             if mode is not self._mode:
-                _push(mode)
+                push_mode(mode)
         return self._mode in modes
-
-
-def _unload() -> Iterator[Any]:
-    """Take every mode off this thread's stack, the uppermost first."""
-    for _ in range(torch._C._len_torch_function_stack()):
-        yield _pop()
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:

@@ -20,6 +20,7 @@ from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store import Store
+from gradientflow.torch_internals import unseen
 
 _SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
 _RECENT_STEPS = 4000
@@ -99,7 +100,7 @@ class Recorder:
             self.meta.backwards = monitor.backwards
             self.meta.optimizers = [w.record for w in monitor.optimizers]
             self.meta.unit = monitor.unit
-            with torch._C.DisableTorchFunction():  # a tensor subclass of the script's must not see us look
+            with unseen():  # a tensor subclass of the script's must not see us look
                 for index, t in monitor.registry.live():
                     self.meta.params[index].requires_grad = bool(t.requires_grad)
         self.store.meta(self.meta)

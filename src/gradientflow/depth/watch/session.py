@@ -24,6 +24,7 @@ from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
 from gradientflow.records import Budget, Loss, Run, Verdict, Watch
 from gradientflow.store import Store
+from gradientflow.torch_internals import lost
 
 
 class Live(Protocol):
@@ -133,7 +134,7 @@ def run_script(
     recorder.meta.ended, recorder.meta.exit_code, recorder.meta.error = ending.how, ending.code, ending.error
     if ending.advice:
         recorder.note("advice", ending.advice)
-    for error in shield.errors:
+    for error in [*lost(), *shield.errors]:
         recorder.note("watcher", error)
     run = recorder.finish()
     verdict = _judged(run)

@@ -17,9 +17,9 @@ from gradientflow.curvature import flat, hessian_operator, top_eigenpair
 from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.watch.shield import Effort
 from gradientflow.records import Sharpness
+from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node
 
 MAX_ENTRIES = 20_000_000
-_IN_PYTHON: Any = torch._C._FunctionBase  # what the nodes of every torch.autograd.Function are
 
 
 class SharpnessMeter:
@@ -98,7 +98,7 @@ class SharpnessMeter:
             return "parameters lie on several devices or have several types"
         if sum(p.numel() for p in params) > MAX_ENTRIES:
             return f"more than {MAX_ENTRIES:,} parameters"
-        if any(p._backward_hooks for p in params):
+        if any(map(hooks_of, params)):
             return "the script has hooks of its own in the graph, and a second backward would call them again"
         return None
 
@@ -113,10 +113,10 @@ def second_pass_refused(root: Tensor, trace: Trace) -> str | None:
         return "the loss is not finite"
     if trace.checkpointed:
         return "the script uses activation checkpointing, and a second backward would run the forward again"
-    if trace.hooked or _any_global_backward_hook():
+    if trace.hooked or any_global_backward_hook():
         return "the script has hooks of its own in the graph, and a second backward would call them again"
     modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
-    if any(m._backward_hooks or m._backward_pre_hooks for m in modules):
+    if any(map(hooks_of, modules)):
         return "the script has backward hooks on its modules, and a second backward would call them again"
     return None
 
@@ -126,14 +126,9 @@ def _has_code_of_the_users(root: Node) -> bool:
     seen, todo = {root}, [root]
     while todo:
         node = todo.pop()
-        if isinstance(node, _IN_PYTHON):
+        if is_python_node(node):
             return True
         fresh = {target for target, _ in node.next_functions if target is not None} - seen
         seen |= fresh
         todo.extend(fresh)
     return False
-
-
-def _any_global_backward_hook() -> bool:
-    hooks = torch.nn.modules.module
-    return bool(hooks._global_backward_hooks or hooks._global_backward_pre_hooks)

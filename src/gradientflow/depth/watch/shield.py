@@ -8,8 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch.utils._python_dispatch import _disable_current_modes
+from gradientflow.torch_internals import undispatched, unseen
 
 
 class Effort:
@@ -57,10 +56,7 @@ class Shield:
         began, effort = time.perf_counter(), Effort()
         self._depth += 1
         try:
-            with torch._C.DisableTorchFunction():
-                if torch._C._len_torch_dispatch_stack():
-                    with _disable_current_modes():
-                        return function(*args)
+            with unseen(), undispatched():
                 return function(*args)
         except Exception as problem:
             self.failed(key, problem)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gradientflow.river.fields import chance
 from gradientflow.river.fields.base import Evaluation, Field
 from gradientflow.river.fields.batches import digest
+from gradientflow.torch_internals import is_batch_norm, is_dropout
 
 ROUND_OFF = 1e3  # in units of the dtype's: sums of many terms in another order; dropout and its like are 10⁴ and more
 
@@ -149,8 +150,7 @@ def modules_of(field: Field) -> dict[str, nn.Module]:
 
 def batch_norms(field: Field) -> list[str]:
     """Return the names of batch norms that use the statistics of the batch."""
-    norms = nn.modules.batchnorm._BatchNorm
-    return [n for n, m in modules_of(field).items() if isinstance(m, norms) and (m.training or m.running_mean is None)]
+    return [n for n, m in modules_of(field).items() if is_batch_norm(m) and (m.training or m.running_mean is None)]
 
 
 def quoted(names: list[str], most: int = 4) -> str:
@@ -182,7 +182,7 @@ def _draws(module: nn.Module) -> bool:
 
 
 def _rate(module: nn.Module) -> float:
-    if isinstance(module, nn.modules.dropout._DropoutNd):
+    if is_dropout(module):
         return float(module.p)
     return float(module.dropout) if isinstance(module, nn.MultiheadAttention | nn.RNNBase) else 0.0
 

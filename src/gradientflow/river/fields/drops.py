@@ -15,6 +15,7 @@ from gradientflow.river.fields.base import Field
 from gradientflow.river.fields.loss import LossField
 from gradientflow.river.fields.model import ModuleModel
 from gradientflow.river.fields.wrapped import Wrapped
+from gradientflow.torch_internals import children_of, parameters_of
 
 
 def drops(
@@ -116,7 +117,7 @@ def _fresh(field: LossField, n: int, seed: int) -> Tensor | None:
     moving = {id(p) for p in field.model.present().values()}
     inits: list[tuple[str, str]] = []
     for name, module in _inner_first(field.model.module):
-        own = [p for p in module._parameters.values() if p is not None]
+        own = [p for p in parameters_of(module).values() if p is not None]
         init = next(
             (key for key in ("reset_parameters", "_reset_parameters") if callable(getattr(module, key, None))), None
         )
@@ -146,7 +147,7 @@ def _inner_first(module: nn.Module) -> list[tuple[str, nn.Module]]:
         if id(at) in seen:
             return
         seen.add(id(at))
-        for key, child in at._modules.items():
+        for key, child in children_of(at).items():
             if child is not None:
                 walk(f"{name}.{key}" if name else key, child, seen)
         out.append((name, at))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gradientflow.river.fields.base import Field, Potential
 from gradientflow.river.fields.culprit import quoted
+from gradientflow.torch_internals import is_instance_or_batch_norm, trains
 
 KINKS = {  # nodes whose function has a first derivative that jumps
     "ReluBackward0": "ReLU", "LeakyReluBackward0": "leaky ReLU", "LeakyReluBackward1": "leaky ReLU", "RreluBackward0": "RReLU",
@@ -58,13 +59,14 @@ def crooked(graph: list[torch.autograd.graph.Node], modules: dict[str, nn.Module
     A kind is found in the graph, whoever calls it; the list is empty where it is no module of PyTorch's own.
     """
     found: dict[str, list[str]] = {}
-    kinds = {node.name() for node in graph if getattr(node, "_saved_training", True)}
+    kinds = {node.name() for node in graph if trains(node)}
     if any("LayerNorm" in kind for kind in kinds) and third_error("layer norm") > 1e-3:
         found["layer norm"] = [n for n, m in modules.items() if isinstance(m, nn.LayerNorm)]
     if any("BatchNorm" in kind for kind in kinds) and third_error("batch norm") > 1e-3:
-        norms = nn.modules.batchnorm._NormBase
         found["batch norm"] = [
-            n for n, m in modules.items() if isinstance(m, norms) and (m.training or m.running_mean is None)
+            n
+            for n, m in modules.items()
+            if is_instance_or_batch_norm(m) and (m.training or getattr(m, "running_mean", None) is None)
         ]
     return found
 

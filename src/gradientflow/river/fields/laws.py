@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gradientflow.torch_internals import children_of, forward_hooks_of, hooks_of, is_dropout, parameters_of
+
 if TYPE_CHECKING:
     from gradientflow.river.fields.loss import LossField
 
@@ -112,7 +114,7 @@ def _candidates(modules: dict[str, nn.Module], names: set[str]) -> Iterator[Law]
     """Yield the laws that the architecture suggests."""
     uses: dict[int, int] = {}
     for module in modules.values():
-        for p in module._parameters.values():
+        for p in parameters_of(module).values():
             uses[id(p)] = uses.get(id(p), 0) + 1
     inner = {
         id(child) for m in modules.values() if type(m) is nn.Sequential for child in m if type(child) is nn.Sequential
@@ -133,7 +135,7 @@ def _candidates(modules: dict[str, nn.Module], names: set[str]) -> Iterator[Law]
                 before, whole, flat = (at, layer), True, False
             elif type(layer) in SCALING_BETWEEN:
                 whole = False
-            elif isinstance(layer, nn.modules.dropout._DropoutNd) and (layer.p == 0 or not layer.training):
+            elif is_dropout(layer) and (layer.p == 0 or not layer.training):
                 pass
             elif type(layer) in LINEAR_BETWEEN:
                 flat |= isinstance(layer, nn.Flatten)
@@ -154,14 +156,14 @@ def _law(one: tuple[str, nn.Module], two: tuple[str, nn.Module], whole: bool, fl
 
 
 def _weight(module: nn.Module) -> Tensor:
-    weight = module._parameters["weight"]
+    weight = parameters_of(module)["weight"]
     assert weight is not None
     return weight
 
 
 def _chain(module: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers of a Sequential in their order, those of inner ones included."""
-    for key, layer in module._modules.items():
+    for key, layer in children_of(module).items():
         if type(layer) is nn.Sequential and not _hooked(layer):
             yield from _chain(layer, f"{prefix}{key}.")
         elif layer is not None:
@@ -169,11 +171,9 @@ def _chain(module: nn.Sequential, prefix: str) -> Iterator[tuple[str, nn.Module]
 
 
 def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return bool(forward_hooks_of(module) or hooks_of(module))
 
 
 def _parameter(modules: dict[str, nn.Module], name: str) -> nn.Parameter | None:
     owner, _, key = name.rpartition(".")
-    return modules[owner]._parameters[key]
+    return parameters_of(modules[owner])[key]

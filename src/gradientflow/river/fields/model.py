@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradientflow.errors import FieldError
 from gradientflow.space import Space, moving
+from gradientflow.torch_internals import buffers_of, forward_hooks_of, is_weight_norm_kernel, parameters_of
 
 T = TypeVar("T")
 
@@ -85,12 +86,12 @@ class ModuleModel(Model):
         self.space = Space(own)
         index = {id(own[name]): i for i, name in enumerate(self.space.names)}
         places = [
-            (m._parameters, key, p) for m in module.modules() for key, p in m._parameters.items() if p is not None
+            (parameters_of(m), key, p) for m in module.modules() for key, p in parameters_of(m).items() if p is not None
         ]
         self._moving = [(table, key, p, index[id(p)]) for table, key, p in places if id(p) in index]
         self._held = [(table, key, p) for table, key, p in places if id(p) not in index and p.requires_grad]
         self._own = own
-        self._with_buffers = [m for m in module.modules() if m._buffers]
+        self._with_buffers = [m for m in module.modules() if buffers_of(m)]
         self._recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())
         self._weight_norm = any(map(_has_weight_norm, module.modules()))
         self._fast_attention = any(
@@ -110,7 +111,9 @@ class ModuleModel(Model):
 
     def _with(self, parts: Sequence[Tensor], run: Callable[[], T]) -> T:
         """Return what a call gives while other tensors are in the place of the parameters."""
-        buffers = [(m._buffers, key, b) for m in self._with_buffers for key, b in m._buffers.items() if b is not None]
+        buffers = [
+            (buffers_of(m), key, b) for m in self._with_buffers for key, b in buffers_of(m).items() if b is not None
+        ]
         copies = {id(b): b.clone() for _, _, b in buffers}
         try:
             for table, key, _, i in self._moving:
@@ -218,7 +221,7 @@ class _PlainWeightNorm(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is not torch._weight_norm:
+        if not is_weight_norm_kernel(func):
             return func(*args, **(kwargs or {}))
         v, g, dim = (*args, 0)[:3]
         dim = (kwargs or {}).get("dim", dim)
@@ -227,5 +230,5 @@ class _PlainWeightNorm(TorchFunctionMode):
 
 
 def _has_weight_norm(module: nn.Module) -> bool:
-    hooks = module._forward_pre_hooks.values()
-    return type(module).__name__ == "_WeightNorm" or any(type(hook).__name__ == "WeightNorm" for hook in hooks)
+    made = type(module).__name__ == "_WeightNorm"
+    return made or any(type(hook).__name__ == "WeightNorm" for hook in forward_hooks_of(module))

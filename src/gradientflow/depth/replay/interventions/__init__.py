@@ -6,7 +6,6 @@ install(changes) → Hand (a function mode, above the watcher's) + hooks around 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -32,6 +31,7 @@ from gradientflow.depth.replay.interventions.structure import AddNorm, AddSkip, 
 from gradientflow.depth.replay.interventions.weights import BreakSymmetry, OpenGates, OrthogonalRecurrence, RescaleInit
 from gradientflow.depth.replay.interventions.wiring import Adopt, FlipSign, LowerPenalty, Reattach
 from gradientflow.records import Change
+from gradientflow.torch_internals import compiler_disabled
 
 __all__ = ["KINDS", "install"]
 
@@ -131,15 +131,11 @@ def _uncompiled() -> Iterator[None]:
     """Run what `torch.compile` made as it is written: compiled code passes by no mode."""
     before = os.environ.get("TORCH_COMPILE_DISABLE")
     os.environ["TORCH_COMPILE_DISABLE"] = "1"  # read when the compiler is loaded
-    loaded = sys.modules.get("torch._dynamo.config")
-    disabled = getattr(loaded, "disable", False)
-    if loaded is not None:
-        loaded.disable = True  # type: ignore[attr-defined]
+    disabled = compiler_disabled(True)
     try:
         yield
     finally:
-        if loaded is not None:
-            loaded.disable = disabled  # type: ignore[attr-defined]
+        compiler_disabled(disabled)
         if before is None:
             os.environ.pop("TORCH_COMPILE_DISABLE", None)
         else:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradientflow.depth.replay.interventions.base import quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
+from gradientflow.torch_internals import weak
 
 
 def _same(x: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ class FixOutput(SwapActivation):
         """Remember which tensors are scores."""
         if self in call.notes and isinstance(out, Tensor):
             with quietly():
-                self._raw[id(out)] = torch._C._WeakTensorRef(out)  # type: ignore[attr-defined]
+                self._raw[id(out)] = weak(out)
                 if len(self._raw) > 1000:
                     self._raw = {k: ref for k, ref in self._raw.items() if not ref.expired()}
         return out

@@ -16,14 +16,12 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from gradientflow.depth.probe.calls import transformed
 from gradientflow.depth.probe.names import is_relu6, op_name
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.replay.interventions.base import Acting
+from gradientflow.torch_internals import push_mode, transformed, unload_modes
 
 _KNOWN_MOST = 4000  # functions whose names are remembered
-_push: Callable[[Any], None] = torch.overrides._push_mode
-_pop: Callable[[], Any] = torch.overrides._pop_mode
 
 
 @dataclass(slots=True)
@@ -130,13 +128,13 @@ class Hand(TorchFunctionMode):
 
     def _push(self) -> None:
         self._here.on = True
-        _push(self)
+        push_mode(self)
 
     def _take(self) -> None:
         self._here.on = False
-        others = [m for m in (_pop() for _ in range(torch._C._len_torch_function_stack())) if m is not self]
+        others = [m for m in unload_modes() if m is not self]
         for mode in reversed(others):
-            _push(mode)
+            push_mode(mode)
 
     def _before_module(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if not self._here.on:

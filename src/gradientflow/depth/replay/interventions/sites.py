@@ -16,6 +16,7 @@ from torch import Tensor
 from gradientflow.depth.causes import places
 from gradientflow.depth.probe.frames import locate
 from gradientflow.records import Place
+from gradientflow.torch_internals import parameters_of
 
 _Made = tuple[str | None, int | None, str]
 _Line = tuple[str | None, int | None]
@@ -62,7 +63,7 @@ class Sites:
         seen: set[int] = set()
         for ref, name in self._owners:
             module = ref()
-            param = module._parameters.get(name) if module is not None else None
+            param = parameters_of(module).get(name) if module is not None else None
             if param is not None and id(param) not in seen:
                 seen.add(id(param))
                 yield param

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -12,9 +11,9 @@ from gradientflow.depth.replay.interventions.base import quietly
 from gradientflow.depth.replay.interventions.hand import Call, OnCalls
 from gradientflow.depth.replay.interventions.weights import LAYERS, leaf_of, weights_of
 from gradientflow.ops import IN_A_BLOCK, NORMALISATIONS, kind_of
+from gradientflow.torch_internals import weak
 
 _KEPT = 256  # tensors whose block is remembered before those that are gone are forgotten
-_WEAK: Any = torch._C._WeakTensorRef  # type: ignore[attr-defined]
 
 
 class AddSkip(OnCalls):
@@ -61,7 +60,7 @@ class AddSkip(OnCalls):
             scale = self.number("scale", 1.0)
             return x + (out if scale == 1.0 else out * scale)
         with quietly():
-            self._entered[id(out)] = (_WEAK(out), x)
+            self._entered[id(out)] = (weak(out), x)
             if len(self._entered) > _KEPT:
                 self._entered = {k: v for k, v in self._entered.items() if not v[0].expired()}
         return out

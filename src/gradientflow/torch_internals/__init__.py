@@ -1,0 +1,104 @@
+"""The wall to PyTorch: every private name of it that the product leans on, each with what it is for and what is lost without it.
+
+Rules of this room:
+
+1. A private name of PyTorch stands here and nowhere else; a break in a new release has one address.
+2. A name that is missing, or no longer does what it did, raises nothing: the function that leans on it gives its answer for
+   "not known", `lost()` says in one sentence what is not seen any more, and all the rest goes on.
+3. Every name has a test that it does what we lean on, and one that takes it away.
+"""
+
+from gradientflow.torch_internals.compiler import (
+    compiler_disabled,
+    compiler_is_loaded,
+    is_compiler_module,
+    no_more_compiling,
+    when_compiling,
+)
+from gradientflow.torch_internals.frames import (
+    calls_module,
+    frame_of_any_thread,
+    initialises,
+    layer_being_reset,
+    optimizer_being_made,
+    running_frame,
+    runs_checkpoint,
+)
+from gradientflow.torch_internals.graph import (
+    any_global_backward_hook,
+    backward_roots,
+    backward_task,
+    forward_hooks_of,
+    hooks_of,
+    is_python_node,
+    output_metadata,
+    trains,
+    weak,
+)
+from gradientflow.torch_internals.many import add_all, copy_all, norms, subtract_all
+from gradientflow.torch_internals.modes import (
+    is_default_device,
+    modes_can_be_moved,
+    push_mode,
+    saving_is_hooked,
+    transformed,
+    undispatched,
+    unload_modes,
+    unseen,
+)
+from gradientflow.torch_internals.modules import (
+    buffers_of,
+    children_of,
+    is_batch_norm,
+    is_dropout,
+    is_instance_or_batch_norm,
+    is_weight_norm_kernel,
+    parameters_of,
+)
+from gradientflow.torch_internals.wall import INTERNALS, Internal, lost
+
+__all__ = [
+    "INTERNALS",
+    "Internal",
+    "add_all",
+    "any_global_backward_hook",
+    "backward_roots",
+    "backward_task",
+    "buffers_of",
+    "calls_module",
+    "children_of",
+    "compiler_disabled",
+    "compiler_is_loaded",
+    "copy_all",
+    "forward_hooks_of",
+    "frame_of_any_thread",
+    "hooks_of",
+    "initialises",
+    "is_batch_norm",
+    "is_compiler_module",
+    "is_default_device",
+    "is_dropout",
+    "is_instance_or_batch_norm",
+    "is_python_node",
+    "is_weight_norm_kernel",
+    "layer_being_reset",
+    "lost",
+    "modes_can_be_moved",
+    "no_more_compiling",
+    "norms",
+    "optimizer_being_made",
+    "output_metadata",
+    "parameters_of",
+    "push_mode",
+    "running_frame",
+    "runs_checkpoint",
+    "saving_is_hooked",
+    "subtract_all",
+    "trains",
+    "transformed",
+    "undispatched",
+    "unload_modes",
+    "unseen",
+    "weak",
+    "when_compiling",
+]

@@ -1,0 +1,68 @@
+"""The compiler, which is never loaded by us: when it begins, and how it is switched off for a replay."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gradientflow.torch_internals.wall import lean_on
+
+_callbacks = lean_on(
+    "torch._dynamo.callback.callback_handler", "tells when PyTorch begins to compile",
+    "what is compiled may be traced together with the watcher: run it with TORCH_COMPILE_DISABLE=1", lazy=True,
+)  # fmt: skip
+_compiler_settings = lean_on(
+    "torch._dynamo.config", "switches compilation off for a replay", "compiled parts are not reached by a remedy", lazy=True,
+)  # fmt: skip
+
+
+def when_compiling(begins: Callable[[Any], None], known: Any) -> Any:
+    """Have a function called at the beginning of each compilation, once the compiler is loaded.
+
+    Args:
+        begins: takes what PyTorch says of the compilation.
+        known: what this function returned last.
+
+    Returns:
+        What it is registered with; None where the compiler is not loaded. (`torch._dynamo.reset()` forgets it: call again.)
+    """
+    handler = _callbacks.value
+    if handler is None:
+        return None
+    try:
+        if handler is not known or begins not in handler.start_callbacks:
+            handler.register_start_callback(begins)
+    except Exception as problem:
+        _callbacks.broken = f"failed ({type(problem).__name__}: {problem})"
+        return None
+    return handler
+
+
+def no_more_compiling(begins: Callable[[Any], None], known: Any) -> None:
+    """Undo `when_compiling`."""
+    with contextlib.suppress(Exception):
+        if known is not None and begins in known.start_callbacks:
+            known.remove_start_callback(begins)
+
+
+def is_compiler_module(module: Any, name: str) -> bool:
+    """Whether a child called `name` was just put into the module that `torch.compile` wraps around another."""
+    return name == "_orig_mod" and type(module).__name__ == "OptimizedModule"
+
+
+def compiler_disabled(disabled: bool | None = None) -> bool:
+    """Return whether compilation is switched off; switch it, where told to. False where the compiler is not loaded."""
+    settings = _compiler_settings.value
+    if settings is None:
+        return False
+    before = bool(getattr(settings, "disable", False))
+    if disabled is not None:
+        settings.disable = disabled
+    return before
+
+
+def compiler_is_loaded() -> bool:
+    """Whether anything in this process can have been compiled."""
+    return "torch._dynamo" in sys.modules

@@ -1,0 +1,92 @@
+"""Modes and transformations: what sees a call of PyTorch beside us, and how our own calls are seen by nobody."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from gradientflow.torch_internals.wall import lean_on
+
+_UNTRACED = "operations are not traced line by line"
+_function_modes = lean_on("torch._C._len_torch_function_stack", "how many function modes are active", _UNTRACED)
+_push_mode = lean_on("torch.overrides._push_mode", "puts our function mode under those of the script", _UNTRACED)
+_pop_mode = lean_on("torch.overrides._pop_mode", "takes function modes off, to put ours under them", _UNTRACED)
+_disable_function = lean_on(
+    "torch._C.DisableTorchFunction", "our own calls are seen by no mode and no tensor subclass",
+    "tensor subclasses of the script may see calls of ours",
+)  # fmt: skip
+_dispatch_modes = lean_on(
+    "torch._C._len_torch_dispatch_stack", "whether the script has a dispatch mode on",
+    "dispatch modes of the script may see calls of ours",
+)  # fmt: skip
+_no_dispatch = lean_on(
+    "torch.utils._python_dispatch._disable_current_modes", "our own calls are seen by no dispatch mode",
+    "dispatch modes of the script may see calls of ours",
+)  # fmt: skip
+_device_context = lean_on(
+    "torch.utils._device.DeviceContext", "the mode of `torch.set_default_device`, which must stay lowest",
+    "operations are not traced under `torch.set_default_device`",
+)  # fmt: skip
+
+
+def modes_can_be_moved() -> bool:
+    """Whether function modes can be put on the stack and taken off it."""
+    return all(i.value is not None for i in (_function_modes, _push_mode, _pop_mode))
+
+
+def unload_modes() -> list[Any]:
+    """Take every function mode off this thread's stack; return them, the uppermost first. All or none."""
+    if not modes_can_be_moved():
+        return []
+    taken = [_pop_mode.ask(None) for _ in range(_function_modes.ask(0))]
+    if _pop_mode.broken:
+        for mode in reversed([m for m in taken if m is not None]):
+            push_mode(mode)
+        return []
+    return taken
+
+
+def push_mode(mode: Any) -> None:
+    """Put a function mode on top of this thread's stack."""
+    _push_mode.ask(None, mode)
+
+
+def is_default_device(mode: Any) -> bool:
+    """Whether a mode is that of `torch.set_default_device`, which insists on being the lowest."""
+    kind = _device_context.value
+    return kind is not None and isinstance(mode, kind) and hasattr(mode, "old_device")
+
+
+def unseen() -> contextlib.AbstractContextManager[Any]:
+    """Return a block in which torch calls are seen by no function mode and no tensor subclass."""
+    made = _disable_function.ask(None)
+    return made if made is not None else contextlib.nullcontext()
+
+
+def undispatched() -> contextlib.AbstractContextManager[Any]:
+    """Return a block in which torch calls are seen by no dispatch mode of the script's; cheap where there is none."""
+    if not _dispatch_modes.ask(0):
+        return contextlib.nullcontext()
+    made = _no_dispatch.ask(None)
+    return made if made is not None else contextlib.nullcontext()
+
+
+_MAY_TRACE = "calls inside torch.func or torch.jit.trace may be looked into, where tensors hold no numbers"
+_interpreter = lean_on(
+    "torch._C._functorch.peek_interpreter_stack", "whether torch.func transforms this call", _MAY_TRACE
+)
+_jit = lean_on("torch._C._get_tracing_state", "whether torch.jit.trace records this call", _MAY_TRACE)
+_saving = lean_on(
+    "torch._C._autograd._top_saved_tensors_default_hooks", "whether saved tensors go through hooks of the script's",
+    "hooks on saved tensors may be called once more by the sharpness",
+)  # fmt: skip
+
+
+def transformed() -> bool:
+    """Whether this call is being transformed or recorded: its tensors hold no numbers, and ours would be recorded too."""
+    return _interpreter.ask(None) is not None or _jit.ask(None) is not None
+
+
+def saving_is_hooked() -> bool:
+    """Whether what is saved for the backward pass goes through hooks of the script's."""
+    return _saving.ask(None, True) is not None

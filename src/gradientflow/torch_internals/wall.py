@@ -1,0 +1,84 @@
+"""What a private name of PyTorch is to us: looked up once, asked without ever raising, told where it is lost."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Internal:
+    """One private name of PyTorch.
+
+    Args:
+        name: dotted, from `torch` on.
+        purpose: what we ask it for.
+        without: what is not seen, or how else it is done, where it is missing.
+        lazy: it lives in a part of PyTorch that is not loaded by us: not there means not in use.
+    """
+
+    name: str
+    purpose: str
+    without: str
+    lazy: bool = False
+    broken: str = ""
+    _value: Any = field(default=None, repr=False)
+    _looked: bool = field(default=False, repr=False)
+
+    @property
+    def value(self) -> Any:
+        """What the name stands for; None where PyTorch has no such name, or where it failed us before."""
+        if self.broken:
+            return None
+        if not self._looked or (self.lazy and self._value is None):
+            self._looked = True
+            self._value = _resolve(self.name)
+            if self._value is None and not self.lazy:
+                self.broken = "is missing"
+        return self._value
+
+    def ask(self, default: Any, *args: Any) -> Any:
+        """Return what the function of this name gives, or `default` where it is missing or fails."""
+        function = self.value
+        if function is None:
+            return default
+        try:
+            return function(*args)
+        except Exception as problem:
+            self.broken = f"failed ({type(problem).__name__}: {problem})"
+            return default
+
+
+def _resolve(name: str) -> Any:
+    """Look a dotted name up among what is loaded; nothing is imported."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        found: Any = sys.modules.get(".".join(parts[:cut]))
+        if found is not None:
+            for part in parts[
+                cut:
+            ]:  # (asking `torch` itself for a name may load the compiler: only what is there counts)
+                found = vars(found).get(part) if isinstance(found, ModuleType) else getattr(found, part, None)
+            return found
+    return None
+
+
+INTERNALS: dict[str, Internal] = {}
+
+
+def lean_on(name: str, purpose: str, without: str, lazy: bool = False) -> Internal:
+    found = INTERNALS[name] = Internal(name, purpose, without, lazy)
+    return found
+
+
+def lost() -> list[str]:
+    """Return a sentence for each private name that PyTorch lacks or changed, with what is not seen because of it."""
+    for internal in INTERNALS.values():
+        _ = internal.value
+    return [
+        f"PyTorch {torch.__version__}: {i.name} {i.broken}, so {i.without}." for i in INTERNALS.values() if i.broken
+    ]

@@ -1,0 +1,56 @@
+"""A PyTorch without one of the private names: the script computes the same, a verdict stands, and one sentence says what is lost."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradientflow.torch_internals import INTERNALS
+from tests.depth.scripts import differences, plain, sandbox, watched, write
+
+SCRIPT = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 16)), nn.ReLU(), nn.Linear(16, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+x, y = torch.randn(32, 6), torch.randint(2, (32,))
+record = []
+for _ in range(12):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    record.append(loss.detach().clone())
+"""
+LOADED = sorted(name for name, internal in INTERNALS.items() if not internal.lazy)
+
+
+@pytest.mark.parametrize("harm", ["missing", "changed"])
+@pytest.mark.parametrize("name", LOADED)
+def test_without_it_watching_goes_on(name: str, harm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object) -> None:
+        raise TypeError("takes no arguments of this kind")
+
+    file = write(tmp_path, SCRIPT)
+    with sandbox():
+        torch.set_num_threads(1)
+        alone = plain(file)
+        internal = INTERNALS[name]
+        if harm == "missing":
+            monkeypatch.setattr(internal, "broken", "is missing")
+        elif callable(internal.value) and not isinstance(internal.value, type):
+            monkeypatch.setattr(internal, "_value", fails)
+        left = watched(file, probe_every=3)
+        assert differences(alone, left) == []
+        assert left.outcome is not None and left.outcome.ending.how == "finished"
+        verdict = left.outcome.verdict
+        assert verdict.steps == 12
+        told = [e for e in verdict.watch.errors if name in e]
+        if harm == "missing":
+            assert len(told) == 1 and internal.without in told[0]
+        else:
+            assert len(told) <= 1
+        monkeypatch.undo()
+        internal.broken = ""
