@@ -109,8 +109,8 @@ print('longest step', round(gap,2))
 """,
     head=False,
     args=["{out}"],
-    hides=r"longest step [\d.]+",
-    differs="it prints a time",
+    hides=r"longest step [\d.]+|gradientflow: [^\n]*\n",
+    differs="it prints a time; what was not recorded meanwhile is told",
     holds=every(less_than("stdout", r"longest step ([\d.]+)", plus=1.0), recorded(340)),
 )
 
