@@ -72,6 +72,14 @@ def _here(*args: str) -> int:
 
 # ── as a subprocess ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+
+def test_modules_of_the_working_directory_are_not_taken_for_ours(tmp_path, monkeypatch):
+    (tmp_path / "typer.py").write_text("raise SystemExit('of the working directory')\n")
+    monkeypatch.chdir(tmp_path)
+    done = _run(*_command("--version"))
+    assert (done.returncode, done.stdout.decode().split()[0]) == (0, "gradientflow")
+
+
 WORKERS = """
 import multiprocessing, os, sys
 import torch

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.hostile.case import Case, Seen
 
 _TOLD = 6  # lines of a difference that are shown
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")  # of an object: another in each process
 _CALL = re.compile(r'([ |]*)File ".*/torch/nn/modules/module\.py", line \d+, in (_wrapped_call_impl|_call_impl|inner)$')
 
 
@@ -56,8 +57,8 @@ def differences(case: Case, plain: Seen, watched: Seen) -> list[str]:
 
 
 def _hidden(case: Case, text: str) -> str:
-    text = without_calls(text)
-    return re.sub(case.hides, "…", text) if case.hides else text
+    text = _ADDRESS.sub("0x…", without_calls(text))
+    return re.sub(case.hides, "", text) if case.hides else text
 
 
 def without_calls(text: str) -> str:

@@ -8,7 +8,7 @@ import sys
 sys.path[0] = __file__.rsplit("/", 3)[0]  # ours, for the time of our imports; then the script's folder takes the place
 import contextlib  # noqa: E402
 import gc  # noqa: E402
-import importlib  # noqa: E402
+import importlib.machinery  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
@@ -65,8 +65,10 @@ def _plain(argv: list[str]) -> None:
     """Run a script as `python script.py` does, in this process."""
     file = argv[0]
     main = types.ModuleType("__main__")
-    main.__file__, main.__loader__, main.__spec__ = file, None, None
+    main.__file__, main.__loader__ = file, importlib.machinery.SourceFileLoader("__main__", file)
     main.__dict__["__cached__"] = None
+    if "__annotations__" in globals():  # this Python gives a script one from the start
+        main.__annotations__ = {}
     sys.modules["__main__"] = main
     sys.argv[:], sys.path[0] = argv, os.path.dirname(file)
     with open(file, "rb") as script:

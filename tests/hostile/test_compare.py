@@ -55,6 +55,14 @@ def test_what_is_hidden_is_not_compared_and_the_rest_of_the_line_is():
     assert differences(case, one, replace(two, stdout="took 4 s, loss 2"))
 
 
+def test_addresses_are_not_compared_and_other_numbers_are():
+    one, two = (
+        replace(PLAIN, stderr=f"ignored in <function f at {at}>") for at in ("0x7f4cb3a26520", "0x7fa79f4d0b80")
+    )
+    assert differences(CASE, one, two) == []
+    assert differences(CASE, replace(PLAIN, stdout="0x10"), replace(PLAIN, stdout="0x11"))
+
+
 def test_what_must_hold_is_asked():
     case = replace(CASE, holds=lambda plain, watched: None if watched.verdict else "no verdict")
     assert differences(case, PLAIN, PLAIN) == ["does not hold: no verdict"]

@@ -26,7 +26,7 @@ FAST = (
     "os_fork", "step_in_thread",
     "sigterm_handler", "sigint_caught",
     "atexit", "sysexit7", "exception_chain", "os_exit",
-    "stdin", "argparse", "self_delete",
+    "stdin", "argparse", "dunder", "self_delete",
     "binary_stdout", "rlimit_nofile",
     "vmap", "jit_trace",
     "checkpoint", "double_backward", "version_counters",

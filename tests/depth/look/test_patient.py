@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 import random
 from collections.abc import Callable
 from typing import Any
@@ -159,6 +161,65 @@ def test_it_is_as_it_was_after_a_failure_of_its_own() -> None:
     with pytest.raises(KeyError, match="of the model's own"):
         gf.diagnose(net, F.cross_entropy, batch)
     assert state(net, batch) == before
+
+
+@dataclasses.dataclass
+class Pair:
+    x: Tensor
+    y: Tensor
+
+
+class Hoarder(nn.Module):
+    """Keeps what it sees in lists, dicts and sets, hooks its own weights, and writes into what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nets.Stack("sigmoid", 2)
+        self.history: list[float] = [0.0]
+        self.seen: dict[str, int] = {"calls": 0}
+        self.kinds: set[str] = {"float32"}
+        self.recent = collections.deque([torch.zeros(2)], maxlen=3)
+        self.states = {"h": torch.zeros(3)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.history.append(float(x.detach().mean()))
+        self.seen["calls"] += 1
+        self.kinds.add(str(x.shape))
+        self.recent.append(torch.ones(2))
+        self.recent[0].add_(1)
+        self.states["h"].add_(1)
+        for p in self.parameters():
+            p.register_hook(lambda g: g * 2)
+            p.register_post_accumulate_grad_hook(lambda p: None)
+        return self.inner(x)
+
+
+def hoard(net: Hoarder, batch: Pair) -> list[Any]:
+    hooks = [(len(p._backward_hooks or {}), len(p._post_accumulate_grad_hooks or {})) for p in net.parameters()]
+    values = [t.tolist() for t in (*net.recent, net.states["h"], batch.x)]
+    return [list(net.history), dict(net.seen), set(net.kinds), len(net.recent), values, hooks]
+
+
+@pytest.mark.parametrize("mapping", [False, True])
+def test_what_a_model_hoards_and_hooks_is_as_it_was(mapping: bool) -> None:
+    torch.manual_seed(0)
+    net, (x, y) = Hoarder(), nets.batch()
+    batch: Any = Pair(x, y)
+    told: Any = collections.UserDict(x=x, y=y) if mapping else batch
+
+    def loss(model: nn.Module, given: Any) -> Tensor:
+        x, y = (given["x"], given["y"]) if mapping else (given.x, given.y)
+        x.neg_()
+        return F.cross_entropy(model(x), y)
+
+    before = hoard(net, batch)
+    gf.diagnose(net, loss, told)
+    assert hoard(net, batch) == before
+    loss(net, told).backward()
+    assert all(one != other for one, other in zip(hoard(net, batch), before, strict=True))  # each part was at stake
+    kept = hoard(net, batch)
+    gf.diagnose(net, loss, told)  # with hooks of before
+    assert hoard(net, batch) == kept
 
 
 def test_a_run_of_training_is_the_same_with_looks_between_its_steps() -> None:

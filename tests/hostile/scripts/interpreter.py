@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.hostile.case import LOOP, STD, Shelf
-from tests.hostile.checks import less_than
+from tests.hostile.checks import at_least, less_than
 
 case = Shelf("interpreter")
 
@@ -31,6 +31,8 @@ sys.settrace(tr)
 """
     + LOOP
     + "sys.settrace(None); print('gradientflow-frames-visible', any('watch' in f or 'probe' in f for f in files)); fin(m,losses)\n",
+    hides=r"gradientflow-frames-visible \w+",
+    differs="a trace of every call sees calls of ours too",
 )
 case(
     "setprofile",
@@ -46,12 +48,7 @@ sys.setprofile(pr)
 )
 case(
     "recursionlimit",
-    r"""
-sys.setrecursionlimit(120)
-"""
-    + STD
-    + LOOP
-    + "print(sys.getrecursionlimit()); fin(m,losses)\n",
+    STD + "sys.setrecursionlimit(120)\n" + LOOP + "print(sys.getrecursionlimit()); fin(m,losses)\n",
 )
 case(
     "recursionlimit_depth",
@@ -61,6 +58,9 @@ def depth(n=0):
     except RecursionError: return n
 print('frames_left', depth())
 """,
+    hides=r"frames_left \d+",
+    differs="a few frames of ours are under the script's",
+    holds=at_least("stdout", r"frames_left (\d+)", times=0.95),
 )
 case(
     "deep_recursion_model",
@@ -83,19 +83,26 @@ for i in range(3):
     opt.zero_grad(); loss=F.cross_entropy(m(x),y); loss.backward(); opt.step()
 f(0)
 """,
+    hides=r"repeated \d+ more times",
+    differs="a few frames of ours are under the script's, so the stack ends a few calls sooner",
 )
 _RECURSIVE = """
 class R(nn.Module):
     def __init__(s): super().__init__(); s.l=nn.Linear(8,8)
     def forward(s,x,n=0): return x if n==N else s(torch.tanh(s.l(x)),n+1)
-N=300
 m=R(); x=torch.randn(4,8); opt=torch.optim.SGD(m.parameters(),lr=.01)
 for i in range(5):
     opt.zero_grad(); l=m(x).pow(2).mean(); l.backward(); opt.step(); print(repr(l.item()))
 fin(m)
 """
-case("recursion_n300", _RECURSIVE)
-case("recursion_n315", _RECURSIVE.replace("N=300", "N=315"))
+for _name, _depth in (("recursion_n150", "150"), ("recursion_n225", "225")):  # plain it goes to about 248
+    case(_name, "N=" + _depth + _RECURSIVE)
+case(
+    "recursion_too_deep",
+    "N=600" + _RECURSIVE,
+    skips=["stderr"],
+    differs="frames of ours are under the script's, so the stack ends at another call",
+)
 case(
     "stack_depth",
     STD
@@ -105,7 +112,8 @@ for i in range(2):
     opt.zero_grad(); F.cross_entropy(m(x),y).backward(); opt.step()
 print([f.name for f in traceback.extract_stack()])
 """,
-    differs="our frames are under the script in extract_stack",
+    hides=r"\[.*\]",
+    differs="frames of ours are under the script's, and it prints them",
 )
 case(
     "weakref",
@@ -164,7 +172,8 @@ case(
 for i in range(10):
     opt.zero_grad(); out=m(x); l=F.cross_entropy(out,y); l.backward(); opt.step(); print(sys.getrefcount(out),sys.getrefcount(l),sys.getrefcount(m),sys.getrefcount(m[0].weight),sys.getrefcount(opt))
 """,
-    differs="refcounts may differ",
+    hides=r"\d+ \d+ \d+ \d+ \d+",
+    differs="it counts references, and a watcher holds some",
 )
 case(
     "memory",
@@ -191,13 +200,15 @@ case(
     r"""
 print(sorted(k for k in sys.modules if k.split('.')[0] in ('rich','typer','click','msgspec','sqlite3','yaml')))
 """,
-    differs="more modules loaded than plain",
+    hides=r"\[.*\]",
+    differs="it lists modules, and a watcher has loaded more",
 )
 case(
     "torch_not_imported",
     "import sys; print('torch' in sys.modules, 'numpy' in sys.modules)\n",
     head=False,
-    differs="torch preloaded (documented)",
+    hides=r"\w+ \w+",
+    differs="a watcher loads PyTorch before the script begins, which the docs say",
 )
 case(
     "exec_code",

@@ -103,7 +103,8 @@ for i in range(6):
     opt.zero_grad(); loss=F.cross_entropy(m(x),y); loss.backward(); opt.step()
     print(torch._C._len_torch_function_stack(), torch.overrides.is_tensor_method_or_property(torch.Tensor.add), len(torch.nn.modules.module._global_forward_hooks))
 """,
-    differs="introspection of the mode stack is by design visible",
+    hides=r"(?m)^\d \w+ \d$",
+    differs="it counts modes and global hooks, and a watcher's are among them",
 )
 case(
     "set_default_device",

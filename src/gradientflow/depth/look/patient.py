@@ -8,9 +8,12 @@ appending to a list.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +25,7 @@ from gradientflow.errors import UsageError
 from gradientflow.torch_internals import buffers_of, parameters_of
 
 _MOST_DEEP = 4  # levels of lists and dicts in which tensors of a batch are looked for
+_HOLDERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set)  # what a plain copy of their entries puts back
 
 
 @contextmanager
@@ -75,10 +79,11 @@ def _kept(model: nn.Module | None, things: tuple[Any, ...]) -> Iterator[Callable
     for path, module in model.named_modules() if model is not None else ():
         yield _attributes(module)
         for name, t in [*parameters_of(module).items(), *buffers_of(module).items(), *module.__dict__.items()]:
-            if isinstance(t, Tensor):
-                found.setdefault(id(t), (f"{path}.{name}".lstrip("."), t))
-            elif isinstance(t, torch.Generator):
+            if isinstance(t, torch.Generator):
                 yield _generator(t)
+            elif not name.startswith("_") or isinstance(t, Tensor):
+                for part in tensors_in(t):
+                    found.setdefault(id(part), (f"{path}.{name}".lstrip("."), part))
     for thing in things:
         for t in tensors_in(thing):
             found.setdefault(id(t), ("a tensor of the batch", t))
@@ -95,21 +100,21 @@ def _kept(model: nn.Module | None, things: tuple[Any, ...]) -> Iterator[Callable
 
 
 def tensors_in(thing: Any, depth: int = _MOST_DEEP) -> Iterator[Tensor]:
-    """Yield the tensors in a value, and in the lists, tuples and dicts of which it is made."""
+    """Yield the tensors in a value, and in the lists, tuples, mappings and dataclasses of which it is made."""
     if isinstance(thing, Tensor):
         yield thing
-    elif depth and isinstance(thing, dict):
-        for entry in thing.values():
+    elif depth and isinstance(thing, (Mapping, list, tuple, deque, set)):
+        for entry in list(thing.values() if isinstance(thing, Mapping) else thing):
             yield from tensors_in(entry, depth - 1)
-    elif depth and isinstance(thing, (list, tuple)):
-        for entry in thing:
-            yield from tensors_in(entry, depth - 1)
+    elif depth and dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        for field in dataclasses.fields(thing):
+            yield from tensors_in(getattr(thing, field.name, None), depth - 1)
 
 
 def _attributes(module: nn.Module) -> Callable[[], None]:
-    """Keep a module's attributes, and the dicts in it that hold parameters, buffers, children and hooks."""
+    """Keep a module's attributes, and what stands in those that are dicts, lists and sets: hooks, children, a history."""
     own = dict(module.__dict__)
-    inner = {name: dict(value) for name, value in own.items() if name.startswith("_") and isinstance(value, dict)}
+    inner = {name: copy.copy(value) for name, value in own.items() if type(value) in _HOLDERS}
 
     def put_back() -> None:
         _refill(module.__dict__, own)
@@ -119,20 +124,28 @@ def _attributes(module: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def _refill(live: dict[Any, Any], kept: dict[Any, Any]) -> None:
-    """Give a dict the very entries it had."""
-    if [(k, id(v)) for k, v in live.items()] != [(k, id(v)) for k, v in kept.items()]:
+def _refill(live: Any, kept: Any) -> None:
+    """Give a dict, a list or a set the very entries it had."""
+    if _entries(live) != _entries(kept):
         live.clear()
-        live.update(kept)
+        live.extend(kept) if isinstance(live, (list, deque)) else live.update(kept)
+
+
+def _entries(holder: Any) -> list[Any]:
+    if isinstance(holder, set):
+        return sorted(map(id, holder))
+    return [(k, id(v)) for k, v in holder.items()] if isinstance(holder, dict) else list(map(id, holder))
 
 
 def _gradient(t: Tensor) -> Callable[[], None]:
-    """Keep a leaf's `.grad` and its hooks after accumulation, and take both away for the time being."""
+    """Keep a leaf's `.grad` and its hooks, and take away the first and those after accumulation for the time being."""
     if not t.is_leaf:
         return _nothing
     grad, asked = t.grad, t.requires_grad
     hooks: Any = getattr(t, "_post_accumulate_grad_hooks", None)
     own = dict(hooks or {})
+    before: Any = t._backward_hooks
+    those = dict(before or {})
     t.grad = None
     if own:
         hooks.clear()  # PyTorch keeps this very dict: a new one, or None, would change nothing
@@ -141,9 +154,15 @@ def _gradient(t: Tensor) -> Callable[[], None]:
         if t.requires_grad != asked:
             t.requires_grad_(asked)
         t.grad = grad
+        after: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+        if after:
+            after.clear()
         if own:
-            hooks.clear()
             hooks.update(own)
+        if before is not None:
+            _refill(before, those)
+        elif t._backward_hooks:
+            t._backward_hooks = None
 
     return put_back
 

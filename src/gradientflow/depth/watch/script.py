@@ -10,6 +10,7 @@ import traceback
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from types import CodeType, TracebackType
 
 from gradientflow.depth.probe.frames import OURS, classify
@@ -152,7 +153,9 @@ def execute(program: Program) -> Ending:
     main.__builtins__ = sys.modules["builtins"]  # type: ignore[attr-defined]
     main.__spec__ = program.spec  # type: ignore[assignment]
     main.__package__ = program.package
-    main.__loader__ = getattr(program.spec, "loader", None)
+    main.__loader__ = getattr(program.spec, "loader", None) or SourceFileLoader("__main__", program.file)
+    if "__annotations__" in vars(sys.modules["__main__"]):  # this Python gives a script one from the start
+        main.__annotations__ = {}
     main.__dict__["__cached__"] = None
     sys.modules["__main__"] = main
     sys.argv[:] = program.argv
