@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradientflow.depth.probe.calls import readable
 from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate, running_frame
 from gradientflow.depth.probe.registry import Registry
 
@@ -39,7 +40,7 @@ class Births:
 
     def open(self, awake: Callable[[], None] | None = None, compiled: Callable[[], None] | None = None) -> None:
         """Begin to listen for what modules register; `awake` is called each time one does, `compiled` when it is a
-        module that `torch.compile` made.
+        module that `torch.compile` or a strict `torch.export` made, about to be traced.
         """
         self._awake = awake
         self._compiled = compiled
@@ -58,13 +59,15 @@ class Births:
     def _registered(self, module: torch.nn.Module, name: str, param: Any) -> None:
         if self._awake is not None:
             self._awake()
-        if isinstance(param, Tensor):
+        if isinstance(param, Tensor) and (param.is_meta or readable(param)):
             self.registry.made(param, locate(4, modules=False, limit=1), (module, name))
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
             self._awake()
-        if self._compiled is not None and name == "_orig_mod" and type(module).__name__ == "OptimizedModule":
+        if self._compiled is not None and type(module).__module__.startswith(
+            "torch._dynamo"
+        ):  # PyTorch's own: wrappers
             self._compiled()
         if child is not None and id(child) not in self.modules:
             where = locate(4, modules=False, limit=1)

@@ -190,6 +190,10 @@ class Tracer(TorchFunctionMode):
 
     def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         raw = getattr(func, "__name__", "")
+        if not all(
+            map(calls.readable, [*calls.tensors(args), *calls.tensors(list(kwargs.values())), *calls.tensors(out)])
+        ):
+            return
         if self.births is not None:
             self.births.see(func, raw, args, kwargs, out)
         self.origins.see(args, out, raw, func if self.recording else None)

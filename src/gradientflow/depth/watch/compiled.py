@@ -11,6 +11,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+
+def exporting() -> bool:
+    """Return whether what is being traced is traced for `torch.export`, whose product this script does not train."""
+    told: Callable[[], bool] | None = getattr(torch.compiler, "is_exporting", None)  # (new in PyTorch 2.7)
+    return told is not None and told()
+
 
 class CompileWatch:
     """Calls `begins` when PyTorch begins to compile something.

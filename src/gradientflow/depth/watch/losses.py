@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradientflow.depth.probe.calls import readable, transformed
 from gradientflow.depth.probe.frames import frame_of_any_thread
 
 
@@ -55,5 +56,6 @@ class LossFinder:
         roots = frame.f_locals.get("t_outputs") if frame is not None else None
         for root in roots or ():
             if isinstance(root, Tensor):
-                self._seen(root)
+                if readable(root) and not transformed():
+                    self._seen(root)
                 return
