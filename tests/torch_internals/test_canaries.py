@@ -223,6 +223,46 @@ def dropouts_are_known() -> None:
     assert not wall.is_dropout(nn.Linear(1, 1))
 
 
+def what_traces_is_seen() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode() as mode:
+        assert wall.transformed() and not wall.readable(torch.ones(2))
+        fake = mode.from_tensor(torch.ones(2))
+    assert not wall.transformed() and not wall.readable(fake) and not wall.readable(torch.ones(2, device="meta"))
+    with Dispatching():
+        assert not wall.transformed(), "a mode of the script's own does not trace"
+    assert wall.readable(torch.ones(2)) and wall.readable(nn.Parameter(torch.ones(2)))
+
+
+def export_is_seen() -> None:
+    seen: list[bool] = []
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(wall.transformed())
+            return x + 1
+
+    torch.export.export(Net(), (torch.ones(2),), strict=False)
+    assert seen and all(seen)
+
+
+def wrapped_tensors_are_seen() -> None:
+    seen: list[bool] = []
+
+    def f(x: Tensor) -> Tensor:
+        seen.append(wall.readable(x))
+        return x.sum()
+
+    torch.func.vmap(f)(torch.ones(2, 3))
+    x = torch.ones(3, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: seen.append(wall.readable(g)))
+    torch.autograd.grad(y, x, torch.eye(3), is_grads_batched=True)
+    seen.append(wall.readable(torch._to_functional_tensor(torch.ones(2))))
+    assert seen == [False, False, False]
+
+
 CANARIES: dict[str, Callable[[], None]] = {
     "torch._C._len_torch_function_stack": modes_move,
     "torch.overrides._push_mode": modes_move,
@@ -234,6 +274,11 @@ CANARIES: dict[str, Callable[[], None]] = {
     "torch._C._functorch.peek_interpreter_stack": functorch_is_seen,
     "torch._C._get_tracing_state": jit_tracing_is_seen,
     "torch._C._autograd._top_saved_tensors_default_hooks": saved_hooks_are_seen,
+    "torch._C._get_dispatch_stack_at": what_traces_is_seen,
+    "torch._ops._len_torch_dispatch_stack_pre_dispatch": export_is_seen,
+    "torch._C._functorch.is_functorch_wrapped_tensor": wrapped_tensors_are_seen,
+    "torch._C._functorch.is_legacy_batchedtensor": wrapped_tensors_are_seen,
+    "torch._is_functional_tensor": wrapped_tensors_are_seen,
     "torch._C._WeakTensorRef": weak_references_expire,
     "torch._C._current_graph_task_id": backward_is_found,
     "torch.autograd.graph._engine_run_backward": backward_is_found,

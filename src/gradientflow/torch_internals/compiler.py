@@ -47,9 +47,9 @@ def no_more_compiling(begins: Callable[[Any], None], known: Any) -> None:
             known.remove_start_callback(begins)
 
 
-def is_compiler_module(module: Any, name: str) -> bool:
-    """Whether a child called `name` was just put into the module that `torch.compile` wraps around another."""
-    return name == "_orig_mod" and type(module).__name__ == "OptimizedModule"
+def is_compiler_module(module: Any) -> bool:
+    """Whether a module is one that `torch.compile` or a strict `torch.export` wraps around another, about to be traced."""
+    return type(module).__module__.startswith("torch._dynamo")
 
 
 def compiler_disabled(disabled: bool | None = None) -> bool:

@@ -88,6 +88,22 @@ def hooks_of(thing: Any) -> bool:
     return bool(getattr(thing, "_backward_hooks", None) or getattr(thing, "_backward_pre_hooks", None))
 
 
+def backward_hooks(t: Tensor) -> dict[int, Any] | None:
+    """Return the hooks on a tensor's gradient, as PyTorch holds them: a live dict; None where there was never one."""
+    return getattr(t, "_backward_hooks", None)
+
+
+def forget_backward_hooks(t: Tensor) -> None:
+    """Leave a tensor as one that never had a hook on its gradient."""
+    if backward_hooks(t):
+        t._backward_hooks = None
+
+
+def accumulation_hooks(t: Tensor) -> dict[int, Any] | None:
+    """Return the hooks that run when a leaf's gradient was added up: a live dict, which PyTorch keeps for good."""
+    return getattr(t, "_post_accumulate_grad_hooks", None)
+
+
 def forward_hooks_of(module: nn.Module) -> list[Any]:
     """Return the hooks on a module's forward pass."""
     return [h for name in ("_forward_hooks", "_forward_pre_hooks") for h in getattr(module, name, {}).values()]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from torch import Tensor
+from torch.nn import Parameter
+
 from gradientflow.torch_internals.wall import lean_on
 
 _UNTRACED = "operations are not traced line by line"
@@ -82,9 +85,48 @@ _saving = lean_on(
 )  # fmt: skip
 
 
+_mode_at = lean_on(
+    "torch._C._get_dispatch_stack_at", "which dispatch modes are on: those that trace are PyTorch's own", _MAY_TRACE
+)
+_pre_dispatch = lean_on(
+    "torch._ops._len_torch_dispatch_stack_pre_dispatch", "whether torch.export traces this call", _MAY_TRACE
+)
+_wrapped = lean_on("torch._C._functorch.is_functorch_wrapped_tensor", "whether torch.func wraps a tensor", _MAY_TRACE)
+_batched = lean_on(
+    "torch._C._functorch.is_legacy_batchedtensor", "whether a batched gradient call wraps a tensor", _MAY_TRACE
+)
+_functional = lean_on("torch._is_functional_tensor", "whether a tensor stands for another one in a trace", _MAY_TRACE)
+_TRACING = (
+    "_mode_key"  # PyTorch's tracing modes and tensors (fake, functional, proxy) have it; none of a script's own does
+)
+
+
 def transformed() -> bool:
-    """Whether this call is being transformed or recorded: its tensors hold no numbers, and ours would be recorded too."""
-    return _interpreter.ask(None) is not None or _jit.ask(None) is not None
+    """Whether this call is being transformed or recorded (torch.func, torch.jit.trace, torch.export, fake tensors): its
+    tensors hold no numbers, and calls of ours would be recorded too.
+    """
+    return (
+        _interpreter.ask(None) is not None
+        or _jit.ask(None) is not None
+        or _pre_dispatch.ask(0) > 0
+        or any(hasattr(_mode_at.ask(None, i), _TRACING) for i in range(_dispatch_modes.ask(0)))
+    )
+
+
+def readable(t: Tensor) -> bool:
+    """Whether a tensor holds numbers of its own. One that does not (fake, functional, batched by `vmap`, on the meta device,
+    of symbolic size) is never computed with, nor is its shape compared: that alone can add a guard to a graph.
+    """
+    kind = type(t)
+    if kind is not Tensor and kind is not Parameter and hasattr(kind, _TRACING):
+        return False
+    return not (
+        t.is_meta
+        or getattr(t, "_has_symbolic_sizes_strides", False)
+        or _wrapped.ask(False, t)
+        or _batched.ask(False, t)
+        or _functional.ask(False, t)
+    )
 
 
 def saving_is_hooked() -> bool:

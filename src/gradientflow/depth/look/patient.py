@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from gradientflow.depth.look.values import values
 from gradientflow.errors import UsageError
-from gradientflow.torch_internals import buffers_of, parameters_of
+from gradientflow.torch_internals import (
+    accumulation_hooks,
+    backward_hooks,
+    buffers_of,
+    forget_backward_hooks,
+    parameters_of,
+)
 
 _MOST_DEEP = 4  # levels of lists and dicts in which tensors of a batch are looked for
 _HOLDERS = (dict, OrderedDict, defaultdict, Counter, list, deque, set)  # what a plain copy of their entries puts back
@@ -142,27 +148,27 @@ def _gradient(t: Tensor) -> Callable[[], None]:
     if not t.is_leaf:
         return _nothing
     grad, asked = t.grad, t.requires_grad
-    hooks: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+    hooks = accumulation_hooks(t)
     own = dict(hooks or {})
-    before: Any = t._backward_hooks
+    before = backward_hooks(t)
     those = dict(before or {})
     t.grad = None
-    if own:
+    if own and hooks is not None:
         hooks.clear()  # PyTorch keeps this very dict: a new one, or None, would change nothing
 
     def put_back() -> None:
         if t.requires_grad != asked:
             t.requires_grad_(asked)
         t.grad = grad
-        after: Any = getattr(t, "_post_accumulate_grad_hooks", None)
+        after = accumulation_hooks(t)
         if after:
             after.clear()
-        if own:
+        if own and hooks is not None:
             hooks.update(own)
         if before is not None:
             _refill(before, those)
-        elif t._backward_hooks:
-            t._backward_hooks = None
+        else:
+            forget_backward_hooks(t)
 
     return put_back
 

@@ -17,7 +17,13 @@ from torch import Tensor
 
 from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.torch_internals import initialises, is_compiler_module, layer_being_reset, optimizer_being_made
+from gradientflow.torch_internals import (
+    initialises,
+    is_compiler_module,
+    layer_being_reset,
+    optimizer_being_made,
+    readable,
+)
 
 _IS_LEAF = Tensor.is_leaf.__get__  # type: ignore[attr-defined]
 
@@ -37,7 +43,7 @@ class Births:
 
     def open(self, awake: Callable[[], None] | None = None, compiled: Callable[[], None] | None = None) -> None:
         """Begin to listen for what modules register; `awake` is called each time one does, `compiled` when it is a
-        module that `torch.compile` made.
+        module that `torch.compile` or a strict `torch.export` made, about to be traced.
         """
         self._awake = awake
         self._compiled = compiled
@@ -56,13 +62,13 @@ class Births:
     def _registered(self, module: torch.nn.Module, name: str, param: Any) -> None:
         if self._awake is not None:
             self._awake()
-        if isinstance(param, Tensor):
+        if isinstance(param, Tensor) and (param.is_meta or readable(param)):
             self.registry.made(param, locate(4, modules=False, limit=1), (module, name))
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
             self._awake()
-        if self._compiled is not None and is_compiler_module(module, name):
+        if self._compiled is not None and is_compiler_module(module):
             self._compiled()
         if child is not None and id(child) not in self.modules:
             where = locate(4, modules=False, limit=1)

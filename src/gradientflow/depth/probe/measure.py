@@ -18,6 +18,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
 from gradientflow.depth.probe.trace import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
+from gradientflow.torch_internals import readable
 
 
 class BackwardMeasure:
@@ -92,7 +93,7 @@ class BackwardMeasure:
     def _arrives(self, node: Node, outputs: list[tuple[int, int, int, int]], param: int | None) -> Callable[..., None]:
         def measure(grads: tuple[Tensor | None, ...]) -> None:
             for nr, g in enumerate(grads):
-                if g is None:
+                if g is None or not readable(g):
                     continue
                 stat = grad_stat(g)
                 self._at_node[node, nr] = stat
@@ -111,7 +112,7 @@ class BackwardMeasure:
         def measure(passed: tuple[Tensor | None, ...]) -> None:
             for edge in edges:
                 g = passed[edge.slot] if edge.slot < len(passed) else None
-                if g is not None:
+                if g is not None and readable(g):
                     op = self.trace.owner[edge.node]
                     self._shares[op].append((self.trace.ops[op].operands[edge.operand], grad_stat(g)))
 

@@ -26,7 +26,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
-from gradientflow.torch_internals import saving_is_hooked, transformed, weak
+from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
 
 BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
 _MAX_NODES = 50_000
@@ -191,6 +191,8 @@ class Tracer(TorchFunctionMode):
 
     def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         raw = getattr(func, "__name__", "")
+        if not all(map(readable, [*calls.tensors(args), *calls.tensors(list(kwargs.values())), *calls.tensors(out)])):
+            return
         if self.births is not None:
             self.births.see(func, raw, args, kwargs, out)
         self.origins.see(args, out, raw, func if self.recording else None)

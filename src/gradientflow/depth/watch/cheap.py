@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.records import ABSENT
-from gradientflow.torch_internals import copy_all, subtract_all
+from gradientflow.torch_internals import copy_all, readable, subtract_all, transformed
 from gradientflow.torch_internals import norms as norms_of
 
 MAX_COPIED = 50_000_000  # entries; beyond this the update norm of a step is left out, to spare the memory of a copy
@@ -36,8 +36,8 @@ class CheapTier:
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         self.params = list(params)
-        entries = sum(p.numel() for p in self.params)
-        self._copy: list[Tensor] | None = [] if entries <= MAX_COPIED else None
+        self._there: list[int] = []  # those that hold numbers, at the step that is under way
+        self._copy: list[Tensor] = []
         self._grads: list[tuple[int, Tensor]] = []
         self._kept: list[Tensor | None] = []
 
@@ -47,22 +47,25 @@ class CheapTier:
         Args:
             direction: keep a copy of the gradient too, to tell whether the update goes down it.
         """
+        traced = transformed()
+        there = [] if traced else [i for i, p in enumerate(self.params) if readable(p)]
         with torch.no_grad():
-            self._grads = self._gradnorms_of()
-            self._kept = [_dense(p.grad) for p in self.params] if direction else []
-            if self._copy is not None:
-                plain = [p.detach() for p in self.params]
-                if not self._copy:
-                    self._copy = [p.clone() for p in plain]
-                else:
-                    copy_all(self._copy, plain)
+            if there != self._there:
+                self._there, self._copy = there, []
+            self._grads = self._grad_norms()
+            self._kept = [_dense(self.params[i].grad) for i in there] if direction else []
+            plain = [self.params[i].detach() for i in there]
+            if not self._copy and sum(p.numel() for p in plain) <= MAX_COPIED:
+                self._copy = [p.clone() for p in plain]
+            elif self._copy:
+                copy_all(self._copy, plain)
 
     def given(self, grads: Sequence[Tensor | None]) -> None:
         """Take gradients that were returned to the script, not left in `.grad`, one per parameter."""
         with torch.no_grad():
-            there = [(i, g.detach()) for i, g in enumerate(grads) if g is not None]
-            self._grads = list(zip([i for i, _ in there], norms_of([g for _, g in there]), strict=True))
-            self._kept = [_dense(g) for g in grads] if self._kept else []
+            given = [(i, g.detach()) for i in self._there if (g := grads[i]) is not None and readable(g)]
+            self._grads = list(zip([i for i, _ in given], norms_of([g for _, g in given]), strict=True))
+            self._kept = [_dense(grads[i]) for i in self._there] if self._kept else []
 
     def after(self, loss: Tensor | None, fresh_gradient: bool) -> Norms:
         """Return the norms of the step.
@@ -71,27 +74,35 @@ class CheapTier:
             loss: the tensor `backward` was called on, read here together with the norms.
             fresh_gradient: the gradient was computed inside the step (a closure): read it now.
         """
+        traced = transformed()
+        if traced:  # the step itself is being recorded: what its tensors hold are not the script's numbers
+            self._there, self._grads, self._copy = [], [], []
         with torch.no_grad():
-            if fresh_gradient:
-                self._grads = self._gradnorms_of()
-            plain = [p.detach() for p in self.params]
+            if fresh_gradient and not traced:
+                self._grads = self._grad_norms()
+            plain = [self.params[i].detach() for i in self._there]
             weights = norms_of(plain)
             updates: list[Tensor] = []
-            if self._copy is not None and self._copy:
+            if self._copy:
                 subtract_all(self._copy, plain)
                 updates = norms_of(self._copy)
             dots = self._dots() if updates and not fresh_gradient else []
             parts = [n for _, n in self._grads] + weights + updates + dots
             scalar = None
-            if loss is not None and loss.numel() >= 1:
+            if loss is not None and loss.numel() >= 1 and not traced:
                 scalar = loss.detach()
                 scalar = scalar.reshape(()) if scalar.numel() == 1 else scalar.float().sum()
                 parts.append(scalar)
             values = _read(parts)
-        n, g = len(self.params), len(self._grads)
-        norms = Norms([ABSENT] * n, values[g : g + n], values[g + n : g + n + len(updates)] or [ABSENT] * n)
+        n, g = len(weights), len(self._grads)
+        absent = [ABSENT] * len(self.params)
+        norms = Norms([*absent], [*absent], [*absent])
         for (i, _), value in zip(self._grads, values[:g], strict=True):
             norms.grad[i] = value
+        for i, value in zip(self._there, values[g : g + n], strict=True):
+            norms.weight[i] = value
+        for i, value in zip(self._there, values[g + n : g + n + len(updates)], strict=False):
+            norms.update[i] = value
         if scalar is not None:
             norms.loss = values[-1]
         if dots:
@@ -103,16 +114,16 @@ class CheapTier:
 
     def _dots(self) -> list[Tensor]:
         """Return ⟨w_before − w_after, gradient⟩ of each parameter that has a gradient (`_copy` holds the difference)."""
-        return [(d * g).sum() for d, g in zip(self._copy or [], self._kept, strict=False) if g is not None]
+        return [(d * g).sum() for d, g in zip(self._copy, self._kept, strict=False) if g is not None]
 
-    def _gradnorms_of(self) -> list[tuple[int, Tensor]]:
-        graded = [(i, p.grad) for i, p in enumerate(self.params) if p.grad is not None]
+    def _grad_norms(self) -> list[tuple[int, Tensor]]:
+        graded = [(i, g) for i in self._there if (g := self.params[i].grad) is not None and readable(g)]
         dense = [g.coalesce().values() if g.is_sparse else g for _, g in graded]
         return list(zip([i for i, _ in graded], norms_of(dense), strict=True))
 
 
 def _dense(g: Tensor | None) -> Tensor | None:
-    return None if g is None or g.is_sparse else g.detach().clone()
+    return None if g is None or g.is_sparse or not readable(g) else g.detach().clone()
 
 
 def _read(parts: list[Tensor]) -> list[float]:

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from gradientflow.torch_internals import no_more_compiling, when_compiling
+
+
+def exporting() -> bool:
+    """Return whether what is being traced is traced for `torch.export`, whose product this script does not train."""
+    told: Callable[[], bool] | None = getattr(torch.compiler, "is_exporting", None)  # (new in PyTorch 2.7)
+    return told is not None and told()
 
 
 class CompileWatch:

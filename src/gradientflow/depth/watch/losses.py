@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradientflow.torch_internals import backward_roots, backward_task
+from gradientflow.torch_internals import backward_roots, backward_task, readable, transformed
 
 
 class LossFinder:
@@ -52,5 +52,6 @@ class LossFinder:
         self._task = task
         for root in backward_roots():
             if isinstance(root, Tensor):
-                self._seen(root)
+                if readable(root) and not transformed():
+                    self._seen(root)
                 return

@@ -22,7 +22,7 @@ from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
 from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, norm_of_grads, total
-from gradientflow.depth.watch.compiled import CompileWatch
+from gradientflow.depth.watch.compiled import CompileWatch, exporting
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
@@ -32,6 +32,7 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.records import ABSENT, Optimizer, ParamNorms, Probe, Step
+from gradientflow.torch_internals import readable
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 _SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
@@ -167,9 +168,14 @@ class Monitor:
         self._post.leave()
 
     def _step_aside(self) -> None:
-        """PyTorch begins to compile: no mode may be on the stack, now or in later steps, or it would be compiled too."""
-        self.compiled = True
+        """PyTorch begins to compile: no mode may be on the stack, now or in later steps, or it would be compiled too. An
+        export is over when it is over: it costs this window only.
+        """
         self._reason = None
+        if exporting():
+            self._quiet()
+            return
+        self.compiled = True
         self.tracer.births = None
         self.tracer.awake = nothing
         self._quiet()
@@ -200,7 +206,7 @@ class Monitor:
         return result
 
     def _seen_backward(self, root: Tensor) -> None:
-        self._root = root.detach()
+        self._root = root.detach() if readable(root) else None
         self.births.trained = True
         self.backwards += 1
         self._backwards_here += 1
