@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,7 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="holds no run"):
         read(tmp_path)
     writing = Store(tmp_path)
-    with pytest.raises(RecordError, match="nothing was recorded in it yet"):
+    with pytest.raises(RecordError, match="nothing is recorded in it yet"):
         read(tmp_path)
     writing.meta(META)
     for n in range(1, 6):
@@ -133,14 +135,21 @@ def test_a_finished_run_is_one_file(tmp_path: Path) -> None:
     assert data[18:20] == b"\x01\x01"  # no write-ahead log: it opens on a medium that cannot be written
 
 
-def test_a_full_disk_loses_nothing_of_the_verdict(tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing_of_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writing = Store(tmp_path)
     writing.meta(META)
     for n in range(1, 11):
         writing.step(_step(n, float(n)))
     writing.flush()
-    pages = writing._db.execute("PRAGMA page_count").fetchone()[0]
-    writing._db.execute(f"PRAGMA max_page_count={pages + 2}")  # a genuine SQLITE_FULL
+    opened = writing._open
+
+    def small(wait: float) -> sqlite3.Connection:
+        db = opened(wait)
+        pages = max(db.execute("PRAGMA page_count").fetchone()[0], 8)
+        db.execute(f"PRAGMA max_page_count={pages}")  # a genuine SQLITE_FULL
+        return db
+
+    monkeypatch.setattr(writing, "_open", small)
     for n in range(11, 2001):
         writing.step(_step(n, float(n)))
         if n % 100 == 0:
@@ -219,3 +228,104 @@ def test_a_damaged_run_is_an_error_with_a_name(how: str, tmp_path: Path) -> None
 def test_a_sound_run_is_not_called_damaged(tmp_path: Path) -> None:
     _everything(tmp_path)
     assert isinstance(read(tmp_path), Run)
+
+
+def _open_files() -> set[str]:
+    return {
+        os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")
+    }
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_no_file_of_ours_is_open_between_two_batches(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    writing.meta(META)
+    for n in range(1, 4):
+        writing.step(_step(n, float(n)))
+        writing.flush()
+        assert not [f for f in _open_files() if f.startswith(str(tmp_path))]
+    with writing._open(0.0):
+        assert [f for f in _open_files() if f.startswith(str(tmp_path))], "the control: an open database is seen"
+
+
+def test_a_locked_database_is_written_once_it_is_free(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    writing.meta(META)
+    writing.flush()
+    other = sqlite3.connect(tmp_path / store.FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for n in range(1, 51):
+        writing.step(_step(n, float(n)))
+        writing.flush()
+    assert writing.error is not None and "locked" in writing.error
+    assert read(tmp_path).steps == []
+    other.execute("COMMIT")
+    other.close()
+    writing.step(_step(51, 1.0))
+    writing.flush()
+    assert [s.step for s in read(tmp_path).steps] == list(range(1, 52))
+    assert writing.error is None
+
+
+def test_the_script_never_waits_for_the_database(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    with writing._writing:  # another thread writes at this moment, however slowly
+        writing.step(_step(1, 1.0))
+        writing.add(_probe(1))
+        writing.flush()
+        assert writing._lock.acquire(timeout=0)
+        writing._lock.release()
+        assert _steps(tmp_path) == []
+    writing.meta(META)
+    writing.flush()
+    assert len(_steps(tmp_path)) == 1
+
+
+def test_rows_that_wait_are_bounded_and_losses_are_the_last_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_WAITING", 100)
+    writing = Store(tmp_path)
+    with writing._writing:
+        for n in range(1, 81):
+            writing.step(_step(n, 1.0))
+            writing.add(ParamNorms(n, 0, [0], [1.0], [1.0], [1.0]))
+        assert len(writing._pending) <= 100
+        assert sum(isinstance(r.record, Step) for r in writing._pending) == 80
+        assert 0 < sum(isinstance(r.record, ParamNorms) for r in writing._pending) < 80
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_a_record_that_is_removed_is_begun_anew(gone: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    writing = Store(folder)
+    writing.meta(META)
+    writing.source("net.py", "x = 1")
+    steps = [_step(n, float(n)) for n in range(1, 61)]
+    for step in steps[:40]:
+        writing.step(step)
+    writing.flush()
+    shutil.rmtree(folder) if gone == "folder" else (folder / store.FILE).unlink()
+    for step in steps[40:]:
+        writing.step(step)
+    writing.flush()
+    assert [s.step for s in read(folder).steps] == list(range(41, 61))
+    assert read(folder).meta.sources == {"net.py": "x = 1"}
+    run = writing.run(META, Run(META, steps))
+    assert [s.step for s in run.steps] == list(range(1, 61)), "what was in memory still counts"
+    assert writing.lost is not None and "was removed" in writing.lost
+    writing.close()
+    assert sorted(s.step for s in read(folder).steps) == list(range(1, 61)), "and is written again"
+    assert [f.name for f in folder.iterdir()] == [store.FILE]
+
+
+def test_text_that_no_encoding_takes_is_written_out(tmp_path: Path) -> None:
+    writing = Store(tmp_path)
+    writing.meta(msgspec.structs.replace(META, script="tr\udcffain.py"))
+    writing.source("n\udc80t.py", "s = '\ud800'")
+    writing.add(Note("advice", "half a character: \udfff"))
+    writing.close()
+    run = read(tmp_path)
+    assert writing.error is None
+    assert run.meta.script == "tr\\udcffain.py" and run.notes[0].text.endswith("\\udfff")
+    assert run.meta.sources == {"n\\udc80t.py": "s = '\\ud800'"}

@@ -15,12 +15,14 @@ import contextlib
 import os
 import sqlite3
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gradientflow.errors import OutputError, RecordError
+from gradientflow.files import clean, encoded, reason, settled, write
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Replay, Run, Step
 
 FILE = "run.db"
@@ -33,11 +35,27 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, data BLOB);
 CREATE TABLE IF NOT EXISTS steps ({", ".join(_STEP_COLUMNS)});
 CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, kind TEXT, step INTEGER, data BLOB);
 """
+MOST_WAITING = 200_000  # rows in memory, for a database that cannot be written
+AT_THE_END = 3.0  # seconds for a database that another process has locked
 _pack = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row that waits: its table, the statement with its values, and the record it was made from."""
+
+    table: str
+    sql: str
+    values: tuple[Any, ...]
+    record: Step | ParamNorms | Probe | Note | None
 
 
 class Store:
     """Writes one run. Never raises once open: what could not be written is kept in `error` and in memory.
+
+    The database is opened for each batch of rows and closed behind it. No file descriptor of ours is open in between, so a
+    script that closes all descriptors (as daemons do) and opens files of its own never finds our rows in them. Where the
+    database is locked, rows wait in memory for the next batch; where it was removed, it is begun anew.
 
     Args:
         folder: the run's folder; made if it is missing.
@@ -47,109 +65,184 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.error: str | None = None
-        self._lock = threading.Lock()
+        self.folder = settled(folder)
+        self.error: str | None = None  # why rows still wait
+        self.lost: str | None = None  # what became of rows that had been written
+        self._lock = threading.Lock()  # of the rows that wait: held for a moment, also by the script's own thread
+        self._writing = threading.Lock()  # of the database: held while it is written, never waited for by the script
         self._pid = os.getpid()
-        self._pending: list[tuple[str, tuple[Any, ...]]] = []
-        self._lost: list[Step | ParamNorms | Probe | Note] = []
+        self._pending: list[_Row] = []
+        self._fixed: dict[str, _Row] = {}  # the last of what is kept once: the description, texts of source files
         self._sources: dict[str, str] = {}
+        self._written = {"steps": 0, "rows": 0}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(folder / FILE, check_same_thread=False, isolation_level=None)
-            begun = self._db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
-            if begun and self._db.execute("SELECT count(*) FROM meta").fetchone()[0]:
-                self._db.close()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if _holds_a_run(self.folder / FILE):
                 raise OutputError(
                     f"{folder} already holds a run. Expected a new or empty folder for --out; "
                     f"choose another, or remove it, or leave --out away for a fresh folder under runs/."
                 )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as problem:
+            self._open(1.0).close()
+        except (OSError, sqlite3.Error, ValueError) as problem:
             raise OutputError(
                 f"cannot write a run into {folder}: {problem}. Expected a folder that can be written; "
                 f"name another one with --out DIR."
             ) from problem
 
+    def _open(self, wait: float) -> sqlite3.Connection:
+        db = sqlite3.connect(self.folder / FILE, timeout=wait, isolation_level=None)
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.executescript(_SCHEMA)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
     def step(self, step: Step) -> None:
         """Add one optimizer step."""
         values = (step.step, step.at, step.optimizer, step.lr, step.loss, step.grad, step.weight, step.update)
         self._add(
-            f"INSERT INTO steps VALUES ({','.join('?' * len(_STEP_COLUMNS))})",
-            (*(_storable(v) for v in values), step.nonfinite, step.backwards, step.momentum, step.along),
-            step,
+            _Row(
+                "steps",
+                f"INSERT INTO steps VALUES ({','.join('?' * len(_STEP_COLUMNS))})",
+                (*(_storable(v) for v in values), step.nonfinite, step.backwards, step.momentum, step.along),
+                step,
+            )
         )
 
     def add(self, record: ParamNorms | Probe | Note) -> None:
         """Add one record of another kind."""
-        kind = type(record).__name__
-        step = getattr(record, "step", None)
-        self._add("INSERT INTO rows (kind, step, data) VALUES (?,?,?)", (kind, step, _pack(record)), record)
+        kind, step = type(record).__name__, getattr(record, "step", None)
+        packed = encoded(record, _pack)
+        self._add(_Row("rows", "INSERT INTO rows (kind, step, data) VALUES (?,?,?)", (kind, step, packed), record))
 
     def meta(self, meta: Meta) -> None:
         """Write the run's description, replacing the one before."""
-        self._add("INSERT OR REPLACE INTO meta VALUES ('meta', ?)", (_pack(meta),), None)
+        self._fix("meta", encoded(meta, _pack))
 
     def source(self, file: str, text: str) -> None:
         """Keep the text of a source file that the trace names, for reports on other machines."""
         self._sources[file] = text
-        self._add("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"source:{file}", text.encode()), None)
+        self._fix(f"source:{clean(file)}", clean(text).encode())
 
-    def _add(self, sql: str, values: tuple[Any, ...], record: Step | ParamNorms | Probe | Note | None) -> None:
+    def _fix(self, key: str, data: bytes) -> None:
+        row = _Row("meta", "INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, data), None)
+        self._fixed[key] = row
+        self._add(row)
+
+    def _add(self, row: _Row) -> None:
         if os.getpid() != self._pid:
             return
-        if self.error is not None:
-            if record is not None:
-                self._lost.append(record)
-            return
         with self._lock:
-            self._pending.append((sql, values))
-            if record is not None:
-                self._lost.append(record)
+            if row.table == "meta":  # only the last of them is of use
+                self._pending = [r for r in self._pending if r.table != "meta" or r.values[0] != row.values[0]]
+            self._pending.append(row)
+            if len(self._pending) > MOST_WAITING:
+                self._thin()
 
-    def flush(self) -> None:
-        """Commit what is pending; on a full or failing disk keep it in memory and say so in `error`."""
-        if os.getpid() != self._pid or self.error is not None:
+    def _thin(self) -> None:
+        """Too many rows wait for a database that cannot be written: every other one of what is drawn only is dropped."""
+        norms = [i for i, r in enumerate(self._pending) if isinstance(r.record, ParamNorms)] or list(
+            range(len(self._pending))
+        )
+        dropped = set(norms[1::2])
+        self._pending = [r for i, r in enumerate(self._pending) if i not in dropped]
+
+    def flush(self, patience: float = 0.0) -> None:
+        """Write what waits; what cannot be written now waits on, and `error` says why.
+
+        Args:
+            patience: seconds to wait for a database that another process has locked.
+        """
+        if os.getpid() != self._pid or not self._writing.acquire(blocking=patience > 0):
             return
-        with self._lock:
-            pending, self._pending = self._pending, []
-            if not pending:
+        try:
+            with self._lock:
+                batch = self._pending[:]
+            if not batch:
                 return
             try:
-                self._db.execute("BEGIN")
-                for sql, values in pending:
-                    self._db.execute(sql, values)
-                self._db.execute("COMMIT")
-                self._lost.clear()
+                self._write(batch, patience)
             except (sqlite3.Error, OSError) as problem:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
                 self.error = f"{self.folder / FILE}: {problem}"
+                return
+            with self._lock:
+                done = set(map(id, batch))
+                self._pending = [r for r in self._pending if id(r) not in done]
+            self.error = None
+        finally:
+            self._writing.release()
+
+    def _write(self, batch: list[_Row], patience: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(self._open(patience)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if not db.execute("SELECT count(*) FROM meta").fetchone()[0]:  # the first batch, or a file that is new
+                    self._written = {"steps": 0, "rows": 0}
+                    for row in self._fixed.values():
+                        db.execute(row.sql, row.values)
+                for row in batch:
+                    db.execute(row.sql, row.values)
+                db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+                raise
+        for row in batch:
+            if row.table in self._written:
+                self._written[row.table] += 1
 
     def close(self) -> None:
-        """Commit and close."""
-        self.flush()
+        """Write what waits and leave one file, which also opens where nothing can be written beside it."""
+        self.flush(patience=AT_THE_END)
         if os.getpid() == self._pid:
-            with contextlib.suppress(sqlite3.Error):
-                if self.error is None:  # one file, which also opens where nothing can be written beside it
-                    self._db.execute("PRAGMA journal_mode=DELETE")
-            with contextlib.suppress(sqlite3.Error):
-                self._db.close()
+            with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(self._open(1.0)) as db:
+                db.execute("PRAGMA journal_mode=DELETE")
 
-    def run(self, meta: Meta) -> Run:
-        """Return the whole run as seen so far, from disk and from what the disk refused."""
-        self.flush()
+    def run(self, meta: Meta, recent: Run | None = None) -> Run:
+        """Return the whole run as seen so far, from disk and from what the disk refused.
+
+        Args:
+            meta: its description.
+            recent: what is held in memory beside it, for what can be read no more.
+        """
+        self.flush(patience=AT_THE_END)
         try:
             run = read(self.folder)
         except RecordError:
             run = Run(meta)
         sources = run.meta.sources
         run.meta = msgspec.structs.replace(meta, sources={**sources, **self._sources, **meta.sources})
-        for record in self._lost:
-            _file(run, record)
+        for row in self._pending:
+            if row.record is not None:
+                _file(run, row.record)
+        if recent is not None and len(run.steps) < len(recent.steps):  # the file was removed while the script ran
+            self._restore(run, recent)
         return run
+
+    def _restore(self, run: Run, recent: Run) -> None:
+        """Put what is in memory into a record that was begun anew, and into the run."""
+        there = {(s.step, s.optimizer) for s in run.steps} | {("probe", p.step) for p in run.probes}
+        for step in recent.steps:
+            if (step.step, step.optimizer) not in there:
+                self.step(step)
+        for probe in recent.probes:
+            if ("probe", probe.step) not in there:
+                self.add(probe)
+        run.steps, run.probes, run.notes = recent.steps, recent.probes, recent.notes
+        self.lost = f"{self.folder / FILE} was removed or replaced while the script ran; it was made anew from what was in memory"
+
+
+def _holds_a_run(file: Path) -> bool:
+    """Whether something was recorded in a file; it is left as it is."""
+    if not file.is_file():
+        return False
+    with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
+        return bool(begun and db.execute("SELECT count(*) FROM meta").fetchone()[0])
 
 
 def _storable(value: Any) -> Any:
@@ -196,9 +289,12 @@ def read(folder: Path) -> Run:
     types: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            found = db.execute("SELECT data FROM meta WHERE key='meta'").fetchone()
+            begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='rows'").fetchone()[0]
+            found = db.execute("SELECT data FROM meta WHERE key='meta'").fetchone() if begun else None
             if found is None:
-                raise RecordError(f"{path} was begun but nothing was recorded in it yet")
+                raise RecordError(
+                    f"{path} was begun, but nothing is recorded in it yet: it was killed at once, or has just started."
+                )
             run = Run(msgspec.msgpack.decode(found[0], type=Meta))
             for key, data in db.execute("SELECT key, data FROM meta WHERE key LIKE 'source:%'"):
                 run.meta.sources[key.removeprefix("source:")] = data.decode(errors="replace")
@@ -206,8 +302,13 @@ def read(folder: Path) -> Run:
                 run.steps.append(Step(*(_number(v) for v in row)))
             for kind, data in db.execute("SELECT kind, data FROM rows ORDER BY id"):
                 _file(run, msgspec.msgpack.decode(data, type=types[kind]))
-    except (sqlite3.Error, msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError) as problem:
-        raise RecordError(f"{path} cannot be read as a run of gradientflow: {problem}") from problem
+    except RecordError:
+        raise
+    except Exception as problem:  # a damaged file may fail in any way
+        raise RecordError(
+            f"{path} cannot be read as a run of gradientflow: {type(problem).__name__}: {problem}. It is damaged, or was written by "
+            f"another version; run the script again."
+        ) from problem
     if run.meta.ended is None:  # killed: the description lags behind the rows
         run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)
         run.meta.elapsed = max([run.meta.elapsed, *(s.at for s in run.steps[-1:]), *(p.at for p in run.probes[-1:])])
@@ -221,13 +322,11 @@ def keep_replay(folder: Path, replay: Replay) -> None:
         OutputError: it cannot be written.
     """
     path = folder / REPLAY
-    part = path.with_suffix(".part")
     try:
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(replay), indent=2) + b"\n")
-        os.replace(part, path)
+        write(path, msgspec.json.format(encoded(replay), indent=2) + b"\n")
     except OSError as problem:
         raise OutputError(
-            f"cannot write the replay to {path}: {problem.strerror}. Expected the run's folder to be writable."
+            f"cannot write the replay to {path}: {reason(problem)}. Expected the run's folder to be writable."
         ) from problem
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 
 from gradientflow.errors import OutputError
+from gradientflow.files import clean, reason, settled
 
 EXIT_USAGE = 2
 EXIT_FAILED_ON = 3
@@ -28,7 +29,7 @@ def told_on() -> Console:
 
 
 def say(console: Console, text: str) -> None:
-    console.print(f"gradientflow: {text}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"gradientflow: {clean(text)}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -42,12 +43,23 @@ def busy(text: str, *, quiet: bool) -> Iterator[None]:
         yield
 
 
-def writable(option: str, file: Path) -> None:
-    """Refuse a file that cannot be written before the work is begun, not after."""
+def writable(option: str, file: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before the work is begun, not after; return it as it is meant now."""
+    if file is None:
+        return None
+    if str(file) in ("", "."):
+        raise OutputError(f"{option}: expected the name of a file, got an empty one; as in {option} verdict.json")
     try:
         with open(file, "a", encoding="utf-8"):
             pass
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
+        said = reason(problem) if isinstance(problem, OSError) else str(problem)
         raise OutputError(
-            f"{option}: cannot write {file}: {problem.strerror}. Expected a file in a folder that exists and can be written."
+            f"{option}: cannot write {cut(str(file))}: {said}. Expected a file in a folder that exists and can be written."
         ) from problem
+    return settled(file)
+
+
+def cut(text: str, most: int = 200) -> str:
+    """Return a text that may be of any length as one that fits into a sentence."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-20:]} ({len(text)} characters)"

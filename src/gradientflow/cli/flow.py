@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from gradientflow import report
@@ -16,6 +16,7 @@ from gradientflow.cli.common import EXIT_BROKEN, EXIT_INTERRUPTED, EXIT_NOT_THER
 from gradientflow.cli.solving import Request, Solved, solve
 from gradientflow.cli.target import Target, load, own_lines, users
 from gradientflow.errors import GradientflowError, OutputError, UsageError
+from gradientflow.files import encoded, write
 from gradientflow.records import Flow
 
 HELP = """Solve the gradient flow dθ/dt = −∇L(θ) of your model, beside the optimizers you would use.
@@ -224,16 +225,20 @@ def _write(
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Write the files; what cannot be written becomes a problem to tell, not a crash."""
     files, problems = [], []
-    for what, file, write in (
-        ("saved", request.save, lambda f: solved.save(f)),
-        ("data", json, lambda f: f.write_bytes(msgspec.json.encode(solved.told) + b"\n")),
-        ("figure", plot, lambda f: report.write_figure(solved.told, solved.portrait, f)),
-    ):  # fmt: skip
+    for what, file, make in (
+        ("saved", request.save, solved.save),
+        ("data", json, partial(_data, solved.told)),
+        ("figure", plot, partial(report.write_figure, solved.told, solved.portrait)),
+    ):
         if file is None:
             continue
         try:
-            write(file)
+            make(file)
             files.append((what, str(file)))
         except (OutputError, OSError) as problem:
             problems.append(str(problem))
     return files, problems
+
+
+def _data(told: Flow, file: Path) -> None:
+    write(file, encoded(told) + b"\n")

@@ -11,6 +11,7 @@ import typer
 from gradientflow import __version__
 from gradientflow.cli.common import writable
 from gradientflow.errors import UsageError
+from gradientflow.files import clean, write
 from gradientflow.records import Run, Verdict
 from gradientflow.report import FORMATS, render
 
@@ -31,8 +32,8 @@ Output = Annotated[
 ]
 
 
-def check(format: str, output: Path | None, *, mixed: bool) -> None:
-    """Refuse what cannot be done before the work is begun.
+def check(format: str, output: Path | None, *, mixed: bool) -> Path | None:
+    """Refuse what cannot be done before the work is begun; return the file as it is meant now.
 
     Args:
         format: of the option.
@@ -54,20 +55,19 @@ def check(format: str, output: Path | None, *, mixed: bool) -> None:
             f"--format {format} would be mixed with the script's own output. Name a file: --output verdict.{format}; or - for "
             f"standard output all the same."
         )
-    if output is not None and output != _STDOUT:
-        writable("--output", output)
+    return output if output == _STDOUT else writable("--output", output)
 
 
 def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str]) -> None:
     """Write the verdict; what cannot be written becomes a problem to tell."""
     if format == "text":
         return
-    text = render(format, verdict, run, __version__)
     try:
+        text = clean(render(format, verdict, run, __version__))
         if output is not None and output != _STDOUT:
-            output.write_text(text, encoding="utf-8")
+            write(output, text)
         else:
             sys.stdout.write(text)
             sys.stdout.flush()
-    except (OSError, ValueError) as problem:  # a full disk, a broken pipe, a stream that the script has closed
+    except Exception as problem:  # a full disk, a broken pipe, a stream that the script has closed
         problems.append(f"--format {format} could not be written to {output or 'standard output'}: {problem}.")

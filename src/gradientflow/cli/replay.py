@@ -11,10 +11,10 @@ import typer
 
 from gradientflow import depth, store
 from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
-from gradientflow.cli.report import write
+from gradientflow.cli.report import show, write
 from gradientflow.errors import UsageError
 from gradientflow.records import REMEDIES, Run, Verdict
-from gradientflow.report import ReplayLive, print_verdict
+from gradientflow.report import ReplayLive
 
 HELP = """Try the remedies of a run's verdict on its script, and measure them.
 
@@ -49,8 +49,7 @@ def replay(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no verdict on the terminal; files only.")] = False,
 ) -> None:  # fmt: skip
     only = kinds(remedy)
-    if json is not None:
-        writable("--json", json)
+    json = writable("--json", json)
     run_seen = store.read(folder)
     place = folder if folder.is_dir() else folder.parent
     verdict = depth.judge(run_seen)
@@ -59,7 +58,7 @@ def replay(
     page = write(verdict, run_seen, place, json, problems)
     err = told_on()
     if not quiet:
-        print_verdict(verdict, run_seen, err, report=str(page) if page else None)
+        show(verdict, run_seen, page, err, problems)
     for problem in problems:
         say(err, problem)
     raise SystemExit(EXIT_INTERRUPTED if stopped else EXIT_USAGE if problems else 0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Console
 
-from gradientflow import depth, store
+from gradientflow import depth, files, store
 from gradientflow.cli import formats
-from gradientflow.cli.common import EXIT_USAGE, say, told_on
+from gradientflow.cli.common import EXIT_USAGE, say, told_on, writable
+from gradientflow.files import encoded, reason, settled, shown
 from gradientflow.records import Run, Verdict
 from gradientflow.report import print_verdict, write_html
 
@@ -26,14 +27,14 @@ def report_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
-    formats.check(format, output, mixed=False)
+    json, output = writable("--json", json), formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
     verdict = depth.attach(depth.judge(run_seen), store.read_replay(folder))
     problems: list[str] = []
     page = write(verdict, run_seen, folder if folder.is_dir() else folder.parent, json, problems)
     err = told_on()
     if not quiet:
-        print_verdict(verdict, run_seen, err, report=str(page) if page else None)
+        show(verdict, run_seen, page, err, problems)
     formats.emit(format, output, verdict, run_seen, problems)
     for problem in problems:
         say(err, problem)
@@ -42,20 +43,26 @@ def report_command(
 
 def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, problems: list[str]) -> Path | None:
     """Write verdict.json and report.html (and --json); what cannot be written becomes a problem to tell, not a crash."""
-    text = msgspec.json.format(msgspec.json.encode(verdict), indent=2)
+    folder = settled(folder)
+    try:
+        text = msgspec.json.format(encoded(verdict), indent=2) + b"\n"
+    except Exception as problem:
+        problems.append(f"the verdict could not be written as JSON: {type(problem).__name__}: {problem}.")
+        text = b""
     for file in [folder / "verdict.json", *([json] if json is not None else [])]:
         try:
-            file.write_bytes(text + b"\n")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            files.write(file, text)
         except OSError as problem:
             problems.append(
-                f"the verdict could not be written to {file}: {problem.strerror}. Free some space or name another place."
+                f"the verdict could not be written to {file}: {reason(problem)}. Free some space or name another place."
             )
     page = folder / "report.html"
     try:
         write_html(verdict, run_seen, page)
     except OSError as problem:
         problems.append(
-            f"the report could not be written to {page}: {problem.strerror}. Free some space, then: gradientflow report {folder}"
+            f"the report could not be written to {page}: {reason(problem)}. Free some space, then: gradientflow report {folder}"
         )
         return None
     except Exception as problem:  # a fault of ours must not cost the script its exit code, nor the user the verdict
@@ -63,4 +70,13 @@ def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, prob
             f"the report could not be made: {type(problem).__name__}: {problem}. The verdict is in {folder / 'verdict.json'}."
         )
         return None
-    return Path(os.path.relpath(page)) if page.is_relative_to(Path.cwd()) else page
+    return shown(page)
+
+
+def show(verdict: Verdict, run_seen: Run, page: Path | None, console: Console, problems: list[str]) -> None:
+    """Print the verdict; where that fails, its summary, and the failure becomes a problem to tell."""
+    try:
+        print_verdict(verdict, run_seen, console, report=str(page) if page else None)
+    except Exception as problem:
+        say(console, f"{verdict.symptom}: {verdict.summary}")
+        problems.append(f"the verdict could not be shown whole: {type(problem).__name__}: {problem}.")

@@ -12,10 +12,10 @@ from gradientflow import depth
 from gradientflow.cli import formats
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
 from gradientflow.cli.replay import tried
-from gradientflow.cli.report import write
+from gradientflow.cli.report import show, write
 from gradientflow.errors import GradientflowError, UsageError
 from gradientflow.records import SYMPTOMS
-from gradientflow.report import LiveLine, print_verdict
+from gradientflow.report import LiveLine
 
 SICK = tuple(s for s in SYMPTOMS if s not in ("healthy", "not-measured"))
 
@@ -80,9 +80,8 @@ def run(
     ] = None,
 ) -> None:  # fmt: skip
     wanted = _symptoms(fail_on)
-    if json is not None:
-        writable("--json", json)
-    formats.check(format, output, mixed=True)
+    # The script may go elsewhere, or take its directory away: files are meant from where the command was given.
+    json, output = writable("--json", json), formats.check(format, output, mixed=True)
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(
@@ -105,7 +104,7 @@ def run(
         except GradientflowError as failed:  # the verdict stands without it
             problems.append(f"--replay: {failed}")
     if not quiet:
-        print_verdict(outcome.verdict, outcome.run, err, report=str(page) if page else None)
+        show(outcome.verdict, outcome.run, page, err, problems)
     formats.emit(format, output, outcome.verdict, outcome.run, problems)
     for problem in problems:
         say(err, problem)

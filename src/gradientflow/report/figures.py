@@ -7,11 +7,13 @@ be written, before the work begins.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 from gradientflow.errors import OutputError, UsageError
+from gradientflow.files import write
 from gradientflow.records import Flow, Portrait
 
 KINDS = ("png", "svg", "pdf")
@@ -80,6 +82,8 @@ def write_figure(flow: Flow, portrait: Portrait | None, file: Path) -> None:
     with matplotlib.rc_context(settings):
         figure = draw_panels(flow) if portrait is None else draw_water(flow, portrait)
         try:
-            figure.savefig(file, facecolor=figure.get_facecolor())
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=file.suffix.lower().removeprefix("."), facecolor=figure.get_facecolor())
+            write(file, drawn.getvalue())
         except OSError as problem:
             raise OutputError(f"--plot: {file} could not be written: {problem.strerror or problem}.") from problem

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gradientflow import files
 from gradientflow.records import Finding, Run, Verdict
 from gradientflow.report import places, tell
 from gradientflow.report.words import clean
@@ -25,7 +26,7 @@ def annotate(verdict: Verdict, run: Run | None, here: Path | None = None) -> str
         run: what was seen of it, for the folder it ran in; None: it is this one.
         here: the folder that paths are relative to; None for the working directory.
     """
-    here = here or Path.cwd()
+    here = here or files.here()
     if verdict.symptom == "not-measured":
         return _command("warning", {"title": "gradientflow: not measured"}, tell.headline(verdict))
     return "".join(_annotation(f, "warning" if k else "error", run, here) for k, f in enumerate(verdict.findings))

@@ -7,14 +7,13 @@ sorting, read-outs and the theme. It reads one JSON island: the verdict itself, 
 from __future__ import annotations
 
 import math
-import os
 import pathlib
-import tempfile
 from importlib import resources
 from typing import Any
 
 import msgspec
 
+from gradientflow.files import write
 from gradientflow.records import MARKS, Run, Verdict
 from gradientflow.report import isometry, parts, words
 from gradientflow.report.curve import loss_chart
@@ -37,15 +36,7 @@ def write_html(verdict: Verdict, run: Run | None, path: pathlib.Path) -> None:
     """
     page = render_html(verdict, run)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise
+    write(path, page)
 
 
 def render_html(verdict: Verdict, run: Run | None) -> str:

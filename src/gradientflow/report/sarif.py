@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from gradientflow import files
 from gradientflow.records import Finding, Run, Verdict
 from gradientflow.report import causes, places, tell
 from gradientflow.report.words import clean
@@ -37,7 +38,7 @@ def sarif(verdict: Verdict, run: Run | None, version: str, here: Path | None = N
     Returns:
         JSON, indented. The first finding has the level "error", the others "warning"; a healthy run has no results.
     """
-    here = here or Path.cwd()
+    here = here or files.here()
     rules = list(dict.fromkeys(f.cause for f in verdict.findings))
     log = {
         "$schema": SCHEMA,

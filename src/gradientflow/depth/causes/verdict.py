@@ -60,7 +60,7 @@ RULES: tuple[tuple[Rule, float], ...] = (
 
 
 def judge(run: Run) -> Verdict:
-    """Return the verdict on a run, finished or not.
+    """Return the verdict on a run, finished or not. Where judging itself fails, the verdict says so and claims nothing.
 
     Args:
         run: everything seen.
@@ -69,8 +69,19 @@ def judge(run: Run) -> Verdict:
         The verdict: findings ranked by what explains most, the budget, and what watching cost. A rule that fails is
         told in `watch.errors` and does not take the others down.
     """
-    case = Case(run)
     errors = [n.text for n in run.notes if n.kind == "watcher"]
+    try:
+        return _judged(run, errors)
+    except Exception as problem:
+        told = f"the verdict could not be made: {type(problem).__name__}: {problem}"
+        return Verdict(
+            script=run.meta.script, steps=run.meta.steps, loss=Loss(), symptom="not-measured", findings=[],
+            budget=Budget(note=told), watch=Watch(len(run.probes), 0.0, [*errors, told]), summary=f"No verdict: {told}.",
+        )  # fmt: skip
+
+
+def _judged(run: Run, errors: list[str]) -> Verdict:
+    case = Case(run)
     ranked: list[tuple[float, float, Finding]] = []
     for rule, weight in RULES:
         try:
@@ -171,9 +182,14 @@ def _calm(case: Case, verdict: Verdict) -> str:
                 f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way (a "
                 f"compiled model, or an error of the watcher): nothing can be said about depth. Try it without torch.compile."
             )
+        if verdict.steps or any(o.steps for o in case.meta.optimizers):
+            return (
+                f"{verdict.steps} steps were taken, but what was seen of them is not in the record: nothing can be said. "
+                "Run it again, with --out naming a folder that the script leaves alone."
+            )
         return (
-            "The script called backward but never took an optimizer step, and its parameters never moved: there is no "
-            "training to judge. Call optimizer.step() after loss.backward()."
+            "The script called backward, but no optimizer took a step and no update by hand was seen: there is no training "
+            "to judge. Call optimizer.step() after loss.backward()."
         )
     parts = []
     decades = verdict.budget.body_decades
@@ -192,7 +208,17 @@ def _calm(case: Case, verdict: Verdict) -> str:
     if sharp:
         parts.append(f"sharpness up to {max(sharp):.3g}")
     text = ", ".join(parts) or "every gradient seen was finite and alive"
-    return f"Nothing wrong was found in {verdict.steps} steps: {text}; all values are finite."
+    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_finiteness(case)}."
+
+
+def _finiteness(case: Case) -> str:
+    """Say that what was seen is finite, and how much that is; nothing where the record holds a value that is not."""
+    seen = [v for s in case.run.steps for v in (s.loss, s.grad, s.weight, s.update) if v is not None]
+    bad = any(not math.isfinite(v) for v in seen) or any(s.nonfinite for s in case.run.steps)
+    bad = bad or any(op.value.nan or op.value.inf for g in case.graphs for op in g.probe.ops)
+    if bad or not seen:
+        return ""
+    return "; every loss, gradient, weight and update that was seen is finite"
 
 
 def _signed(value: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Callable, Iterable
 from types import FrameType
 
@@ -24,6 +23,7 @@ from gradientflow.depth.watch.recorder import Recorder
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import UsageError
+from gradientflow.files import here
 from gradientflow.records import ABSENT, ParamNorms, Probe, Run, Step
 from gradientflow.torch_internals import lost
 
@@ -63,7 +63,7 @@ class Look:
             held: the model that the caller's variable holds, where it is not this one.
             every: probe every so many steps.
         """
-        set_base(os.getcwd())
+        set_base(str(here()))
         recorder, shield = Recorder(Memory(), "", []), Shield()
         monitor = Monitor(recorder, Schedule(every), shield)
         recorder.attach(monitor)

@@ -12,6 +12,7 @@ import linecache
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import OURS, USER, Where, classify, variables_of
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.files import shown
 from gradientflow.records import Param
 from gradientflow.torch_internals import children_of, parameters_of
 
@@ -37,8 +39,7 @@ def text_of(file: str) -> str:
 
 def named(file: str) -> str:
     """Return a file as the records name it: relative where it lies below the working directory."""
-    here = os.path.join(os.getcwd(), "")
-    return os.path.relpath(file, here) if os.path.isabs(file) and file.startswith(here) else file
+    return str(shown(Path(file))) if os.path.isabs(file) else file
 
 
 def cell(file: str) -> str | None:

@@ -21,6 +21,7 @@ from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import UsageError
+from gradientflow.files import here
 from gradientflow.records import Verdict
 from gradientflow.store import Store
 
@@ -75,7 +76,7 @@ class watching:
         self._begun = True
         caller = user_frame(sys._getframe(1))
         name = caller.f_code.co_filename if caller is not None else ""
-        set_base(os.getcwd())
+        set_base(str(here()))
         self._recorder = Recorder(self._store, cell(name) or os.path.basename(name) or "watch", [])
         self._shield = Shield()
         self._monitor = Monitor(self._recorder, Schedule(self._every), self._shield)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from gradientflow.files import here
 from gradientflow.torch_internals import calls_module, runs_checkpoint
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -40,7 +41,7 @@ _TYPED = (
 OURS, TORCH, LIBRARY, USER = range(4)
 _class_of: dict[CodeType, int] = {}
 _name_of: dict[CodeType, str] = {}
-_base = os.getcwd()
+_base = str(here())
 
 
 def set_base(folder: str) -> None:

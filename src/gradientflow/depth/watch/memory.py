@@ -12,6 +12,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.error: str | None = None
+        self.lost: str | None = None
         self._steps: list[Step] = []
         self._norms: list[ParamNorms] = []
         self._probes: list[Probe] = []
@@ -45,7 +46,7 @@ class Memory:
         """Keep the text of a source file."""
         self._sources[file] = text
 
-    def run(self, meta: Meta) -> Run:
-        """Return the whole run."""
+    def run(self, meta: Meta, recent: Run | None = None) -> Run:
+        """Return the whole run; all of it is here, whatever is held beside it."""
         meta = msgspec.structs.replace(meta, sources={**self._sources, **meta.sources})
         return Run(meta, self._steps, self._norms, self._probes, self._notes)

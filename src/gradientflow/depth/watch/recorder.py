@@ -12,12 +12,12 @@ import os
 import platform
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
+from gradientflow.files import here
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store import Store
 from gradientflow.torch_internals import unseen
@@ -39,7 +39,7 @@ class Recorder:
 
     def __init__(self, store: Store | Memory, script: str, argv: list[str], module: bool = False) -> None:
         self.store = store
-        self.base = Path.cwd()
+        self.base = here()
         self.meta = Meta(
             script=script, argv=argv, cwd=str(self.base),
             started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -114,7 +114,7 @@ class Recorder:
     def finish(self) -> Run:
         """Write the description for the last time and return the whole run."""
         self.describe()
-        return self.store.run(self.meta)
+        return self.store.run(self.meta, self.recent)
 
 
 class Pulse:

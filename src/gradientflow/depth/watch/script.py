@@ -15,6 +15,7 @@ from types import CodeType, TracebackType
 
 from gradientflow.depth.probe.frames import OURS, classify
 from gradientflow.errors import ScriptError
+from gradientflow.files import here
 
 _BEFORE_ANY_SCRIPT = (
     "abc",
@@ -83,7 +84,7 @@ def _load_file(name: str, args: list[str]) -> Program:
     if not os.path.exists(path):
         near = list(_scripts_near(name))
         raise ScriptError(
-            f"no such script: {name} (looked in {os.getcwd()}). "
+            f"no such script: {name} (looked in {here()!s}). "
             + (f"Scripts here: {', '.join(near)}. " if near else "")
             + "Call: gradientflow run [options] script.py [its own arguments]"
         )
@@ -94,14 +95,14 @@ def _load_file(name: str, args: list[str]) -> Program:
         raise ScriptError(
             f"cannot read {name}: {problem.strerror}. Expected a Python script that you may read."
         ) from problem
-    absolute = os.path.join(os.getcwd(), path)  # and otherwise as it was given: so does Python
+    absolute = os.path.join(str(here()), path)  # and otherwise as it was given: so does Python
     code = _compile(source, absolute, name)
     folder = os.path.abspath(name) if os.path.isdir(name) else os.path.dirname(os.path.realpath(path))
     return Program(name, absolute, code, [name, *args], folder)
 
 
 def _load_module(name: str, args: list[str]) -> Program:
-    sys.path[0] = os.getcwd()
+    sys.path[0] = str(here())
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
@@ -110,12 +111,12 @@ def _load_module(name: str, args: list[str]) -> Program:
     except Exception as problem:  # the packages around a module run their own code when it is looked for
         raise ScriptError(
             f"cannot find module {name}: {type(problem).__name__}: {problem}. Expected a module that can be imported from "
-            f"{os.getcwd()}; `python -m {name}` says more."
+            f"{here()!s}; `python -m {name}` says more."
         ) from problem
     if spec is None or spec.loader is None or spec.origin is None:
         raise ScriptError(
             f"no module named {name} that can be run. Expected a module or a package with a __main__.py, importable "
-            f"from {os.getcwd()}; call: gradientflow run -m package.module [its own arguments]"
+            f"from {here()!s}; call: gradientflow run -m package.module [its own arguments]"
         )
     try:
         with open(spec.origin, "rb") as file:

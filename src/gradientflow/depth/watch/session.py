@@ -22,7 +22,8 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.script import Ending, Program, StopRun, execute, load
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
-from gradientflow.records import Budget, Loss, Run, Verdict, Watch
+from gradientflow.files import here, reason, settled, shown
+from gradientflow.records import Run, Verdict
 from gradientflow.store import Store
 from gradientflow.torch_internals import lost
 
@@ -81,9 +82,9 @@ def run_script(
         OutputError: the output folder cannot be written. In both cases nothing was run.
     """
     program = program if program is not None else load(target, module=module)
-    folder = out if out is not None else _fresh_folder(program.name)
+    folder = settled(out) if out is not None else _fresh_folder(program.name)
     store = Store(folder)
-    set_base(os.getcwd())
+    set_base(str(here()))
     recorder = Recorder(store, program.name, list(target), module=module)
     shield = Shield()
     limit = _Limit(max_steps, max_time)
@@ -91,7 +92,7 @@ def run_script(
     if jacobian:
         monitor.isometry = IsometryMeter()
     recorder.attach(monitor)
-    recorder.source(os.path.relpath(program.file) if program.file.startswith(os.getcwd() + os.sep) else program.file)
+    recorder.source(str(shown(Path(program.file))))
     state = _State()
 
     def look() -> None:
@@ -137,23 +138,13 @@ def run_script(
     for error in [*lost(), *shield.errors]:
         recorder.note("watcher", error)
     run = recorder.finish()
-    verdict = _judged(run)
+    verdict = judge(run)
     store.close()
-    problems = [f"the record is incomplete: {store.error}"] if store.error else []
+    problems = [f"the record is incomplete: {told}" for told in (store.error, store.lost) if told]
     return Outcome(verdict, run, folder, ending, problems)
 
 
-def _judged(run: Run) -> Verdict:
-    """Judge a run; where judging itself fails, say so in a verdict that claims nothing."""
-    try:
-        return judge(run)
-    except Exception as problem:
-        told = f"the verdict could not be made: {type(problem).__name__}: {problem}"
-        errors = [*(n.text for n in run.notes if n.kind == "watcher"), told]
-        return Verdict(
-            script=run.meta.script, steps=run.meta.steps, loss=Loss(), symptom="not-measured", findings=[],
-            budget=Budget(note=told), watch=Watch(len(run.probes), 0.0, errors), summary=f"No verdict: {told}.",
-        )  # fmt: skip
+_FREE_SIGNALS = range(signal.SIGRTMIN + 1, signal.SIGRTMAX) if hasattr(signal, "SIGRTMIN") else range(0)
 
 
 class _State:
@@ -169,10 +160,18 @@ class _Limit:
         self._began = time.perf_counter()
         self.reached = False
         self._timer: threading.Timer | None = None
+        self._own: list[int] = []  # signals that wake the script where SIGINT is ignored
 
     def start(self) -> None:
         self._began = time.perf_counter()
         if self._seconds is not None:
+            # Started with `&` in a shell script, as cluster jobs are, a process ignores SIGINT: that is left as it is, and a
+            # signal that nobody uses stands by.
+            free = [n for n in _FREE_SIGNALS if signal.getsignal(n) == signal.SIG_DFL]
+            if threading.current_thread() is threading.main_thread():
+                self._own = free[-3:]
+                for number in self._own:
+                    signal.signal(number, self._wakes)
             self._timer = threading.Timer(self._seconds + 2.0, self._interrupt)
             self._timer.daemon = True
             self._timer.start()
@@ -184,24 +183,38 @@ class _Limit:
             raise StopRun("max-time")
 
     def _interrupt(self) -> None:
+        """Wake the main thread where it sleeps or waits: as Ctrl-C does, or by a signal of our own where that is ignored."""
         self.reached = True
         main = threading.main_thread().ident
-        if (
-            hasattr(signal, "pthread_kill") and main is not None
-        ):  # to the main thread, to wake it where it sleeps or waits
-            signal.pthread_kill(main, signal.SIGINT)
+        ours = [n for n in self._own if signal.getsignal(n) == self._wakes]  # (the script may have put one to use)
+        if not callable(signal.getsignal(signal.SIGINT)) and not ours:
+            return
+        number = signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else ours[0]
+        if hasattr(signal, "pthread_kill") and main is not None:
+            signal.pthread_kill(main, number)
         else:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
+
+    @staticmethod
+    def _wakes(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        for number in self._own:
+            if signal.getsignal(number) == self._wakes:
+                signal.signal(number, signal.SIG_DFL)
+        self._own = []
+
+
+_LONGEST_NAME = 100  # characters of a script's name in that of its folder; a file system takes 255 bytes
 
 
 def _fresh_folder(name: str) -> Path:
     stem = Path(name).stem if name.endswith(".py") or os.sep in name else name
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{stem}-{stamp}"
+    base = settled(Path("runs")) / f"{stem[:_LONGEST_NAME]}-{stamp}"
     for n in range(1, 1000):
         folder = base if n == 1 else base.with_name(f"{base.name}-{n}")
         with contextlib.suppress(FileExistsError):
@@ -211,8 +224,8 @@ def _fresh_folder(name: str) -> Path:
                 raise
             except OSError as problem:
                 raise OutputError(
-                    f"cannot make the run's folder {folder}: {problem.strerror}. Expected a working directory that can "
+                    f"cannot make the run's folder {folder}: {reason(problem)}. Expected a working directory that can "
                     f"be written; name another place with --out DIR."
                 ) from problem
-            return folder.absolute()
+            return folder
     raise OutputError(f"a thousand runs of {stem} within one second: name a folder with --out DIR")

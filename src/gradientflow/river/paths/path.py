@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import OutputError, RecordError, UsageError
+from gradientflow.files import write
 from gradientflow.river.fields.base import Field
 
 FORMAT = "gradientflow.path/1"
@@ -213,15 +215,14 @@ class Path:
             "settings": self.settings,
         }  # fmt: skip
         out = File(file)
-        part = out.with_name(out.name + ".part")
+        packed = io.BytesIO()
+        np.savez(
+            packed,
+            meta=np.array(json.dumps(meta)),
+            **{n: t.detach().cpu().numpy() for n, t in arrays.items() if t is not None},
+        )
         try:
-            with open(part, "wb") as f:
-                np.savez(
-                    f,
-                    meta=np.array(json.dumps(meta)),
-                    **{n: t.detach().cpu().numpy() for n, t in arrays.items() if t is not None},
-                )
-            part.replace(out)
+            write(out, packed.getvalue())
         except OSError as problem:
             raise OutputError(f"the path could not be written to {out}: {problem.strerror}.") from problem
 

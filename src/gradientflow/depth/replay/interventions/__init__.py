@@ -30,6 +30,7 @@ from gradientflow.depth.replay.interventions.steps import (
 from gradientflow.depth.replay.interventions.structure import AddNorm, AddSkip, RemoveNorm
 from gradientflow.depth.replay.interventions.weights import BreakSymmetry, OpenGates, OrthogonalRecurrence, RescaleInit
 from gradientflow.depth.replay.interventions.wiring import Adopt, FlipSign, LowerPenalty, Reattach
+from gradientflow.files import here
 from gradientflow.records import Change
 from gradientflow.torch_internals import compiler_disabled
 
@@ -105,7 +106,7 @@ def install(changes: Sequence[Change]) -> Iterator[list[Intervention]]:
     if not changes:
         yield []
         return
-    set_base(os.getcwd())
+    set_base(str(here()))
     sites = Sites()
     made = [KINDS.get(change.kind, _Unknown)(change, sites) for change in changes]
     on_calls = [one for whole in made for one in getattr(whole, "parts", [whole]) if isinstance(one, OnCalls)]
