@@ -68,10 +68,18 @@ def test_a_record_that_the_script_removes(what: str, tmp_path: Path) -> None:
 
 
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
+    """Some builds of PyTorch do not even start there: whatever the script alone does, it does under watch."""
     before = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone"
     ran = watch(tmp_path, "train(10); print('through')", f"--out {tmp_path}/out", before=before)
-    assert (ran.returncode, ran.stdout) == (0, "through\n") and "Traceback" not in ran.stderr
-    assert len(store.read(tmp_path / "out").steps) == 10
+    alone = subprocess.run(
+        ["bash", "-c", f'{before}\nexec "{sys.executable}" "{tmp_path}/script.py"'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (ran.returncode, ran.stdout) == (alone.returncode, alone.stdout) and "Traceback" not in ran.stderr
+    if alone.returncode == 0:
+        assert len(store.read(tmp_path / "out").steps) == 10
 
 
 def test_a_working_directory_that_goes(tmp_path: Path) -> None:
