@@ -7,8 +7,8 @@ from torch import nn
 import gradientflow as gf
 from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.flow import account
-from gradientflow.depth.replay.plan_layers import gain_of, rescale_init
-from gradientflow.depth.replay.planner import Planner
+from gradientflow.depth.remedies.planner import Planner
+from gradientflow.depth.remedies.weights.plan import gain_of, rescale_init
 from gradientflow.ops import ACTIVATIONS, HALVING, HALVING_GAIN, SATURATING, critical_gain
 
 MODULES = {a.name: a.module for a in ACTIVATIONS.values() if a.module and a.alone and a.name in HALVING | SATURATING}

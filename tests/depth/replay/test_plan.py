@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.replay import plan
-from gradientflow.depth.replay.plan_data import cuts
-from gradientflow.depth.replay.planner import named
+from gradientflow.depth.remedies.data.plan import cuts
+from gradientflow.depth.remedies.planner import named
+from gradientflow.depth.replay import candidates as plan
 from gradientflow.records import (
     Budget,
     Change,
@@ -333,8 +333,10 @@ def test_lines_are_named_in_words() -> None:
 
 
 def test_planning_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import gradientflow.depth.replay.plan as p; print(len(p.PLANS))"
+    code = (
+        "import sys; sys.modules['torch'] = None; import gradientflow.depth.replay.candidates as p; print(len(p.PLANS))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == len(plan.PLANS)
-    other = code.replace("replay.plan as p", "replay.interventions as p").replace("p.PLANS", "p.KINDS")
+    other = code.replace("replay.candidates as p", "remedies.install as p").replace("p.PLANS", "p.KINDS")
     assert subprocess.run([sys.executable, "-c", other], capture_output=True, check=False).returncode != 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gradientflow import depth, store
-from gradientflow.depth.replay import plan, race
+from gradientflow.depth.replay import candidates as plan
+from gradientflow.depth.replay import race
 from gradientflow.errors import UsageError
 from gradientflow.records import FAILED, NO_WIN, NOT_TRIED, WIN, WORSE, Change, Place, Replay, Run, Trial, Verdict
 from tests.depth.scripts import sandbox

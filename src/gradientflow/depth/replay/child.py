@@ -56,7 +56,7 @@ class Told(msgspec.Struct):
 
 def perform(errand: Errand) -> Told:
     """Run the script as the errand says, in this process."""
-    from gradientflow.depth.replay.interventions import install
+    from gradientflow.depth.remedies.install import install
     from gradientflow.depth.replay.seeds import shifted
     from gradientflow.depth.watch.script import load
     from gradientflow.depth.watch.session import run_script

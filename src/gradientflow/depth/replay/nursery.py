@@ -122,7 +122,7 @@ class Nursery:
 
 def keep() -> None:
     """Wait for errands on standard input and fork for each: the life of the process that forks."""
-    from gradientflow.depth.replay import interventions  # noqa: F401  (imported once, here)
+    from gradientflow.depth.remedies import install  # noqa: F401  (imported once, here)
     from gradientflow.depth.watch import session  # noqa: F401
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends us

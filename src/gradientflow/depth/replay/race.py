@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gradientflow.depth.replay import plan
+from gradientflow.depth.remedies.patched import difference, patched
+from gradientflow.depth.replay import candidates as plan
 from gradientflow.depth.replay.judging import outcome_of, promise, remains_of, signed
 from gradientflow.depth.replay.nursery import Nursery
-from gradientflow.depth.replay.patch import difference, patched
 from gradientflow.depth.replay.stats import compare
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
 from gradientflow.errors import UsageError

@@ -1,0 +1,1 @@
+"""What enters, and what the answer is held against: standardised, or repaired."""

@@ -1,0 +1,1 @@
+"""Operations at their singular points: the operand kept away."""

@@ -1,0 +1,1 @@
+"""The step: its size, the gradient that it gets, the batch behind it, what regularises it."""

@@ -1,0 +1,1 @@
+"""First values of the weights: their size, their symmetry, recurrences and gates."""

@@ -1,0 +1,115 @@
+"""Remedies in the wiring: the sign of the objective, a penalty's weight, parameters and results that were cut off."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gradientflow.depth.probe.trace import BACKWARD_CALLS
+from gradientflow.depth.remedies.acting.hand import Call, OnCalls
+from gradientflow.depth.remedies.steps.act import OnSteps
+from gradientflow.depth.remedies.weights.act import leaf_of
+
+
+class FlipSign(OnCalls):
+    """Backward is called on the negative of what it was called on: the script climbs where it went down.
+
+    The losses that are recorded are that negative: −1 times them is the script's own, and of that a fall is not wanted.
+    """
+
+    names = frozenset({"backward", "grad"})
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.loss_factor = self.loss_sign = -1.0
+
+    def before(self, call: Call) -> None:
+        """Negate the roots."""
+        if call.func not in BACKWARD_CALLS or (call.name == "grad" and call.kwargs.get("create_graph")):
+            return
+        roots = call.argument(0, "self", "tensors", "outputs")
+        negative = -roots if isinstance(roots, Tensor) else [-r for r in roots]
+        call.put(negative, 0, "tensors", "outputs")
+        self.acted += 1
+
+
+class LowerPenalty(OnCalls):
+    """What an operation at a place makes of weights alone (a penalty) times `factor`."""
+
+    def wants(self, name: str) -> bool:
+        """Whether a place names it."""
+        return any(p.op == name for p in self.change.places)
+
+    def after(self, call: Call, out: Any) -> Any:
+        """Scale the penalty."""
+        inputs = list(call.tensors())
+        if not inputs or not isinstance(out, Tensor) or any(leaf_of(t) is None for t in inputs) or not self.here(call):
+            return out
+        self.acted += 1
+        return out * self.number("factor", 0.01)
+
+
+class Reattach(OnCalls):
+    """`detach()` and `.data` at a place hand on the tensor itself, and `no_grad` blocks that begin there leave gradients on.
+
+    Graphs are kept after backward then: what was cut off may be needed by a second one.
+    """
+
+    names = frozenset({"detach", "data", "set_grad_enabled", "backward"})
+
+    def before(self, call: Call) -> None:
+        """Leave the cut out."""
+        if call.name == "backward":
+            if self.acted and call.func in BACKWARD_CALLS and len(call.args) < 3:
+                call.kwargs = call.kwargs | {"retain_graph": True}
+            return
+        if not self.change.places or not self.here(call):
+            return
+        if call.name == "set_grad_enabled":
+            if call.args and call.args[0] is False:
+                call.args = (True,)
+                self.acted += 1
+            return
+        x = call.argument(0, "input", "self")
+        if isinstance(x, Tensor) and x.requires_grad:
+            call.func, call.args, call.kwargs = _itself, (x,), {}
+            self.acted += 1
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+class Adopt(OnSteps):
+    """Parameters that have a gradient and belong to no optimizer are given to the first that steps; with `unfreeze` in the
+    settings, what the optimizers hold is trained even where it was frozen.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._adopted = False
+
+    def before(self, optimizer: Optimizer) -> None:
+        """Look once for parameters without an optimizer, before the first step."""
+        if self._adopted:
+            return
+        self._adopted = True
+        optimizers = [
+            o for o in gc.get_objects() if issubclass(type(o), Optimizer)
+        ]  # (no look at `__class__`: some compute it)
+        held = {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
+        lines = {(p.file, p.line) for p in self.change.places if p.op == "parameter"}
+        for p in self.sites.parameters():
+            wanted = not lines or self.sites.made(p) in lines
+            if id(p) not in held and p.requires_grad and p.grad is not None and wanted:
+                optimizer.param_groups[0]["params"].append(p)  # (not a group of its own: schedulers count the groups)
+                self.acted += 1
+        if self.change.settings.get("unfreeze"):
+            for o in optimizers:
+                for group in o.param_groups:
+                    for p in group["params"]:
+                        self.acted += not p.requires_grad
+                        p.requires_grad_(True)

@@ -1,0 +1,128 @@
+"""Which remedies to try, where, and with which settings: from the record of a run and its verdict. Reads records only.
+
+The top finding's first remedies come first, then those of the findings after it. A remedy becomes a `Change` where the
+record says enough to act on: which lines, which numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from gradientflow.depth.remedies.data import plan as plan_data
+from gradientflow.depth.remedies.planner import Planner
+from gradientflow.depth.remedies.steps import plan as plan_steps
+from gradientflow.depth.remedies.weights import plan as plan_layers
+from gradientflow.records import Change, Finding, Run, Verdict
+
+_FINDINGS = 4  # findings whose remedies are looked at
+_FROM_FIRST = 2  # remedies of the top finding that come before any of the others'
+
+PLANS: dict[str, Callable[[Planner, Finding], list[Change]]] = {
+    "swap-activation": plan_layers.swap_activation,
+    "rescale-init": plan_layers.rescale_init,
+    "break-symmetry": plan_layers.break_symmetry,
+    "add-skip": plan_layers.add_skip,
+    "add-norm": plan_layers.add_norm,
+    "remove-norm": plan_layers.remove_norm,
+    "clamp-op": plan_layers.clamp_op,
+    "orthogonal-recurrence": plan_layers.orthogonal,
+    "open-gates": plan_layers.open_gates,
+    "clip-gradient": plan_steps.clip,
+    "lower-step": plan_steps.lower_step,
+    "raise-step": plan_steps.raise_step,
+    "warmup": plan_steps.warmup,
+    "zero-grad": plan_steps.zero_grad,
+    "larger-batch": plan_steps.larger_batch,
+    "drop-bad-batch": plan_steps.drop_bad_batch,
+    "lower-regularisation": plan_steps.lower_regularisation,
+    "scale-input": plan_data.scale_input,
+    "scale-target": plan_data.scale_target,
+    "fix-output": plan_data.fix_output,
+    "flip-sign": plan_data.flip_sign,
+    "reconnect": plan_data.reconnect,
+}
+IMPOSSIBLE = {
+    "gated-cell": "a cell with gates has other parameters: that is an edit of the model, nothing to switch on while it runs",
+}
+
+
+def candidates(run: Run, verdict: Verdict, *, most: int = 4) -> list[tuple[int, Change]]:
+    """Return what to try, the best-supported first.
+
+    Args:
+        run: everything seen.
+        verdict: its verdict.
+        most: how many changes at most.
+
+    Returns:
+        Pairs of (index into `verdict.findings`, change).
+    """
+    planner = Planner(run, verdict)
+    found: list[tuple[int, Change]] = []
+    seen: set[str] = set()
+    for index, change in _in_order(planner, verdict):
+        key = f"{change.kind} {change.places} {sorted(change.settings.items())}"
+        if key not in seen and len(found) < most:
+            seen.add(key)
+            found.append((index, change))
+    return found
+
+
+def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]]:
+    """Yield the top finding's first remedies; then the first of each of the others, and another form (a smaller step, another
+    function) of the very first; then what is left.
+    """
+    first: list[tuple[int, Change]] = []
+    second: list[tuple[int, Change]] = []
+    rest: list[tuple[int, Change]] = []
+    for index, finding in enumerate(verdict.findings[:_FINDINGS]):
+        planned = [changes for r in finding.remedies if (changes := _planned(planner, finding, r.kind)[0])]
+        for rank, (change, *forms) in enumerate(planned):
+            early = first if index == 0 and rank < _FROM_FIRST else second if index > 0 and rank == 0 else rest
+            early.append((index, change))
+            rest.extend((index, form) for form in forms)
+    top = [pair for pair in rest if first and pair[0] == 0 and pair[1].kind == first[0][1].kind][:1]
+    yield from (*first, *second[:1], *top, *second[1:])
+    yield from (pair for pair in rest if pair not in top)
+
+
+def _planned(planner: Planner, finding: Finding, kind: str) -> tuple[list[Change], str]:
+    """Return the changes that a remedy can mean here, and why there are none."""
+    plan = PLANS.get(kind)
+    if plan is None:
+        return [], IMPOSSIBLE.get(kind, "there is no intervention for it")
+    try:
+        return plan(planner, finding), _WHY.get(kind, _NOTHING)
+    except Exception as problem:  # one plan that fails does not take the others down
+        return [], f"planning it failed: {type(problem).__name__}: {problem}"
+
+
+def untried(run: Run, verdict: Verdict) -> list[tuple[int, str, str]]:
+    """Return the remedies that cannot be tried on the running script.
+
+    Args:
+        run: everything seen.
+        verdict: its verdict.
+
+    Returns:
+        Triples of (index into `verdict.findings`, kind of remedy, why in words).
+    """
+    planner = Planner(run, verdict)
+    found = []
+    for index, finding in enumerate(verdict.findings[:_FINDINGS]):
+        for remedy in finding.remedies:
+            changes, why = _planned(planner, finding, remedy.kind)
+            if not changes:
+                found.append((index, remedy.kind, why))
+    return found
+
+
+_NOTHING = "the record shows no line or number for it to act on"
+_WHY = {
+    "add-skip": "no block of this network ends with the shape that it began with",
+    "reconnect": "the cut is one that cannot be undone while the script runs (numpy, argmax, a list, or not used at all)",
+    "lower-step": "no optimizer stepped: the updates are written by hand",
+    "raise-step": "no optimizer stepped: the updates are written by hand",
+    "clip-gradient": "no optimizer stepped: the updates are written by hand",
+    "warmup": "no optimizer stepped: the updates are written by hand",
+}
