@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradientflow.river.fields.mirror import MirrorFlow
     from gradientflow.river.fields.modified import ModifiedFlow, PrincipalFlow
     from gradientflow.river.fields.momentum import HeavyBall, Nesterov
-    from gradientflow.river.paths.certificates import of_points as certify
+    from gradientflow.river.paths.certify import certify
     from gradientflow.river.paths.compare import Beside, Comparison, compare
     from gradientflow.river.paths.descent import descend
     from gradientflow.river.paths.events import Event, LeavesBall, LossTarget, SteadyState, When
@@ -42,6 +42,7 @@ _WHERE = {  # torch is imported only when something of this is used
     "fields.mirror": ("MirrorFlow",),
     "fields.modified": ("ModifiedFlow", "PrincipalFlow"),
     "fields.momentum": ("HeavyBall", "Nesterov"),
+    "paths.certify": ("certify",),
     "paths.compare": ("Beside", "Comparison", "compare"),
     "paths.descent": ("descend",),
     "paths.events": ("Event", "LeavesBall", "LossTarget", "SteadyState", "When"),
@@ -102,8 +103,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "zoo":
         return import_module(f"{__name__}.fields.zoo")
-    if name == "certify":
-        return import_module(f"{__name__}.paths.certificates").of_points
     if name not in _ROOM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOM[name]}"), name)

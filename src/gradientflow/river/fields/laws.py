@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from gradientflow.river.fields.loss import LossField
+from gradientflow.river.fields.network import NetworkField
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LINEAR_BETWEEN = (  # they commute with every mixing of neurons or channels
@@ -76,7 +74,7 @@ class Law:
         return float((turn_b - turn_a).norm()), float(a.norm() * da.norm() + b.norm() * db.norm())
 
 
-def laws_of(field: LossField) -> list[Law]:
+def laws_of(field: NetworkField) -> list[Law]:
     """Return the laws that a field keeps: read off the architecture, and seen to hold at two points.
 
     Only layers in a row of one plain ``nn.Sequential`` are looked at, whose parameters move and are not shared. Then
