@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.solve import flow
     from gradientflow.river.portraits.draw import portrait
     from gradientflow.river.portraits.view import view
+    from gradientflow.river.session import Job, Rival, Solved, beside, solve
     from gradientflow.river.told import tell
 
 _WHERE = {  # torch is imported only when something of this is used
@@ -52,6 +53,7 @@ _WHERE = {  # torch is imported only when something of this is used
     "paths.solve": ("flow",),
     "portraits.draw": ("portrait",),
     "portraits.view": ("view",),
+    "session": ("Job", "Rival", "Solved", "beside", "solve"),
     "told": ("tell",),
 }
 _ROOM = {name: room for room, names in _WHERE.items() for name in names}
@@ -67,6 +69,7 @@ __all__ = [
     "Event",
     "Field",
     "HeavyBall",
+    "Job",
     "Keep",
     "LeavesBall",
     "LossField",
@@ -83,17 +86,21 @@ __all__ = [
     "Potential",
     "PrincipalFlow",
     "RMSPropFlow",
+    "Rival",
     "SignFlow",
+    "Solved",
     "Status",
     "SteadyState",
     "VectorField",
     "When",
+    "beside",
     "certify",
     "compare",
     "descend",
     "drops",
     "flow",
     "portrait",
+    "solve",
     "tell",
     "view",
     "zoo",
