@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from gradientflow import report
-from gradientflow.cli import optimizers
-from gradientflow.cli.common import EXIT_BROKEN, EXIT_INTERRUPTED, EXIT_NOT_THERE, busy, say, told_on
-from gradientflow.cli.solving import Request, Solved, solve
+from gradientflow import report, river
+from gradientflow.cli import optimizers, options
+from gradientflow.cli.common import EXIT_BROKEN, EXIT_INTERRUPTED, EXIT_NOT_THERE, EXIT_USAGE, busy, say, told_on
+from gradientflow.cli.options import NO_LIMIT
 from gradientflow.cli.target import Target, load, own_lines, users
 from gradientflow.errors import GradientflowError, OutputError, UsageError
 from gradientflow.files import encoded, write
 from gradientflow.records import Flow
+from gradientflow.report import clean, shown
 
 HELP = """Solve the gradient flow dθ/dt = −∇L(θ) of your model, beside the optimizers you would use.
 
@@ -70,7 +75,7 @@ def flow(
         str | None, typer.Argument(metavar="TARGET", help="file.py:factory, module:factory, or a name from --list.", show_default=False)
     ] = None,
     time: Annotated[
-        float | None, typer.Option("--time", "-t", metavar="T", help="Flow time to solve for. Named fields bring their own.")
+        float | None, typer.Option("--time", "-t", metavar="T", parser=options.number("--time"), help="Flow time to solve for. Named fields bring their own.")
     ] = None,
     start: Annotated[
         str | None, typer.Option(metavar="X,Y,…", help="Where the drop begins. Default: the model's present parameters, or the field's own start.")
@@ -79,154 +84,182 @@ def flow(
         str | None, typer.Option(metavar="SPECS", help="Optimizers of torch.optim beside the flow: sgd:lr=0.1:momentum=0.9,adam:lr=1e-3")
     ] = None,
     drops: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Put N drops on the water instead of one. With --compare at most 9.")
+        int | None, typer.Option(metavar="N", parser=options.whole("--drops"), help="Put N drops on the water instead of one. With --compare at most 9.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the drops.")] = 0,
-    rtol: Annotated[float | None, typer.Option(metavar="R", help="Relative error a step may make. Default 1e-3.")] = None,
-    atol: Annotated[float | None, typer.Option(metavar="A", help="Absolute error a step may make, per parameter. Default rtol/1000.")] = None,
+    seed: Annotated[int, typer.Option(metavar="S", parser=options.whole("--seed", least=0, most=options.SEEDS), help="Seed of the drops.")] = 0,
+    rtol: Annotated[
+        float | None, typer.Option(metavar="R", parser=options.number("--rtol", below=1), help="Relative error a step may make. Default 1e-3.")
+    ] = None,
+    atol: Annotated[
+        float | None, typer.Option(metavar="A", parser=options.number("--atol"), help="Absolute error a step may make, per parameter. Default rtol/1000.")
+    ] = None,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="auto, or a solver by name: rkc2, rkmc2, dp54, dp87, rk4, euler, …")
     ] = "auto",
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a figure: .png, .svg or .pdf. Needs matplotlib.")
+        Path | None, typer.Option(metavar="FILE", parser=options.path("--plot"), help="Draw a figure: .png, .svg or .pdf. Needs matplotlib.")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Save the flow's path; a checkpoint lies beside it while it is solved.")
+        Path | None, typer.Option(metavar="FILE.npz", parser=options.path("--save"), help="Save the flow's path; a checkpoint lies beside it while it is solved.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint beside --save, bit for bit.")] = False,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all that is told and drawn, as JSON.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=options.path("--json"), help="Write all that is told and drawn, as JSON.")
+    ] = None,
     max_gradients: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="End each path after N gradients, with what there is.")
+        int | None, typer.Option(metavar="N", parser=options.whole("--max-gradients"), help="End each path after N gradients, with what there is.")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(min=0.001, metavar="S", help="End each path after S seconds, with what there is.")
+        float | None, typer.Option(metavar="S", parser=options.seconds("--max-seconds", NO_LIMIT), help="End each path after S seconds, with what there is.")
     ] = None,
     no_certify: Annotated[bool, typer.Option("--no-certify", help="Leave the checks out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table; broken certificates are still told.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the fields that have a name, and stop.")] = False,
 ) -> None:  # fmt: skip
     if list_:
-        _list()
-        raise SystemExit(0)
+        _list(target)
     if target is None:
         raise UsageError(
             "flow of what? Give a TARGET: gradientflow flow file.py:factory --time T, or a name from gradientflow flow --list."
         )
-    request = Request(
-        target=target, start=_numbers(start), optimizers=optimizers.read(compare) if compare is not None else [],
-        drops=drops, seed=seed, rtol=_positive("--rtol", rtol), atol=_positive("--atol", atol), method=method, save=save,
-        resume=resume, max_gradients=max_gradients, max_seconds=max_seconds, certify=not no_certify, quiet=quiet,
+    first = _numbers(start)
+    rivals = optimizers.read(compare) if compare is not None else []
+    _check_files(plot, save, json, resume=resume)
+    found = _loaded(target, first, quiet=quiet)
+    job = river.Job(
+        field=found.field, about=found.about, target=clean(target), t=_time(time, found, target), start=first, drops=drops,
+        rivals=rivals, seed=seed, rtol=rtol, atol=atol, method=method, save=save, resume=resume, certify=not no_certify,
+        max_gradients=max_gradients, max_seconds=max_seconds, drawn=plot is not None,
     )  # fmt: skip
-    _check_files(request, plot, json)
-    with busy(f"loading {target}", quiet=quiet):
-        found = load(target, request.start)
-    request.time = _time(time, found, target)
-    request.check(found)
-    err = told_on()
+    solved = _solved(job, target, quiet=quiet)
+    files, problems = _write(solved, plot, save, json)
+    raise SystemExit(_tell(solved, files, problems, quiet=quiet))
+
+
+def _loaded(target: str, start: list[float] | None, *, quiet: bool) -> Target:
     try:
-        solved = solve(request, found, drawn=plot is not None)
-        files, problems = _write(solved, request, plot, json)
+        with busy(f"loading {shown(target)}", quiet=quiet):
+            return load(target, start)
     except KeyboardInterrupt:
-        say(err, "stopped before there was anything to tell.")
+        say(told_on(), f"stopped while {shown(target)} was loaded; nothing was solved.")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _solved(job: river.Job, target: str, *, quiet: bool) -> river.Solved:
+    try:
+        return river.solve(job, _Shown(quiet))
+    except KeyboardInterrupt:
+        say(told_on(), "stopped before there was anything to tell.")
         raise SystemExit(EXIT_INTERRUPTED) from None
     except GradientflowError:
         raise
     except Exception as problem:
         if not any(users(f.filename) for f in traceback.extract_tb(problem.__traceback__)):
             raise  # ours
-        raise UsageError(f"{target} failed while it was solved:\n{own_lines(problem)}") from problem
-    if not quiet:
-        report.print_flow(solved.told, err, files=files)
-    elif solved.told.broken:
-        say(err, "certificate BROKEN: " + "; ".join(f"{who}, {c.name}: {c.text}" for who, c in solved.told.broken))
-    for failed in problems:
-        say(err, failed)
-    raise SystemExit(2 if problems else _code(solved.told))
+        raise UsageError(f"{shown(target)} failed while it was solved:\n{own_lines(problem)}") from problem
 
 
-def _code(told: Flow) -> int:
-    endings = [t.ending.reason for s in told.stories for t in (s.flow, *s.descents)]
-    if told.broken:
-        return EXIT_BROKEN
-    reasons = {*endings, *(told.drops.reasons if told.drops else ())}
-    if "cancelled" in reasons:
-        return EXIT_INTERRUPTED
-    flows = {s.flow.ending.reason for s in told.stories} | set(told.drops.reasons if told.drops else ())
-    return EXIT_NOT_THERE if flows - {"reached", "event", "budget", "cancelled"} else 0
+class _Shown:
+    """How a job goes, on standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    @contextmanager
+    def path(self, label: str) -> Iterator[report.FlowLive | None]:
+        if self._quiet:
+            yield None
+            return
+        with report.FlowLive(sys.stderr, label) as live:
+            yield live
+
+    def busy(self, text: str) -> AbstractContextManager[None]:
+        return busy(text, quiet=self._quiet)
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            say(told_on(), text)
 
 
 # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _list(target: str | None) -> NoReturn:
+    """The fields of the zoo, one line each, on standard output."""
+    if target is not None:
+        raise UsageError(
+            f"--list lists the named fields and takes no TARGET, got {shown(target)}. To solve it, leave --list out: "
+            f"gradientflow flow {shown(target)}"
+        )
+    wide = max(map(len, river.zoo.NAMES))
+    for name in river.zoo.NAMES:
+        print(f"{name:<{wide}}  {river.zoo.named(name).text}")
+    raise SystemExit(0)
 
 
 def _numbers(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(x) for x in re.split(r"[,\s]+", text.strip().strip("()[]")) if x]
+        numbers = [float(x) for x in re.split(r"[,\s]+", text.strip().strip("()[]")) if x]
     except ValueError:
-        raise UsageError(f"--start {text!r}: expected numbers divided by commas, as in --start 1.9,-1.2.") from None
-
-
-def _positive(option: str, x: float | None) -> float | None:
-    if x is not None and not 0 < x < float("inf"):
-        raise UsageError(f"{option} {x:g}: expected a number above 0.")
-    return x
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise UsageError(
+            f"--start {shown(repr(text))}: expected finite numbers divided by commas, as in --start 1.9,-1.2."
+        )
+    return numbers
 
 
 def _time(time: float | None, found: Target, target: str) -> float:
     time = found.time if time is None else time
     if time is None:
         raise UsageError(
-            f"--time is missing: how long shall {target} flow? One gradient-descent step of learning rate η takes η of flow "
+            f"--time is missing: how long shall {shown(target)} flow? One gradient-descent step of learning rate η takes η of flow "
             "time, so 1000 steps of 0.1 are --time 100."
         )
-    return _positive("--time", time) or time
+    return time
 
 
-def _check_files(request: Request, plot: Path | None, json: Path | None) -> None:
-    """Refuse what cannot be written, before there is anything to write."""
+def _check_files(plot: Path | None, save: Path | None, json: Path | None, *, resume: bool) -> None:
+    """Refuse what cannot be written, or resumed, before there is anything to write."""
     if plot is not None:
         report.check_figure(plot)
     if json is not None:
         report.check_folder("--json", json)
-    if request.resume and request.save is None:
-        raise UsageError(
-            "--resume goes on from the checkpoint beside --save: name that file, --save path.npz --resume."
-        )
-    if request.save is None:
+    if save is None:
+        if resume:
+            raise UsageError(
+                "--resume goes on from the checkpoint beside --save: name that file, --save path.npz --resume."
+            )
         return
-    if request.save.suffix != ".npz":
+    if save.suffix != ".npz":
+        raise UsageError(f"--save {save}: expected a file that ends in .npz, as in {save.with_suffix('.npz')}.")
+    report.check_folder("--save", save)
+    checkpoint = river.beside(save)
+    options.path("--save")(checkpoint)  # its name is longer than that of the file
+    if checkpoint.exists() and not resume:
         raise UsageError(
-            f"--save {request.save}: expected a file that ends in .npz, as in {request.save.with_suffix('.npz')}."
-        )
-    report.check_folder("--save", request.save)
-    if request.checkpoint is not None and request.checkpoint.exists() and not request.resume:
-        raise UsageError(
-            f"{request.checkpoint} is the checkpoint of a path that was not finished. Add --resume to go on with it, or delete "
+            f"{checkpoint} is the checkpoint of a path that was not finished. Add --resume to go on with it, or delete "
             "it to begin anew."
         )
-
-
-def _list() -> None:
-    """The fields of the zoo, one line each, on standard output."""
-    from gradientflow import river
-
-    wide = max(map(len, river.zoo.NAMES))
-    for name in river.zoo.NAMES:
-        member = river.zoo.named(name)
-        print(f"{name:<{wide}}  {member.text}")
+    if resume and not checkpoint.exists():
+        done = f" {save} is there: that path was solved to its end." if save.exists() else ""
+        raise UsageError(
+            f"--resume: there is no checkpoint {checkpoint} to go on from.{done} Leave --resume out to begin anew."
+        )
 
 
 # ── after ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _write(
-    solved: Solved, request: Request, plot: Path | None, json: Path | None
+    solved: river.Solved, plot: Path | None, save: Path | None, json: Path | None
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Write the files; what cannot be written becomes a problem to tell, not a crash."""
     files, problems = [], []
     for what, file, make in (
-        ("saved", request.save, solved.save),
+        ("saved", save, solved.save),
         ("data", json, partial(_data, solved.told)),
         ("figure", plot, partial(report.write_figure, solved.told, solved.portrait)),
     ):
@@ -242,3 +275,23 @@ def _write(
 
 def _data(told: Flow, file: Path) -> None:
     write(file, encoded(told) + b"\n")
+
+
+def _tell(solved: river.Solved, files: list[tuple[str, str]], problems: list[str], *, quiet: bool) -> int:
+    """Tell what came out; return the exit code."""
+    err = told_on()
+    told = solved.told
+    if not quiet:
+        report.print_flow(told, err, files=files)
+    elif told.broken:
+        say(err, "certificate BROKEN: " + "; ".join(f"{who}, {c.name}: {c.text}" for who, c in told.broken))
+    for failed in problems:
+        say(err, failed)
+    if problems:
+        return EXIT_USAGE
+    if told.broken:
+        return EXIT_BROKEN
+    flows, descents = solved.reasons
+    if "cancelled" in flows | descents:
+        return EXIT_INTERRUPTED
+    return EXIT_NOT_THERE if flows - {"reached", "event", "budget", "cancelled"} else 0

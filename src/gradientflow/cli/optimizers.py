@@ -6,9 +6,9 @@ import ast
 import difflib
 import inspect
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradientflow import river
 from gradientflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,21 +17,7 @@ if TYPE_CHECKING:
 FORM = "expected optimizer:lr=NUMBER[:setting=value…], several divided by commas, as in sgd:lr=0.1:momentum=0.9,adam:lr=1e-3"
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """An optimizer to compare with: its class, its learning rate, its other settings."""
-
-    maker: type[torch.optim.Optimizer]
-    lr: float
-    settings: dict[str, Any]
-
-    @property
-    def label(self) -> str:
-        """The optimizer as its path will be labelled: "SGD lr=0.1 momentum=0.9"."""
-        return f"{self.maker.__name__} lr={self.lr:g}" + "".join(f" {k}={v}" for k, v in self.settings.items())
-
-
-def read(text: str) -> list[Chosen]:
+def read(text: str) -> list[river.Rival]:
     """Return the optimizers that a text names.
 
     Raises:
@@ -43,7 +29,7 @@ def read(text: str) -> list[Chosen]:
     return chosen
 
 
-def _one(part: str) -> Chosen:
+def _one(part: str) -> river.Rival:
     name, *given = (piece.strip() for piece in part.split(":"))
     maker = _maker(name)
     known = [p for p in inspect.signature(maker).parameters if p not in ("self", "params")]
@@ -65,7 +51,7 @@ def _one(part: str) -> Chosen:
     lr = settings.pop("lr")
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not (lr > 0 and math.isfinite(lr)):
         raise UsageError(f"--compare {part}: lr must be a number above 0, got {lr!r}.")
-    return Chosen(maker, float(lr), settings)
+    return river.Rival(maker, float(lr), settings)
 
 
 def _maker(name: str) -> type[torch.optim.Optimizer]:

@@ -15,6 +15,7 @@ from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
 from gradientflow.report.replay_live import ReplayLive
 from gradientflow.report.terminal import print_verdict, verdict_lines
+from gradientflow.report.words import clean, shown
 
 __all__ = [
     "FORMATS",
@@ -23,9 +24,11 @@ __all__ = [
     "ReplayLive",
     "check_figure",
     "check_folder",
+    "clean",
     "print_flow",
     "print_verdict",
     "render",
+    "shown",
     "verdict_lines",
     "write_figure",
     "write_html",

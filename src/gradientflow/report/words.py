@@ -57,6 +57,12 @@ def elide(text: str, width: int) -> str:
         head, tail = (head + 1, tail) if head <= tail else (head, tail + 1)
 
 
+def shown(text: object, width: int = 60) -> str:
+    """What the user wrote, as it stands in a sentence: on one line, the middle left out where it is long."""
+    line = one_line(text)
+    return line if cell_len(line) <= width else f"{elide(line, width)} ({len(str(text))} characters)"
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """Elide to `width` cells and fill up with spaces (on the left when `right`)."""
     text = elide(text, width)

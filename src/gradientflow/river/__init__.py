@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradientflow.river.fields.mirror import MirrorFlow
     from gradientflow.river.fields.modified import ModifiedFlow, PrincipalFlow
     from gradientflow.river.fields.momentum import HeavyBall, Nesterov
-    from gradientflow.river.paths.certificates import of_points as certify
+    from gradientflow.river.paths.certify import certify
     from gradientflow.river.paths.compare import Beside, Comparison, compare
     from gradientflow.river.paths.descent import descend
     from gradientflow.river.paths.events import Event, LeavesBall, LossTarget, SteadyState, When
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.solve import flow
     from gradientflow.river.portraits.draw import portrait
     from gradientflow.river.portraits.view import view
+    from gradientflow.river.session import Job, Rival, Solved, beside, solve
     from gradientflow.river.told import tell
 
 _WHERE = {  # torch is imported only when something of this is used
@@ -42,6 +43,7 @@ _WHERE = {  # torch is imported only when something of this is used
     "fields.mirror": ("MirrorFlow",),
     "fields.modified": ("ModifiedFlow", "PrincipalFlow"),
     "fields.momentum": ("HeavyBall", "Nesterov"),
+    "paths.certify": ("certify",),
     "paths.compare": ("Beside", "Comparison", "compare"),
     "paths.descent": ("descend",),
     "paths.events": ("Event", "LeavesBall", "LossTarget", "SteadyState", "When"),
@@ -51,6 +53,7 @@ _WHERE = {  # torch is imported only when something of this is used
     "paths.solve": ("flow",),
     "portraits.draw": ("portrait",),
     "portraits.view": ("view",),
+    "session": ("Job", "Rival", "Solved", "beside", "solve"),
     "told": ("tell",),
 }
 _ROOM = {name: room for room, names in _WHERE.items() for name in names}
@@ -66,6 +69,7 @@ __all__ = [
     "Event",
     "Field",
     "HeavyBall",
+    "Job",
     "Keep",
     "LeavesBall",
     "LossField",
@@ -82,17 +86,21 @@ __all__ = [
     "Potential",
     "PrincipalFlow",
     "RMSPropFlow",
+    "Rival",
     "SignFlow",
+    "Solved",
     "Status",
     "SteadyState",
     "VectorField",
     "When",
+    "beside",
     "certify",
     "compare",
     "descend",
     "drops",
     "flow",
     "portrait",
+    "solve",
     "tell",
     "view",
     "zoo",
@@ -102,8 +110,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "zoo":
         return import_module(f"{__name__}.fields.zoo")
-    if name == "certify":
-        return import_module(f"{__name__}.paths.certificates").of_points
     if name not in _ROOM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOM[name]}"), name)

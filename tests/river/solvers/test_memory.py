@@ -143,7 +143,7 @@ def test_a_flow_that_keeps_more_is_found_out(monkeypatch: pytest.MonkeyPatch):
     """Negative controls: a path that keeps its points, an explicit method's stages, a wide basis of the spectrum."""
     assert vectors_of_a_flow("rkc2", (), 0.5, keep=Keep(theta=True))[0] > ALLOWED
     assert vectors_of_a_flow("dp54", (), 0.5)[0] > ALLOWED
-    monkeypatch.setattr("gradientflow.river.paths.integrate.WIDTH", 8)
+    monkeypatch.setattr("gradientflow.river.paths.course.WIDTH", 8)
     assert vectors_of_a_flow("rkc2", (), 0.5)[0] > ALLOWED
 
 

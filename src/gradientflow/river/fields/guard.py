@@ -8,7 +8,7 @@ round-off; that much is let through, and noted, because dropout, shuffling and a
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +16,7 @@ from gradientflow.errors import FieldError, RandomFieldError
 from gradientflow.river.fields.base import Evaluation, Field
 from gradientflow.river.fields.batches import Batches
 from gradientflow.river.fields.culprit import batch_norms, cause, gap, quoted, repeats, same, twice
-
-if TYPE_CHECKING:
-    from gradientflow.river.fields.loss import LossField
+from gradientflow.river.fields.network import NetworkField
 
 
 def check_deterministic(field: Field, theta: Tensor | None = None) -> list[str]:
@@ -92,7 +90,7 @@ def _finite(field: Field, at: Evaluation) -> None:
         )
 
 
-def depends_on_cut(field: LossField) -> list[str]:
+def depends_on_cut(field: NetworkField) -> list[str]:
     """Return a note where the loss depends on how the data are cut into batches: batch norm in train mode.
 
     Raises:

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from gradientflow.river.fields.network import NetworkField
 from gradientflow.torch_internals import children_of, forward_hooks_of, hooks_of, is_dropout, parameters_of
-
-if TYPE_CHECKING:
-    from gradientflow.river.fields.loss import LossField
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 LINEAR_BETWEEN = (  # they commute with every mixing of neurons or channels
@@ -78,7 +75,7 @@ class Law:
         return float((turn_b - turn_a).norm()), float(a.norm() * da.norm() + b.norm() * db.norm())
 
 
-def laws_of(field: LossField) -> list[Law]:
+def laws_of(field: NetworkField) -> list[Law]:
     """Return the laws that a field keeps: read off the architecture, and seen to hold at two points.
 
     Only layers in a row of one plain ``nn.Sequential`` are looked at, whose parameters move and are not shared. Then

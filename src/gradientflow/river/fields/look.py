@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +12,10 @@ from gradientflow.errors import FieldError
 from gradientflow.river.fields import chance
 from gradientflow.river.fields.batches import changed, tensors
 from gradientflow.river.fields.guard import check_deterministic, depends_on_cut
-
-if TYPE_CHECKING:
-    from gradientflow.river.fields.loss import LossField
+from gradientflow.river.fields.network import NetworkField
 
 
-def first_look(field: LossField) -> list[str]:
+def first_look(field: NetworkField) -> list[str]:
     """See that a batch goes through, that the loss is finite and has a gradient, and that two evaluations agree.
 
     Returns:
@@ -31,7 +29,7 @@ def first_look(field: LossField) -> list[str]:
         return _look(field)
 
 
-def _look(field: LossField) -> list[str]:
+def _look(field: NetworkField) -> list[str]:
     notes: list[str] = []
     x, y, n = next((b for b in field.batches if field.objective.amount(b[1], b[2])), field.batches.first())
     theta = field.start()

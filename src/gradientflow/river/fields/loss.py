@@ -10,18 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from gradientflow.errors import FieldError
-from gradientflow.river.fields.base import Evaluation, Field, Linear
-from gradientflow.river.fields.batches import Batches, tensors
+from gradientflow.river.fields.base import Evaluation, Linear
+from gradientflow.river.fields.batches import Batches
 from gradientflow.river.fields.gradients import Gradients
 from gradientflow.river.fields.kinks import crooked, nodes, third_warning
 from gradientflow.river.fields.laws import Law, laws_of
 from gradientflow.river.fields.look import first_look
 from gradientflow.river.fields.model import FunctionModel, Model, ModuleModel
+from gradientflow.river.fields.network import NetworkField
 from gradientflow.river.fields.objective import Objective
 from gradientflow.river.fields.wrapped import central_difference
 
 
-class LossField(Field):
+class LossField(NetworkField):
     """The gradient flow of a network: dθ/dt = −∇L(θ), with L the loss over all data.
 
     L(θ) = Σ_b c_b loss(model(x_b; θ), y_b) / Σ_b c_b + ½λ‖θ‖² for a mean, with c_b the examples of batch b, and
@@ -84,7 +85,7 @@ class LossField(Field):
     ) -> None:
         _numbers(weight_decay, accumulate, chunk)
         self.notes: list[str] = []
-        self.model: Model = _model(model, params, names)
+        self.model = _model(model, params, names)
         self.space = self.model.space
         self.size, self.dtype, self.device = self.space.size, self.space.dtype, self.space.device
         self.objective = Objective(loss, reduction)
@@ -170,49 +171,6 @@ class LossField(Field):
         if self._third is None:
             self._third = third_warning(crooked(nodes(self, self.start()[None]), self.model.modules())) or ""
         return self._third or None
-
-    # ── points ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def start(self) -> Tensor:
-        """Return the model's present parameters, (P,); a copy."""
-        return self.space.flatten(self.model.present())
-
-    def parameters(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return one point, (P,), as named tensors of their own shapes and dtypes, views of θ where possible.
-
-        They go into a model with ``model.load_state_dict(field.parameters(theta), strict=False)``.
-        """
-        return self.space.unflatten(theta)
-
-    def write(self, theta: Tensor) -> None:
-        """Copy one point, (P,), into the model.
-
-        Example:
-            >>> model = nn.Linear(2, 1, bias=False)
-            >>> field = LossField(model, nn.functional.mse_loss, (torch.eye(2), torch.ones(2, 1)))
-            >>> field.write(torch.tensor([3.0, 4.0]))
-            >>> model.weight.data
-            tensor([[3., 4.]])
-        """
-        with torch.no_grad():
-            for own, part in zip(self.model.present().values(), self.space.split(theta.detach()), strict=True):
-                own.copy_(part)
-
-    def outputs(self, theta: Tensor) -> Tensor:
-        """Return what the model puts out at one point, (P,), for all examples in their order.
-
-        Returns:
-            (examples, ...) where the output is one tensor; where it is several, (examples, k) with all their numbers.
-        """
-        parts = self.space.split(theta.detach())
-        rows = []
-        with torch.no_grad(), self.model.once():
-            for x, _, n in self.batches:
-                out = self.model(parts, x)
-                rows.append(
-                    out if isinstance(out, Tensor) else torch.cat([t.reshape(n, -1) for t in tensors(out)], dim=1)
-                )
-        return torch.cat(rows)
 
     def conserved(self, theta: Tensor) -> dict[str, Tensor]:
         """Return what the exact flow keeps constant, name → (B, k); see `laws.laws_of`."""

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gradientflow.river.paths.course import Course
+from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.path import Certificate, Status
 from gradientflow.river.paths.witness import Witness
-
-if TYPE_CHECKING:
-    from gradientflow.river.paths.integrate import Flow
-    from gradientflow.river.paths.meter import Meter
 
 PROBES = (1e-3, 1e-6, 1e-9)
 
 
-def diagnose(flow: Flow, i: int) -> Status:
+def diagnose(flow: Course, i: int) -> Status:
     """Say why drop i is stuck.
 
     Three ends look alike to a step-size control, and differ in what the last steps did: a path that runs away
@@ -34,7 +31,7 @@ def diagnose(flow: Flow, i: int) -> Status:
             "not-finite", f"with steps of {flow.fixed:g} the numbers run away at t = {t:.6g} (‖θ‖ {size:.3g}).",
             "Take a smaller step, or leave step= out: then the error is controlled.",
         )  # fmt: skip
-    trail = [x for x in flow._trail if x[2] > 0]
+    trail = [x for x in flow.trail if x[2] > 0]
     if len(trail) >= 4:
         grew, stretched = trail[-1][2] / trail[0][2], trail[-1][1] / max(trail[0][1], 1e-300)
         if grew > 3 and stretched > 1.5:
@@ -166,11 +163,11 @@ def _slowest(meter: Meter, begin: Tensor, end: Tensor) -> Tensor:
     return torch.lerp(begin, end, 0.5 * (low + high))
 
 
-def _finite_ahead(flow: Flow, i: int) -> bool:
+def _finite_ahead(flow: Course, i: int) -> bool:
     theta, rate = flow.theta[i : i + 1], flow.here.rate[i : i + 1]
     ahead = flow.meter(theta + float(flow.h[i]) * 16 * rate)
     return bool(torch.isfinite(ahead.rate).all())
 
 
-def _reachable(flow: Flow) -> float:
+def _reachable(flow: Course) -> float:
     return float(100 * torch.finfo(flow.theta.dtype).eps)

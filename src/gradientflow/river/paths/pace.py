@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from gradientflow.river.fields.base import Evaluation
+from gradientflow.river.paths.course import Course
 from gradientflow.river.solvers.base import Solver, lengths
 from gradientflow.river.solvers.explicit import RungeKutta
 
-if TYPE_CHECKING:
-    from gradientflow.river.paths.integrate import Flow
 
-
-def first_steps(flow: Flow, rows: Tensor, solver: Solver) -> None:
+def first_steps(flow: Course, rows: Tensor, solver: Solver) -> None:
     """Choose the first step of drops that have none: so that its error is well within what is allowed."""
     new = rows[flow.h[rows].isnan()]
     if len(new) == 0:
@@ -40,7 +36,7 @@ def first_steps(flow: Flow, rows: Tensor, solver: Solver) -> None:
     flow.h[new] = (guess * factor).clamp_max(flow.t_end)
 
 
-def ahead(flow: Flow, rows: Tensor) -> Tensor:
+def ahead(flow: Course, rows: Tensor) -> Tensor:
     """Return the time that a step may reach: the end, or the next moment that is to be hit exactly."""
     if flow.stops is None:
         return flow.ends[rows]
@@ -50,7 +46,7 @@ def ahead(flow: Flow, rows: Tensor) -> Tensor:
 
 
 def other_length(
-    flow: Flow,
+    flow: Course,
     before: Tensor,
     after: Tensor,
     start: Evaluation,
