@@ -189,7 +189,7 @@ class _Work:
 
     job: Job
     live: Live
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
     cancelled: bool = False
 
     def carried_out(self) -> Solved:
