@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 
 from gradientflow.errors import OutputError
 from gradientflow.files import clean, reason, settled
+from gradientflow.report import shown
 
 EXIT_USAGE = 2
 EXIT_FAILED_ON = 3
@@ -55,11 +56,6 @@ def writable(option: str, file: Path | None) -> Path | None:
     except (OSError, ValueError) as problem:
         said = reason(problem) if isinstance(problem, OSError) else str(problem)
         raise OutputError(
-            f"{option}: cannot write {cut(str(file))}: {said}. Expected a file in a folder that exists and can be written."
+            f"{option}: cannot write {shown(file)}: {said}. Expected a file in a folder that exists and can be written."
         ) from problem
     return settled(file)
-
-
-def cut(text: str, most: int = 200) -> str:
-    """Return a text that may be of any length as one that fits into a sentence."""
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-20:]} ({len(text)} characters)"

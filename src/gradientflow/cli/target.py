@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gradientflow.errors import GradientflowError, UsageError
+from gradientflow.files import here
 
 if TYPE_CHECKING:
     from gradientflow.river import Field
@@ -143,8 +144,8 @@ def _module(where: str) -> ModuleType:
         except Exception as problem:
             raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem
         return module
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if str(here()) not in sys.path:
+        sys.path.insert(0, str(here()))
     try:
         return importlib.import_module(where)
     except ModuleNotFoundError as problem:
@@ -152,7 +153,7 @@ def _module(where: str) -> ModuleType:
             raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem
         maybe = f" Did you mean {where}.py:…?" if Path(where + ".py").is_file() else ""
         raise UsageError(
-            f"no module {problem.name!r} is found from {Path.cwd()}.{maybe} A file is named with its ending: file.py:factory."
+            f"no module {problem.name!r} is found from {here()}.{maybe} A file is named with its ending: file.py:factory."
         ) from None
     except Exception as problem:
         raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem

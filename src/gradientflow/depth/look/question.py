@@ -27,7 +27,8 @@ class Question:
         UsageError: the loss cannot be called, or the batch does not fit its form.
 
     Example:
-        >>> Question(nn.functional.mse_loss, (torch.ones(2, 3), torch.zeros(2, 1))).of_model
+        >>> import torch
+        >>> Question(torch.nn.functional.mse_loss, (torch.ones(2, 3), torch.zeros(2, 1))).of_model
         False
         >>> Question(lambda model, batch: model(batch).sum(), torch.ones(2, 3)).of_model
         True
