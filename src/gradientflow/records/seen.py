@@ -368,6 +368,7 @@ class Meta(msgspec.Struct):
     error: str | None = None
     unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer
     module: bool = False  # run as `python -m`
+    compiled: bool = False  # PyTorch compiled something, and the watcher stepped aside
 
 
 class Run(msgspec.Struct):

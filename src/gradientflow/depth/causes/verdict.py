@@ -178,9 +178,14 @@ def _calm(case: Case, verdict: Verdict) -> str:
                 "loss.backward() and optimizer.step(), or torch.autograd.grad."
             )
         if any(s.grad is not None for s in case.run.steps):
+            why, mend = (
+                ("the model was compiled, and the watcher stepped aside", " Try it without torch.compile.")
+                if case.meta.compiled
+                else ("no backward call was traced", " Try it with --probe-every 1.")
+            )
             return (
-                f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way (a "
-                f"compiled model, or an error of the watcher): nothing can be said about depth. Try it without torch.compile."
+                f"The gradient of {verdict.steps} steps was seen{_finiteness(case, 'and is finite')}, but no operation could be traced on "
+                f"its way: {why}. Nothing can be said about depth.{mend}"
             )
         if verdict.steps or any(o.steps for o in case.meta.optimizers):
             return (
@@ -211,14 +216,14 @@ def _calm(case: Case, verdict: Verdict) -> str:
     return f"Nothing wrong was found in {verdict.steps} steps: {text}{_finiteness(case)}."
 
 
-def _finiteness(case: Case) -> str:
-    """Say that what was seen is finite, and how much that is; nothing where the record holds a value that is not."""
+def _finiteness(case: Case, short: str = "") -> str:
+    """Say that what was seen is finite; nothing where the record holds a value that is not, or none at all."""
     seen = [v for s in case.run.steps for v in (s.loss, s.grad, s.weight, s.update) if v is not None]
     bad = any(not math.isfinite(v) for v in seen) or any(s.nonfinite for s in case.run.steps)
     bad = bad or any(op.value.nan or op.value.inf for g in case.graphs for op in g.probe.ops)
     if bad or not seen:
         return ""
-    return "; every loss, gradient, weight and update that was seen is finite"
+    return f" {short}" if short else "; every loss, gradient, weight and update that was seen is finite"
 
 
 def _signed(value: float) -> str:
