@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -46,8 +47,8 @@ class Births:
         self._compiled = compiled
         hooks = torch.nn.modules.module
         self._handles = [
-            hooks.register_module_parameter_registration_hook(lambda *seen: self.shield(self._registered, *seen)),
-            hooks.register_module_module_registration_hook(lambda *seen: self.shield(self._contained, *seen)),
+            hooks.register_module_parameter_registration_hook(partial(self.shield, self._registered)),
+            hooks.register_module_module_registration_hook(partial(self.shield, self._contained)),
         ]
 
     def close(self) -> None:
@@ -60,7 +61,7 @@ class Births:
         if self._awake is not None:
             self._awake()
         if isinstance(param, Tensor) and (param.is_meta or readable(param)):
-            self.registry.made(param, locate(4, modules=False, limit=1), (module, name))
+            self.registry.made(param, locate(3, modules=False, limit=1), (module, name))
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
@@ -70,7 +71,7 @@ class Births:
         ):  # PyTorch's own: wrappers
             self._compiled()
         if child is not None and id(child) not in self.modules:
-            where = locate(4, modules=False, limit=1)
+            where = locate(3, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
     def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

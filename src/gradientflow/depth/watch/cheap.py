@@ -94,7 +94,8 @@ class CheapTier:
                 parts.append(scalar)
             values = _read(parts)
         n, g = len(weights), len(self._grads)
-        norms = Norms(*([ABSENT] * len(self.params) for _ in range(3)))
+        absent = [ABSENT] * len(self.params)
+        norms = Norms(absent, absent[:], absent[:])
         for (i, _), value in zip(self._grads, values[:g], strict=True):
             norms.grad[i] = value
         for i, value in zip(self._there, values[g : g + n], strict=True):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from itertools import chain, repeat, starmap
 from typing import Any
 
 import torch
@@ -18,8 +20,11 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
-_push: Callable[[Any], None] = torch.overrides._push_mode
-_pop: Callable[[], Any] = torch.overrides._pop_mode
+# PyTorch's own: the stack of function modes.
+_PUSH: Callable[[Any], None] = torch._C._push_on_torch_function_stack
+_POP: Callable[[], Any] = torch._C._pop_torch_function_stack
+_AT: Callable[[int], Any] = torch._C._get_function_stack_at
+_LENGTH: Callable[[], int] = torch._C._len_torch_function_stack
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
@@ -50,8 +55,9 @@ class Post:
         """Put the mode on the stack, if it is not there."""
         here = self._here
         if not here.on or here.aside:
-            here.on, here.aside = True, []
+            here.aside = []
             self._put()
+            here.on = True
         if not self._handles:
             self._handles = [
                 register_module_forward_pre_hook(self._before_module),
@@ -85,25 +91,28 @@ class Post:
             self._here.aside.append(module)
 
     def _put(self) -> None:
-        above = list(_unload())
-        if above and isinstance(above[-1], DeviceContext) and hasattr(above[-1], "old_device"):
-            _push(above.pop())  # that of set_default_device insists on being the lowest
-        _push(self._mode)
-        for mode in reversed(above):
-            _push(mode)
+        there = [mode for mode in _stack() if mode is not self._mode]
+        device = there and isinstance(there[0], DeviceContext) and hasattr(there[0], "old_device")
+        place = 1 if device else 0  # that of set_default_device insists on being the lowest
+        _restack([*there[:place], self._mode, *there[place:]])
 
     def _take(self) -> bool:
-        modes = list(_unload())
-        for mode in reversed(modes):
-            if mode is not self._mode:
-                _push(mode)
-        return self._mode in modes
+        there = _stack()
+        kept = [mode for mode in there if mode is not self._mode]
+        if len(kept) == len(there):
+            return False
+        _restack(kept)
+        return True
 
 
-def _unload() -> Iterator[Any]:
-    """Take every mode off this thread's stack, the uppermost first."""
-    for _ in range(torch._C._len_torch_function_stack()):
-        yield _pop()
+def _stack() -> list[Any]:
+    """Return the modes of this thread, the lowest first."""
+    return [_AT(i) for i in range(_LENGTH())]
+
+
+def _restack(modes: list[Any]) -> None:
+    """Put these modes in place of those of this thread: in one call into C, which no signal of the script's can cut in two."""
+    deque(chain(starmap(_POP, repeat((), _LENGTH())), map(_PUSH, modes)), maxlen=0)
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:

@@ -94,7 +94,7 @@ def run_script(
     state = _State()
 
     def look() -> None:
-        state.symptom = judge(recorder.glance()).symptom
+        state.fresh = True
 
     def beat() -> None:
         try:
@@ -104,6 +104,10 @@ def run_script(
         store.flush()
         overhead = shield.spent / max(monitor.elapsed - shield.spent, 1e-9)
         if live is not None:
+            if (
+                state.fresh
+            ):  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
+                state.fresh, state.symptom = False, judge(recorder.glance()).symptom
             live.update(monitor.steps, monitor.last_loss, state.symptom, overhead, monitor.elapsed)
 
     monitor.on_probe = look
@@ -157,6 +161,7 @@ def _judged(run: Run) -> Verdict:
 
 class _State:
     symptom = "healthy"
+    fresh = False  # a probe came in that was not judged yet
 
 
 class _Limit:
