@@ -45,16 +45,22 @@ class Dispatching(TorchDispatchMode):
 def modes_move() -> None:
     outer, ours = Counting(), Counting()
     with outer:
-        above = wall.unload_modes()
+        assert wall.function_modes() == [outer]
+        wall.set_function_modes([])
         torch.ones(1)
-        assert above == [outer] and outer.calls == 0
-        wall.push_mode(ours)
-        for mode in reversed(above):
-            wall.push_mode(mode)
+        assert outer.calls == 0
+        wall.set_function_modes([ours, outer])
         torch.ones(2)
         assert (outer.calls, ours.calls) == (1, 1)
-        assert wall.unload_modes() == [outer, ours]
-        wall.push_mode(outer)
+        assert wall.function_modes() == [ours, outer]
+        wall.set_function_modes([outer])
+
+
+def gradients_are_switched() -> None:
+    wall.set_grad_enabled(False)
+    assert not torch.is_grad_enabled()
+    wall.set_grad_enabled(True)
+    assert torch.is_grad_enabled()
 
 
 def nothing_sees_us() -> None:
@@ -80,10 +86,7 @@ def default_device_is_known() -> None:
     assert not wall.is_default_device(Counting())
     torch.set_default_device("cpu")
     try:
-        modes = wall.unload_modes()
-        assert wall.is_default_device(modes[-1])
-        for mode in reversed(modes):
-            wall.push_mode(mode)
+        assert wall.is_default_device(wall.function_modes()[0])
     finally:
         torch.set_default_device(None)
 
@@ -265,8 +268,10 @@ def wrapped_tensors_are_seen() -> None:
 
 CANARIES: dict[str, Callable[[], None]] = {
     "torch._C._len_torch_function_stack": modes_move,
-    "torch.overrides._push_mode": modes_move,
-    "torch.overrides._pop_mode": modes_move,
+    "torch._C._push_on_torch_function_stack": modes_move,
+    "torch._C._pop_torch_function_stack": modes_move,
+    "torch._C._get_function_stack_at": modes_move,
+    "torch._C._set_grad_enabled": gradients_are_switched,
     "torch._C.DisableTorchFunction": nothing_sees_us,
     "torch._C._len_torch_dispatch_stack": nothing_dispatches_us,
     "torch.utils._python_dispatch._disable_current_modes": nothing_dispatches_us,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
+from itertools import chain, repeat, starmap
 from typing import Any
 
 from torch import Tensor
@@ -12,8 +14,16 @@ from gradientflow.torch_internals.wall import lean_on
 
 _UNTRACED = "operations are not traced line by line"
 _function_modes = lean_on("torch._C._len_torch_function_stack", "how many function modes are active", _UNTRACED)
-_push_mode = lean_on("torch.overrides._push_mode", "puts our function mode under those of the script", _UNTRACED)
-_pop_mode = lean_on("torch.overrides._pop_mode", "takes function modes off, to put ours under them", _UNTRACED)
+_push_mode = lean_on(
+    "torch._C._push_on_torch_function_stack", "puts our function mode under those of the script", _UNTRACED
+)
+_pop_mode = lean_on("torch._C._pop_torch_function_stack", "takes function modes off, to put ours under them", _UNTRACED)
+_function_mode_at = lean_on("torch._C._get_function_stack_at", "which function modes are active", _UNTRACED)
+_grad_enabled = lean_on(
+    "torch._C._set_grad_enabled",
+    "puts the grad mode back where a signal came between the halves of a block of ours",
+    "a signal at the wrong moment may leave gradients switched off",
+)
 _disable_function = lean_on(
     "torch._C.DisableTorchFunction", "our own calls are seen by no mode and no tensor subclass",
     "tensor subclasses of the script may see calls of ours",
@@ -34,24 +44,29 @@ _device_context = lean_on(
 
 def modes_can_be_moved() -> bool:
     """Whether function modes can be put on the stack and taken off it."""
-    return all(i.value is not None for i in (_function_modes, _push_mode, _pop_mode))
+    return all(i.value is not None for i in (_function_modes, _push_mode, _pop_mode, _function_mode_at))
 
 
-def unload_modes() -> list[Any]:
-    """Take every function mode off this thread's stack; return them, the uppermost first. All or none."""
+def function_modes() -> list[Any]:
+    """Return the function modes of this thread, the lowest first."""
+    return [_function_mode_at.ask(None, i) for i in range(_function_modes.ask(0))] if modes_can_be_moved() else []
+
+
+def set_function_modes(modes: list[Any]) -> None:
+    """Put these modes in place of those of this thread: in one call into C, which no signal of the script's can cut in two."""
     if not modes_can_be_moved():
-        return []
-    taken = [_pop_mode.ask(None) for _ in range(_function_modes.ask(0))]
-    if _pop_mode.broken:
-        for mode in reversed([m for m in taken if m is not None]):
-            push_mode(mode)
-        return []
-    return taken
+        return
+    try:
+        deque(
+            chain(starmap(_pop_mode.value, repeat((), _function_modes.value())), map(_push_mode.value, modes)), maxlen=0
+        )
+    except TypeError as problem:
+        _push_mode.broken = f"failed ({problem})"
 
 
-def push_mode(mode: Any) -> None:
-    """Put a function mode on top of this thread's stack."""
-    _push_mode.ask(None, mode)
+def set_grad_enabled(enabled: bool) -> None:
+    """Switch gradients on or off for this thread."""
+    _grad_enabled.ask(None, enabled)
 
 
 def is_default_device(mode: Any) -> bool:

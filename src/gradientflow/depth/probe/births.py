@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -49,8 +50,8 @@ class Births:
         self._compiled = compiled
         hooks = torch.nn.modules.module
         self._handles = [
-            hooks.register_module_parameter_registration_hook(lambda *seen: self.shield(self._registered, *seen)),
-            hooks.register_module_module_registration_hook(lambda *seen: self.shield(self._contained, *seen)),
+            hooks.register_module_parameter_registration_hook(partial(self.shield, self._registered)),
+            hooks.register_module_module_registration_hook(partial(self.shield, self._contained)),
         ]
 
     def close(self) -> None:
@@ -63,7 +64,7 @@ class Births:
         if self._awake is not None:
             self._awake()
         if isinstance(param, Tensor) and (param.is_meta or readable(param)):
-            self.registry.made(param, locate(4, modules=False, limit=1), (module, name))
+            self.registry.made(param, locate(3, modules=False, limit=1), (module, name))
 
     def _contained(self, module: torch.nn.Module, name: str, child: Any) -> None:
         if self._awake is not None:
@@ -71,7 +72,7 @@ class Births:
         if self._compiled is not None and is_compiler_module(module):
             self._compiled()
         if child is not None and id(child) not in self.modules:
-            where = locate(4, modules=False, limit=1)
+            where = locate(3, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
     def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:

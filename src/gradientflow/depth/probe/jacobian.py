@@ -23,6 +23,7 @@ from torch.autograd.graph import GradientEdge
 
 from gradientflow.curvature import lanczos
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.records import Op, Stretch
 from gradientflow.torch_internals import output_metadata
 
@@ -214,7 +215,8 @@ def _sampled(way: Way, source: int, target: int, probes: int = PROBES, width: in
         v = way.signs(way.rows)
         try:
             pulled, pushed = way.outer(v) if twice else (way.pull(v), None)
-        except RuntimeError:  # no second derivative: what one backward pass tells is left
+        except RuntimeError as problem:  # no second derivative: what one backward pass tells is left
+            let_through(problem)
             twice = False
             pulled, pushed = way.pull(v), None
         first.append(float(pulled.double().square().sum()) / size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -106,17 +107,17 @@ class BackwardMeasure:
                     self._params[param] = stat
                     self.order.append(param)
 
-        return lambda grads: self.shield(measure, grads)
+        return partial(self.shield, measure)
 
     def _leaves(self, edges: list[Edge]) -> Callable[..., None]:
-        def measure(passed: tuple[Tensor | None, ...]) -> None:
+        def measure(passed: tuple[Tensor | None, ...], arrived: Any) -> None:
             for edge in edges:
                 g = passed[edge.slot] if edge.slot < len(passed) else None
                 if g is not None and readable(g):
                     op = self.trace.owner[edge.node]
                     self._shares[op].append((self.trace.ops[op].operands[edge.operand], grad_stat(g)))
 
-        return lambda passed, arrived: self.shield(measure, passed)
+        return partial(self.shield, measure)
 
     # ── after ────────────────────────────────────────────────────────────────────────────────────────────────────
 

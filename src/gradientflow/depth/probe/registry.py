@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.frames import Where, variables_of
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.records import Param
 from gradientflow.torch_internals import parameters_of
 
@@ -172,7 +173,8 @@ class Registry:
 def _pointer(t: Tensor) -> int:
     try:
         return t.untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError):  # meta, fake, sparse: no storage to tell apart
+    except (RuntimeError, NotImplementedError) as problem:  # meta, fake, sparse: no storage to tell apart
+        let_through(problem)
         return 0
 
 

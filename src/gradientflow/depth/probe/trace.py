@@ -24,6 +24,7 @@ from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
+from gradientflow.depth.probe.tracebacks import cleaned
 from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
@@ -148,7 +149,13 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._run(func, args, kwargs or {})
+        except BaseException as problem:
+            cleaned(problem)
+            raise
+
+    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.awake()
         if not (self.recording or self.listening or self.births) or transformed():
             return func(*args, **kwargs)

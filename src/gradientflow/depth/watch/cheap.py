@@ -96,7 +96,7 @@ class CheapTier:
             values = _read(parts)
         n, g = len(weights), len(self._grads)
         absent = [ABSENT] * len(self.params)
-        norms = Norms([*absent], [*absent], [*absent])
+        norms = Norms(absent, absent[:], absent[:])
         for (i, _), value in zip(self._grads, values[:g], strict=True):
             norms.grad[i] = value
         for i, value in zip(self._there, values[g : g + n], strict=True):

@@ -16,6 +16,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.probe.jacobian import measure, stations, way_out
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
 from gradientflow.torch_internals import hooks_of
@@ -79,6 +80,7 @@ class IsometryMeter:
         try:
             return measure(trace, source, target, seconds=seconds)
         except RuntimeError as problem:
+            let_through(problem)
             name = trace.ops[target].module or trace.ops[target].name
             trace.note(f"Jacobian up to {name} not measured: {str(problem).splitlines()[0][:120]}")
             return None

@@ -7,6 +7,7 @@ the frame of PyTorch's own `_engine_run_backward` holds the tensors that `backwa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -33,7 +34,7 @@ class LossFinder:
     def hook(self, params: Sequence[Tensor]) -> None:
         """Hook parameters; gradients that reach any of them lead to the loss."""
         for p in params:
-            self._handles.append(p.register_post_accumulate_grad_hook(self._accumulated))  # type: ignore[no-untyped-call]
+            self._handles.append(p.register_post_accumulate_grad_hook(partial(self._shield, self._find)))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Remove every hook."""
@@ -41,11 +42,9 @@ class LossFinder:
             handle.remove()
         self._handles.clear()
 
-    def _accumulated(self, param: Tensor) -> None:
-        if not self._busy():
-            self._shield(self._find)
-
-    def _find(self) -> None:
+    def _find(self, param: Tensor) -> None:
+        if self._busy():
+            return
         task = backward_task()
         if task is not None and task == self._task:
             return

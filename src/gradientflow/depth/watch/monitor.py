@@ -10,6 +10,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -21,6 +22,7 @@ from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace, Tracer, nothing
+from gradientflow.depth.probe.tracebacks import cleaned
 from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, norm_of_grads, total
 from gradientflow.depth.watch.compiled import CompileWatch, exporting
 from gradientflow.depth.watch.isometry import IsometryMeter
@@ -113,9 +115,10 @@ class Monitor:
         """Register the hooks and open the first window."""
         self.began = time.perf_counter()
         self._handles = [
-            register_optimizer_step_pre_hook(self._before_step),
+            register_optimizer_step_pre_hook(partial(self.shield, self._before)),
             register_optimizer_step_post_hook(self._after_step),
         ]
+        self.shield.interrupted = self._interrupted
         self.births.open(self.compile_watch.notice, self._step_aside)
         self.tracer.awake = self.compile_watch.notice
         self.shield(self._open_window, 1)
@@ -179,6 +182,12 @@ class Monitor:
         self.tracer.births = None
         self.tracer.awake = nothing
         self._quiet()
+
+    def _interrupted(self) -> None:
+        """An exception of the script's came while we worked: what was half seen of this window is nothing to go by."""
+        self._reason = self._probe = None
+        self.tracer.recording = False
+        self.tracer.fresh()
 
     # ── backward ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,10 +294,7 @@ class Monitor:
 
     # ── optimizer steps ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _before_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
-        self.shield(self._before, optimizer)
-
-    def _before(self, optimizer: TorchOptimizer) -> None:
+    def _before(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
         self.compile_watch.notice()
         watched = self._watch(optimizer)
         self.tracer.births = None
@@ -301,9 +307,13 @@ class Monitor:
         if not self.shield.at_home:
             return
         self.steps += 1
-        self.shield(self._after, optimizer)
-        if self.stop_after is not None:
-            self.stop_after(self.steps)
+        try:
+            self.shield(self._after, optimizer)
+            if self.stop_after is not None:
+                self.stop_after(self.steps)
+        except BaseException as problem:
+            cleaned(problem)
+            raise
 
     def _after(self, optimizer: TorchOptimizer) -> None:
         self._quiet()
@@ -334,7 +344,7 @@ class Monitor:
                 found.params, found.cheap = params, CheapTier(params)
                 found.record.params = [self.registry.index_of(p) for p in params]
             return found
-        where = locate(4, modules=False, limit=1)
+        where = locate(3, modules=False, limit=1)
         made = self.births.optimizers.get(id(optimizer), (None, None))
         record = Optimizer(
             index=len(self.optimizers), name=type(optimizer).__name__,
@@ -369,7 +379,7 @@ class Monitor:
 
     def _send_probe(self, step: int, watched: Watched | None) -> None:
         probe, self._probe = self._probe, None
-        if probe is None or not self._measured:
+        if probe is None or not self._measured or not probe.ops:  # (a backward call that was cut short left it without)
             return
         probe.step = step
         if watched is not None:

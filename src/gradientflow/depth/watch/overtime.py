@@ -20,6 +20,7 @@ from gradientflow.depth.probe.opaque import Call
 from gradientflow.depth.probe.recurrent import MAX_CELLS, measure, reach
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import GradStat, Meta, Probe, Recurrence
 
@@ -84,6 +85,7 @@ class OverTime:
         try:
             return measure(call)
         except RuntimeError as problem:  # no memory left, say
+            let_through(problem)
             return f"{call.cell} could not be run again ({str(problem).splitlines()[0][:120]})"
         finally:
             self._per_cell = 0.5 * self._per_cell + 0.5 * (time.perf_counter() - began) / (call.steps * each)
@@ -109,6 +111,7 @@ class OverTime:
             try:
                 passed = chain.measure(root, left)
             except RuntimeError as problem:
+                let_through(problem)
                 trace.note(
                     f"what a loop alone carries back over time was not measured: {str(problem).splitlines()[0][:120]}"
                 )

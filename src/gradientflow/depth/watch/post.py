@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from gradientflow.torch_internals import is_default_device, modes_can_be_moved, push_mode, unload_modes
+from gradientflow.torch_internals import function_modes, is_default_device, modes_can_be_moved, set_function_modes
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
@@ -51,8 +51,9 @@ class Post:
         if not modes_can_be_moved():
             return
         if not here.on or here.aside:
-            here.on, here.aside = True, []
+            here.aside = []
             self._put()
+            here.on = True
         if not self._handles:
             self._handles = [
                 register_module_forward_pre_hook(self._before_module),
@@ -86,19 +87,17 @@ class Post:
             self._here.aside.append(module)
 
     def _put(self) -> None:
-        above = unload_modes()
-        if above and is_default_device(above[-1]):
-            push_mode(above.pop())
-        push_mode(self._mode)
-        for mode in reversed(above):
-            push_mode(mode)
+        there = [mode for mode in function_modes() if mode is not self._mode]
+        place = 1 if there and is_default_device(there[0]) else 0
+        set_function_modes([*there[:place], self._mode, *there[place:]])
 
     def _take(self) -> bool:
-        modes = unload_modes()
-        for mode in reversed(modes):
-            if mode is not self._mode:
-                push_mode(mode)
-        return self._mode in modes
+        there = function_modes()
+        kept = [mode for mode in there if mode is not self._mode]
+        if len(kept) == len(there):
+            return False
+        set_function_modes(kept)
+        return True
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.files import here
@@ -85,10 +86,12 @@ class Recorder:
         if file is None or file in self._sources or file.startswith("<"):
             return
         self._sources.add(file)
-        with contextlib.suppress(OSError):
+        try:
             path = self.base / file
             if path.stat().st_size <= _SOURCE_LIMIT:
                 self.store.source(file, path.read_text(encoding="utf-8", errors="replace"))
+        except OSError as problem:
+            let_through(problem)
 
     def describe(self) -> None:
         """Write the run's description as it is now."""
@@ -110,7 +113,7 @@ class Recorder:
         """Return enough of the run for a quick look at how it is going: the first probes and the last."""
         probes = self.recent.probes
         few = probes if len(probes) <= 4 else [*probes[:2], *probes[-2:]]
-        return Run(self.meta, self.recent.steps, [], few, self.recent.notes)
+        return Run(self.meta, list(self.recent.steps), [], few, list(self.recent.notes))
 
     def finish(self) -> Run:
         """Write the description for the last time and return the whole run."""

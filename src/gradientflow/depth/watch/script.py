@@ -11,9 +11,9 @@ import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
-from types import CodeType, TracebackType
+from types import CodeType
 
-from gradientflow.depth.probe.frames import OURS, classify
+from gradientflow.depth.probe.tracebacks import clean_all
 from gradientflow.errors import ScriptError
 from gradientflow.files import here
 
@@ -198,7 +198,7 @@ def _make_room(folder: str) -> dict[str, types.ModuleType]:
 
 def _failed(problem: BaseException) -> Ending:
     """Print an exception as Python would at the end of a script, and return the ending that it is."""
-    _clean_traceback(problem)
+    clean_all(problem)
     text = "".join(traceback.format_exception_only(problem)).strip()
     _flush()
     try:
@@ -225,31 +225,6 @@ def _exit_code(stop: SystemExit) -> int:
         return stop.code & 0xFF
     print(stop.code, file=sys.stderr)  # as Python does with a message
     return 1
-
-
-def _clean_traceback(problem: BaseException) -> None:
-    """Take our frames out of an exception, and out of those that led to it."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [problem]
-    while todo:
-        entry = todo.pop()
-        if entry is not None and id(entry) not in seen:
-            seen.add(id(entry))
-            entry.__traceback__ = _without_ours(entry.__traceback__)
-            todo += [entry.__cause__, entry.__context__]
-
-
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without frames of gradientflow, which the script knows nothing of."""
-    kept: list[TracebackType] = []
-    while trace is not None:
-        if classify(trace.tb_frame.f_code) != OURS:
-            kept.append(trace)
-        trace = trace.tb_next
-    following: TracebackType | None = None
-    for entry in reversed(kept):
-        following = TracebackType(following, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return following
 
 
 def _advice(problem: BaseException) -> str | None:

@@ -96,7 +96,7 @@ def run_script(
     state = _State()
 
     def look() -> None:
-        state.symptom = judge(recorder.glance()).symptom
+        state.fresh = True
 
     def beat() -> None:
         try:
@@ -106,6 +106,10 @@ def run_script(
         store.flush()
         overhead = shield.spent / max(monitor.elapsed - shield.spent, 1e-9)
         if live is not None:
+            if (
+                state.fresh
+            ):  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
+                state.fresh, state.symptom = False, judge(recorder.glance()).symptom
             live.update(monitor.steps, monitor.last_loss, state.symptom, overhead, monitor.elapsed)
 
     monitor.on_probe = look
@@ -149,6 +153,7 @@ _FREE_SIGNALS = range(signal.SIGRTMIN + 1, signal.SIGRTMAX) if hasattr(signal, "
 
 class _State:
     symptom = "healthy"
+    fresh = False  # a probe came in that was not judged yet
 
 
 class _Limit:

@@ -15,6 +15,7 @@ from torch.autograd.graph import Node
 
 from gradientflow.curvature import flat, hessian_operator, top_eigenpair
 from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.shield import Effort
 from gradientflow.records import Sharpness
 from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node
@@ -51,6 +52,7 @@ class SharpnessMeter:
         try:
             return self._lanczos(root, params, trace, allowance)
         except RuntimeError as problem:  # no second derivative, or a graph that may be walked only once
+            let_through(problem)
             self._refused = f"PyTorch cannot differentiate this graph twice ({str(problem).splitlines()[0][:120]})"
             trace.note(f"sharpness not measured: {self._refused}")
             return None

@@ -8,7 +8,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from gradientflow.torch_internals import undispatched, unseen
+import torch
+
+from gradientflow.depth.probe.trace import nothing
+from gradientflow.depth.probe.tracebacks import from_outside, from_the_handler
+from gradientflow.torch_internals import set_grad_enabled, undispatched, unseen
 
 
 class Effort:
@@ -28,6 +32,8 @@ class Effort:
 class Shield:
     """Runs functions of ours so that no exception of them reaches the script, and counts the time they take.
 
+    An exception of the script's that comes while they run, out of a signal handler of its own, say, is not kept from it.
+
     After `limit` failures at one place that function is not run any more. Nothing runs in a forked child. The torch calls
     of ours are seen by no mode and no tensor subclass of the script's.
     """
@@ -36,6 +42,7 @@ class Shield:
         self.errors: list[str] = []
         self.spent = 0.0  # seconds by the clock
         self.effort = 0.0  # seconds of work
+        self.interrupted: Callable[[], None] = nothing  # called where our work was cut short, to drop what is half done
         self._limit = limit
         self._failures: dict[Any, int] = {}
         self._pid = os.getpid()
@@ -53,17 +60,23 @@ class Shield:
         key = getattr(function, "__qualname__", repr(function))
         if self._failures.get(key, 0) >= self._limit:
             return None
-        began, effort = time.perf_counter(), Effort()
-        self._depth += 1
+        began, effort, depth, graded = time.perf_counter(), Effort(), self._depth, torch.is_grad_enabled()
         try:
+            self._depth = depth + 1
             with unseen(), undispatched():
                 return function(*args)
-        except Exception as problem:
+        except BaseException as problem:
+            if torch.is_grad_enabled() != graded:  # it came between the halves of a `with` of ours
+                set_grad_enabled(graded)
+            if from_outside(problem):
+                self.interrupted()
+                from_the_handler(problem)
+                raise
             self.failed(key, problem)
             return None
         finally:
-            self._depth -= 1
-            if self._depth == 0:
+            self._depth = depth
+            if depth == 0:
                 self.spent += time.perf_counter() - began
                 self.effort += effort.seconds
 

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe.names import is_relu6, op_name
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.remedies.acting.base import Acting
-from gradientflow.torch_internals import push_mode, transformed, unload_modes
+from gradientflow.torch_internals import function_modes, set_function_modes, transformed
 
 _KNOWN_MOST = 4000  # functions whose names are remembered
 
@@ -128,13 +128,11 @@ class Hand(TorchFunctionMode):
 
     def _push(self) -> None:
         self._here.on = True
-        push_mode(self)
+        set_function_modes([*function_modes(), self])
 
     def _take(self) -> None:
         self._here.on = False
-        others = [m for m in unload_modes() if m is not self]
-        for mode in reversed(others):
-            push_mode(mode)
+        set_function_modes([m for m in function_modes() if m is not self])
 
     def _before_module(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
         if not self._here.on:
