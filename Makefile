@@ -30,6 +30,10 @@ demo: $(STAMP) ## Watch a network that does not learn, and be told why
 test: $(STAMP) ## Run the tests, in two processes of one thread each
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: mutants
+mutants: $(STAMP) ## Change each threshold a little: does a test notice? (minutes; ONLY=src/gradientflow/depth/causes for some)
+	$(BIN)/python scripts/mutants.py $(ONLY)
+
 .PHONY: check
 check: $(STAMP) ## Format, lint, types, import contracts, and the examples in the docs; changes nothing
 	$(BIN)/ruff format --check .
