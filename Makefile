@@ -38,6 +38,10 @@ cases: $(STAMP) ## How often is the verdict right? Runs the labelled scripts (te
 hostile: $(STAMP) ## Watch every hostile script, each in an interpreter of its own (half an hour; ONLY=names for some)
 	$(BIN)/python -m tests.hostile $(if $(ONLY),--only $(ONLY))
 
+.PHONY: mutants
+mutants: $(STAMP) ## Change each threshold a little: does a test notice? (minutes; ONLY=src/gradientflow/depth/causes for some)
+	$(BIN)/python scripts/mutants.py $(ONLY)
+
 .PHONY: check
 check: $(STAMP) ## Format, lint, types, import contracts, and the examples in the docs; changes nothing
 	$(BIN)/ruff format --check .

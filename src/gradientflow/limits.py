@@ -11,6 +11,11 @@ A rule compares with the limit and tells it in its evidence, so that what was us
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+GATES = "gates"
+
 
 class Limit(float):
     """A number with a name and a source; it compares and computes as the number does.
@@ -40,6 +45,15 @@ class Limit(float):
         return self.name, float(self), self.source
 
 
-def told(*limits: Limit) -> dict[str, float]:
-    """Return limits as entries of an evidence: `threshold_` and the name, with the plain number."""
-    return {f"threshold_{limit.name}": float(limit) for limit in limits}
+def told(*limits: Limit, gates: Iterable[Limit] = ()) -> dict[str, Any]:
+    """Return limits as entries of an evidence.
+
+    Args:
+        limits: held against a number of the evidence that bears the same name: `threshold_` and the name, with the plain
+            number, so that a report puts the two beside each other.
+        gates: passed on the way to the finding, each held against a number that is not told: together under `GATES`,
+            which a report tells in one line.
+    """
+    entries: dict[str, Any] = {f"threshold_{limit.name}": float(limit) for limit in limits}
+    passed = {gate.name: float(gate) for gate in gates}
+    return entries | {GATES: passed} if passed else entries

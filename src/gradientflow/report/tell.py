@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
+from gradientflow.limits import GATES
 from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdict
 from gradientflow.report.replay_words import WORDS
 from gradientflow.report.words import clean, count, decades, number, one_line
@@ -110,7 +111,8 @@ def spell(value: Any) -> str:
 def facts(evidence: dict[str, Any]) -> list[Fact]:
     """Evidence as rows; a threshold stands beside its number.
 
-    A number finds its threshold as `{"value": …, "threshold": …}`, or under `NAME_threshold` / `threshold_NAME`.
+    A number finds its threshold as `{"value": …, "threshold": …}`, or under `NAME_threshold` / `threshold_NAME`. Gates,
+    which decided on the way to a finding, are counted in one row: their values stand in verdict.json.
 
     Args:
         evidence: a finding's evidence, or the measured effect of a replayed remedy.
@@ -129,6 +131,9 @@ def facts(evidence: dict[str, Any]) -> list[Fact]:
         if key in taken:
             continue
         name = one_line(key).replace("_", " ")
+        if key == GATES and isinstance(value, dict):
+            rows.append(Fact("gates passed", f"{len(value)} (in verdict.json)"))
+            continue
         limit = next((evidence[n] for w in _LIMITS for n in (f"{key}_{w}", f"{w}_{key}") if n in evidence), None)
         if isinstance(value, dict) and "value" in value:
             limit = next((value[w] for w in _LIMITS if w in value), limit)

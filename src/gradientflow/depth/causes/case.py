@@ -10,9 +10,15 @@ from statistics import median
 from gradientflow.depth.causes import losses as output
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.trend import Trend, trends
+from gradientflow.limits import Limit
 from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
 
-LARGE_INPUT = 20.0  # rms of what enters the first layer
+LARGE_INPUT = Limit(
+    "input_rms", 20.0, "chosen: twenty times the unit size that initialisations are made for (He et al. 2015, eq. 7)"
+)
+IGNORANT = Limit(
+    "loss_over_ignorance", 0.9, "chosen: at least a tenth better than the best answer that ignores the data"
+)
 
 
 class Case:
@@ -67,7 +73,7 @@ class Case:
         if not self.finite or not self.main.measured:
             return False
         level = [b for g in self.finite if (b := output.ignorance(g)) is not None]
-        return bool(level) and self.main.end > 0.9 * median(level)
+        return bool(level) and self.main.end > IGNORANT * median(level)
 
     def inputs(self, graph: Graph) -> list[tuple[Op, Operand, ValueStat]]:
         """Return (layer, operand, its value) of the data that enters layers from outside, first layers first."""

@@ -15,15 +15,34 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from gradientflow.depth.causes import places, theory
-from gradientflow.depth.causes.case import Case, rounded
-from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.case import IGNORANT, Case, rounded
+from gradientflow.depth.causes.graph import CALLS, CHAINED, Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import STUCK
+from gradientflow.limits import Limit, told
 from gradientflow.ops import HALVING, HALVING_GAIN, SATURATING
 from gradientflow.records import Finding, Op, Place
 
-DEEP = 15  # layers from which chance products over depth are a reason of their own
-THRESHOLD = 2.0  # decades between the first and the last layer
-MOVED = 0.3  # of the weights' size: all updates before a probe together
+DECADES = Limit("decades", 2.0, "chosen: a hundredfold between the first and the last layer, either way")
+DEEP = Limit(
+    "layers", 15, "chosen: from here on chance products over depth (Pennington et al. 2017) are a reason of their own"
+)
+EARLY = Limit("step_of_a_first_probe", 3, "chosen: the first steps show how the weights were made")
+MOVED = Limit("moved", 0.3, "chosen: of the weights' size, all updates before a probe together")
+ONE_PLACE = Limit("share_of_one_operation", 0.75, "chosen: of the decades; depth spreads them over the layers")
+LOOPED = Limit("share_of_a_recurrence", 0.125, "chosen: of the body; more of it is judged over time")
+RIVAL = Limit("share_of_a_rival", 0.25, "chosen: of the decades; less (half a decade at least) is no reason of its own")
+FORETOLD = Limit("miss_of_theory", 0.25, "chosen: of the decades, between what theory predicts and what was measured")
+BY_INIT = Limit("share_of_init", 0.5, "chosen: of the decades; the larger part")
+NORMED = Limit("batch_norms", 4, "chosen: the fewest that make a deep stack (Yang et al. 2019 judge depth)")
+FORWARD = Limit("forward_decades", 1.5, "chosen: values that grow thirtyfold from the first layer to the last")
+INIT = Limit("decades_by_init", 1.5, "chosen: as the values, so that the weights explain them")
+OVER_CHANCE = Limit("loss_over_chance", 10, "chosen: ten times ln K, the loss of knowing nothing")
+LEARNT = Limit("progress_of_learning_most", 0.8, "chosen: a ninth of the loss it began with is left")
+# Passed on the way to every finding of depth, or weighed in its confidence.
+_GATES = (
+    EARLY, MOVED, ONE_PLACE, LOOPED, CALLS, CHAINED, DEEP, RIVAL, IGNORANT, STUCK, LEARNT,
+)  # fmt: skip
 
 
 @dataclass
@@ -58,8 +77,8 @@ def account(graph: Graph) -> Account:
         if gain is None or gain <= 0:
             continue
         decades = math.log10(gain)
-        told = _predicted(graph, op) if op.kind == "activation" else None
-        found.predicted += math.log10(told) if told else (0.0 if index in layers else decades)
+        theirs = _predicted(graph, op) if op.kind == "activation" else None
+        found.predicted += math.log10(theirs) if theirs else (0.0 if index in layers else decades)
         if index in layers and op.kind in ("linear", "conv"):
             found.layers.append(op)
             expected = _weight_gain(graph, op)
@@ -115,20 +134,20 @@ def _weight_gain(graph: Graph, op: Op) -> float | None:
 
 def depth(case: Case) -> list[Finding]:
     """Judge the decades between the last and the first layer, at the first probes."""
-    early = [g for g in case.finite if g.probe.step <= 3 and g.body_decades is not None and not _moved(case, g)] or [
-        g for g in case.finite if g.body_decades is not None
-    ][:1]
+    early = [
+        g for g in case.finite if g.probe.step <= EARLY and g.body_decades is not None and not _moved(case, g)
+    ] or [g for g in case.finite if g.body_decades is not None][:1]
     findings: list[Finding] = []
     for graph in early:
         decades = graph.body_decades
         if decades is None or not math.isfinite(decades):
             continue
-        if abs(decades) < THRESHOLD:
+        if abs(decades) < DECADES:
             findings += _signal(case, graph)
             continue
         if _in_one_place(graph, decades):
             continue
-        if any(len(set(calls) & set(graph.body)) > len(graph.body) // 8 for calls in graph.recurrences()):
+        if any(len(set(calls) & set(graph.body)) > LOOPED * len(graph.body) for calls in graph.recurrences()):
             continue  # a recurrence: judged over time
         findings += _vanishing(case, graph, decades) if decades < 0 else _exploding(case, graph, decades)
         if findings:
@@ -149,7 +168,7 @@ def _in_one_place(graph: Graph, decades: float) -> bool:
         before, after = graph.probe.ops[index].grad, graph.probe.ops[following].grad
         if before is not None and after is not None and before.norm > 0 and after.norm > 0:
             steps.append(math.log10(after.norm / before.norm))
-    return bool(steps) and max(steps, key=lambda s: s / decades) / decades > 0.75
+    return bool(steps) and max(steps, key=lambda s: s / decades) / decades > ONE_PLACE
 
 
 def _vanishing(case: Case, graph: Graph, decades: float) -> list[Finding]:
@@ -161,13 +180,13 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> list[Finding]:
     if not a.activation_ops:
         del parts["saturating-activation"]
     order = sorted(parts, key=lambda k: parts[k])
-    told = {"saturating-activation": _saturating, "init-too-small": _too_small, "depth-without-skip": _plain_depth}
-    found = [told[order[0]](case, graph, decades, a)]
+    tell = {"saturating-activation": _saturating, "init-too-small": _too_small, "depth-without-skip": _plain_depth}
+    found = [tell[order[0]](case, graph, decades, a)]
     if layers < DEEP and a.rest + a.branch < min(parts.values()):
         return []
     for cause in order[1:]:
-        if parts[cause] < -0.25 * abs(decades) and parts[cause] < -0.5:
-            rival = told[cause](case, graph, decades, a)
+        if parts[cause] < -RIVAL * abs(decades):
+            rival = tell[cause](case, graph, decades, a)
             rival.confidence = round(min(found[0].confidence - 0.05, 0.5 + 0.4 * parts[cause] / decades), 2)
             rival.reason = (
                 f"it takes {-parts[cause]:.1f} of the {-decades:.1f} decades, {order[0]} takes {-parts[order[0]]:.1f}"
@@ -210,11 +229,13 @@ def _too_small(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
         f"activations as they are, theory predicts {_said(a.predicted)} decades"
         + (
             ", so it is the initialisation and not chance."
-            if abs(a.predicted - decades) < 0.25 * -decades and a.init < 0.5 * decades
+            if abs(a.predicted - decades) < FORETOLD * -decades and a.init < BY_INIT * decades
             else "."
         )
     )
-    evidence = _evidence(graph, decades, a) | {"weight_gain": rounded(mean), "critical_gain": rounded(a.critical)}
+    evidence = _evidence(graph, decades, a, FORETOLD, BY_INIT) | {
+        "weight_gain": rounded(mean), "critical_gain": rounded(a.critical),
+    }  # fmt: skip
     return Finding(
         "vanishing", "init-too-small", _confidence(case, decades), place, summary, evidence,
         remedies("rescale-init", "add-skip", "add-norm", at=place),
@@ -244,14 +265,14 @@ def _exploding(case: Case, graph: Graph, decades: float) -> list[Finding]:
     evidence = _evidence(graph, decades, a)
     confidence = _confidence(case, decades)
     batch_norms = [op for op in a.norm_ops if op.name in ("batch_norm", "instance_norm")]
-    if len(batch_norms) >= max(4, layers // 2):
+    if len(batch_norms) >= max(NORMED, layers // 2):
         op = batch_norms[len(batch_norms) // 2]
         place = places.of_op(op, case.meta)
         summary = (
             f"The gradient grows by ×{per_layer:.2f} per layer, {decades:.1f} decades over {layers} layers with batch "
             f"normalisation and no skip path (theory for batch norm with ReLU: ×1.21)."
         )
-        evidence |= {"batch_norms": len(batch_norms), "theory_gain": 1.211}
+        evidence |= {"batch_norms": len(batch_norms), "theory_gain": 1.211} | told(NORMED)
         return [
             Finding(
                 "exploding", "batchnorm-depth", confidence, place, summary, evidence,
@@ -288,7 +309,7 @@ def _signal(case: Case, graph: Graph) -> list[Finding]:
         return []
     nothing = theory.chance(last.value.shape[-1])
     forward, init = math.log10(last.value.rms / first.value.rms), a.init
-    if forward < 1.5 or init < 1.5 or loss < 10.0 * nothing:
+    if forward < FORWARD or init < INIT or loss < OVER_CHANCE * nothing:
         return []
     place = _init_place(case, graph, a) or places.of_op(first, case.meta)
     mean = median(a.gains)
@@ -298,9 +319,10 @@ def _signal(case: Case, graph: Graph) -> list[Finding]:
             "exploding", "init-too-large", 0.55 if learns else 0.8, place,
             f"The values grow by {forward:.1f} decades from the first layer to the last, and the loss starts at {loss:.3g} where "
             f"knowing nothing costs {nothing:.2g}: the weights pass on ×{mean:.3g} where ×{a.critical:.2g} would keep the size.",
-            {"step": graph.probe.step, "forward_decades": rounded(forward), "threshold_forward_decades": 1.5,
-             "loss_over_chance": rounded(loss / nothing), "threshold_loss_over_chance": 10, "weight_gain": rounded(mean),
-             "critical_gain": rounded(a.critical), "decades_by_init": rounded(init)},
+            {"step": graph.probe.step, "forward_decades": rounded(forward),
+             "loss_over_chance": rounded(loss / nothing), "weight_gain": rounded(mean),
+             "critical_gain": rounded(a.critical), "decades_by_init": rounded(init)}
+            | told(FORWARD, OVER_CHANCE, INIT, gates=(EARLY, MOVED, DECADES)),
             remedies("rescale-init", "add-norm", at=place),
         )
     ]  # fmt: skip
@@ -310,11 +332,10 @@ def _said(decades: float) -> str:
     return f"{decades:+.1f}".replace("-", "−")
 
 
-def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
+def _evidence(graph: Graph, decades: float, a: Account, *gates: Limit) -> dict[str, object]:
     return {
         "step": graph.probe.step,
         "decades": rounded(decades),
-        "threshold_decades": THRESHOLD,
         "theory_decades": rounded(a.predicted),
         "gain_per_layer": rounded(10 ** (decades / max(len(a.layers), 1))),
         "theory_gain_per_layer": rounded(10 ** (a.predicted / max(len(a.layers), 1))),
@@ -323,24 +344,24 @@ def _evidence(graph: Graph, decades: float, a: Account) -> dict[str, object]:
         "decades_by_init": rounded(a.init),
         "decades_by_norm": rounded(a.norm),
         "decades_by_other": rounded(a.rest + a.branch),
-    }
+    } | told(DECADES, gates=(*_GATES, *gates))
 
 
 def _confidence(case: Case, decades: float) -> float:
     """More decades and a loss that does not move make it surer; a loss that falls well makes it less so."""
-    base = 0.75 + 0.05 * min(abs(decades) - THRESHOLD, 3.0)
+    base = 0.75 + 0.05 * min(abs(decades) - DECADES, 3.0)
     last = case.finite[-1].body_decades
     if case.ignorant:  # (a loss that only the last bias brought down is no progress of the network)
         return round(min(base + 0.08, 0.99), 2)
-    if decades < 0 and last is not None and abs(last) < THRESHOLD / 2 and len(case.finite[0].layers) < DEEP:
+    if decades < 0 and last is not None and abs(last) < DECADES / 2 and len(case.finite[0].layers) < DEEP:
         base -= 0.35  # the network trains itself out of it
     # A run that learns well is not held up by it; less is said by that where the first layers stay cut off to the end, as what
     # learns then is what lies near the output.
-    still = decades < 0 and last is not None and last < -2 * THRESHOLD
+    still = decades < 0 and last is not None and last < -2 * DECADES
     if decades < 0 and case.main.measured:
         base -= (0.3 if still else 0.6) * max(0.0, case.main.progress - 0.5)
     if case.main.measured:
-        base += 0.08 if case.stuck else ((-0.12 if still else -0.25) if case.main.progress > 0.8 else 0.0)
+        base += 0.08 if case.stuck else ((-0.12 if still else -0.25) if case.main.progress > LEARNT else 0.0)
     return round(min(base, 0.99), 2)
 
 

@@ -12,8 +12,13 @@ import math
 from collections import defaultdict
 from functools import cached_property
 
+from gradientflow.limits import Limit
 from gradientflow.ops import MAY_HOLD_WEIGHTS
 from gradientflow.records import Meta, Op, Operand, Param, ParamState, Probe
+
+CALLS = Limit("calls_of_a_recurrence", 4, "chosen: a weight used two or three times is shared, not recurrent")
+REPEATS = Limit("calls_of_a_loop_without_layers", 8, "chosen: twice as many, where no weight vouches for it")
+CHAINED = Limit("calls_that_depend_on_the_last", 0.9, "chosen: of all; a tenth may break the chain")
 
 
 class Graph:
@@ -196,7 +201,7 @@ class Graph:
 
     # ── recurrence ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def recurrences(self, at_least: int = 4) -> list[list[int]]:
+    def recurrences(self) -> list[list[int]]:
         """Return, for each weight used again and again on its own output, its layers in order of time."""
         uses: dict[int, list[int]] = defaultdict(list)
         for index in self.joints:
@@ -204,11 +209,11 @@ class Graph:
                 uses[weight].append(index)
         found = []
         for calls in uses.values():
-            if len(calls) >= at_least and calls not in found and self._chained(calls):
+            if len(calls) >= CALLS and calls not in found and self._chained(calls):
                 found.append(calls)
         return found
 
-    def repeats(self, at_least: int = 8) -> list[list[int]]:
+    def repeats(self) -> list[list[int]]:
         """Return operations of one line that run again and again on their own result, in a script without layers."""
         if self.layers:
             return []
@@ -217,11 +222,11 @@ class Graph:
             op = self.probe.ops[index]
             if op.grad is not None:
                 sites[op.file, op.line, op.name].append(index)
-        return [calls for calls in sites.values() if len(calls) >= at_least and self._chained(calls)]
+        return [calls for calls in sites.values() if len(calls) >= REPEATS and self._chained(calls)]
 
     def _chained(self, calls: list[int]) -> bool:
         """Whether each call depends on the one before (allowing a tenth of exceptions)."""
-        return self.latest(calls)[1] >= 0.9 * (len(calls) - 1)
+        return self.latest(calls)[1] >= CHAINED * (len(calls) - 1)
 
     def latest(self, calls: list[int]) -> tuple[dict[int, int], int]:
         """Return, for each operation, the last of `calls` that it depends on (−1: none), and how many calls depend on another."""

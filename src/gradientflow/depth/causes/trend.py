@@ -7,7 +7,14 @@ import math
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
+from gradientflow.limits import Limit
 from gradientflow.records import Optimizer, Run, Step
+
+LOSSES = Limit("losses", 3, "chosen: the fewest that have a start, an end and something between")
+STUCK = Limit("progress", 0.12, "chosen: (1 − 0.12)/(1 + 0.12) = 0.79 of the loss it began with is left")
+LEARNS = Limit("progress_of_learning", 0.3, "chosen: 0.54 of the loss it began with is left")
+LEARNS_WELL = Limit("progress_of_learning_well", 0.6, "chosen: a quarter of the loss it began with is left")
+SPIKE = Limit("rise_over_start", 2.0, "chosen: three times the loss it began with; noise of a small batch stays below")
 
 
 @dataclass
@@ -41,7 +48,7 @@ class Trend:
 
     @property
     def measured(self) -> bool:
-        return len(self.losses) >= 3
+        return len(self.losses) >= LOSSES
 
     @property
     def spike(self) -> float:
@@ -60,7 +67,7 @@ class Trend:
     @property
     def stuck(self) -> bool:
         """Whether the loss has hardly moved below where it began."""
-        return self.measured and self.progress < 0.12
+        return self.measured and self.progress < STUCK
 
     def momentum_factor(self) -> float:
         """Return c in the stability limit sharpness < c / lr of plain or momentum descent: 2, or 2(1+β) (Cohen et al. 2021)."""
@@ -92,7 +99,7 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     trend.first_bad = next(
         (s for s in steps if s.nonfinite or (s.loss is not None and not math.isfinite(s.loss))), None
     )
-    if len(losses) < 3:
+    if not trend.measured:
         return trend
     stretch = max(1, min(len(losses) // 10, 50))
     first, last = losses[: max(1, min(stretch, 5))], losses[-stretch:]

@@ -199,9 +199,9 @@ def _calm(case: Case, verdict: Verdict) -> str:
     parts = []
     decades = verdict.budget.body_decades
     if decades is not None:
-        limit = "limit" if abs(decades) <= flow.THRESHOLD else "in a run that learns; else the limit is"
+        limit = "limit" if abs(decades) <= flow.DECADES else "in a run that learns; else the limit is"
         parts.append(
-            f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.THRESHOLD:g})"
+            f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.DECADES:g})"
         )
     if verdict.loss.first is not None and verdict.loss.last is not None:
         rises = case.main.measured and case.main.end > case.main.start

@@ -1,0 +1,57 @@
+"""The limits that all rules share, of trend, case and graph, each from both sides."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradientflow.depth.causes import trend
+from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.graph import Graph
+from tests.depth.causes.by_hand import Chain, Row, flips, linear, progressed, run, tail, value
+
+
+def test_losses_that_make_a_trend() -> None:
+    flips(lambda length: trend.trends(run(losses=[1.0] * int(length)))[0].measured, 2, 3)
+
+
+def test_a_loss_that_stands_still() -> None:
+    flips(lambda progress: trend.trends(run(losses=progressed(progress)))[0].stuck, 0.125, 0.115)
+
+
+def test_a_loss_that_ends_no_better_than_an_answer_that_ignores_the_data() -> None:
+    def ignorant(share: float) -> bool:
+        return Case(run(Chain([linear(), *tail()]), losses=[share * 1.3863] * 20)).ignorant
+
+    flips(ignorant, 0.89, 0.91)
+
+
+def graph(rows: list[Row]) -> Graph:
+    return Case(run(Chain(rows))).graphs[0]
+
+
+def test_calls_of_one_weight_that_make_a_recurrence() -> None:
+    flips(lambda calls: graph([*(linear(tied=True) for _ in range(int(calls))), *tail()]).recurrences(), 3, 4)
+
+
+def test_calls_of_one_line_that_make_a_loop_where_there_are_no_layers() -> None:
+    def loops(calls: float) -> list[list[int]]:
+        probe = Chain([*(Row("mul", "elementwise", value=value()) for _ in range(int(calls))), tail()[-1]]).probe()
+        for op in probe.ops[:-1]:
+            op.line = 3
+        return Graph(probe, run().meta).repeats()
+
+    flips(loops, 7, 8)
+
+
+@pytest.mark.parametrize(("breaks", "chained"), [(4, True), (5, False)])
+def test_calls_that_depend_on_the_one_before(breaks: int, chained: bool) -> None:
+    """Of forty-one calls four may begin anew."""
+    rows = [*(linear(tied=True) for _ in range(41)), *tail()]
+    probe = Chain(rows).probe()
+    start = probe.ops[0].operands[0]
+    for at in range(breaks):
+        probe.ops[4 + 8 * at].operands[0] = start
+    for op in probe.ops[:41]:  # (all of them reach the loss)
+        probe.ops[41].operands.append(type(start)(op=op.index))
+    seen = Graph(probe, run(Chain(rows)).meta)
+    assert bool(seen.recurrences()) is chained
