@@ -10,11 +10,12 @@ from gradientflow.depth.causes import places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Op
 
-ONE_HOT = 0.5  # share of rows, where the scores are beyond the freezing point
-LEARNS = 0.9  # the same in a run that learns
-PROGRESS = 0.6
+ONE_HOT = Limit("one_hot_rows", 0.5, "chosen: share of rows, where the scores are beyond the freezing point")
+LEARNS = Limit("one_hot_rows", 0.9, "chosen: the same in a run that learns")
+PROGRESS = Limit("progress_of_a_run_that_learns", 0.6, "chosen: a quarter of the loss it began with is left")
 
 
 def attention(case: Case) -> list[Finding]:
@@ -38,7 +39,7 @@ def attention(case: Case) -> list[Finding]:
                 "vanishing", "attention-saturation", 0.7 if learns else 0.9, place,
                 f"{op.value.saturated:.0%} of the rows of {op.name} at {place.file}:{place.line} are one-hot at step "
                 f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large{measured}.",
-                {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), "threshold_one_hot_rows": limit,
+                {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), **told(limit, PROGRESS),
                  "spread_of_scores": rounded(spread), "threshold_spread_of_scores": rounded(frozen), "keys": keys},
                 remedies("rescale-init", "add-norm", "scale-input", at=place),
             )

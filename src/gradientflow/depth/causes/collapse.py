@@ -14,30 +14,34 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.limits import Limit, told
 from gradientflow.ops import SATURATING
 from gradientflow.records import Finding, Op
 
-LOST = 3.0  # decades between the first probes and the last ones
-ENDS = 0.5  # share of outputs at the end of their range, at the first step
-LARGE_UPDATE = 0.2  # relative size of one update
+PROBES = Limit("probes", 4, "chosen: two at the start and two at the end")
+SOUND = Limit("decades_first", -2.0, "chosen: a gradient that came through; what never did is judged as depth")
+LOST = Limit("decades_lost", 3.0, "chosen: between the first probes and the last, and left of the gradient at the end")
+HALF_WAY = Limit("share_of_decades_lost", 0.5, "chosen: where half of them are gone, it has begun")
+ENDS = Limit("saturated_first", 0.5, "chosen: most outputs at the end of their range, at the first step")
+LARGE_UPDATE = Limit("relative_update", 0.2, "chosen: of the weights' size, by one update")
 
 
 def collapsed(case: Case) -> list[Finding]:
     """Compare the decades of the first probes with those of the last, where the loss makes no headway."""
     graphs = [g for g in case.finite if g.body_decades is not None and math.isfinite(g.body_decades)]
-    if len(graphs) < 4 or not case.stuck or case.main.optimizer is None:
+    if len(graphs) < PROBES or not case.stuck or case.main.optimizer is None:
         return []
     before = max(g.body_decades or 0.0 for g in graphs[:2])
     late = [g.body_decades or 0.0 for g in graphs[-2:]]
     after = max(late)
-    if before < -2.0 or after > -LOST or before - after < LOST:
+    if before < SOUND or after > -LOST or before - after < LOST:
         return []
-    since = next(g.probe.step for g in graphs if (g.body_decades or 0.0) < before - LOST / 2)
+    since = next(g.probe.step for g in graphs if (g.body_decades or 0.0) < before - LOST * HALF_WAY)
     evidence = {
-        "step": graphs[-1].probe.step, "decades": rounded(after), "threshold_decades": -LOST, "decades_first": rounded(before),
-        "since_step": since,
+        "step": graphs[-1].probe.step, "decades": rounded(after), "threshold_decades": -float(LOST), "decades_first": rounded(before),
+        "since_step": since, **told(PROBES, SOUND, LOST, HALF_WAY),
     }  # fmt: skip
-    told = (
+    words = (
         f"At step {graphs[0].probe.step} the gradient changes by {before:+.1f} decades between the last layer and the first, from step "
         f"{since} on by {after:.0f}: hardly anything reaches the first layers any more, and the loss stays at {case.main.end:.4g}."
     ).replace("by -", "by −")
@@ -48,9 +52,9 @@ def collapsed(case: Case) -> list[Finding]:
         return [
             Finding(
                 "vanishing", "saturating-activation", 0.85, place,
-                f"{told} {share:.0%} of what {op.name} at {place.file}:{place.line} puts out is at the end of its range from the "
+                f"{words} {share:.0%} of what {op.name} at {place.file}:{place.line} puts out is at the end of its range from the "
                 f"first step on: what enters it is too large.",
-                evidence | {"activation": op.name, "saturated_first": rounded(share), "threshold_saturated_first": ENDS},
+                evidence | {"activation": op.name, "saturated_first": rounded(share), **told(ENDS)},
                 remedies("add-norm", "scale-input", "swap-activation", "rescale-init", at=place),
             )
         ]  # fmt: skip
@@ -66,8 +70,8 @@ def collapsed(case: Case) -> list[Finding]:
     return [
         Finding(
             "vanishing", "step-too-large", 0.85, made,
-            f"{told} Step {step.step} changed the weights by {size:.0%} of their own size (learning rate {step.lr or 0.0:.3g}).",
-            evidence | {"relative_update": rounded(size), "threshold_relative_update": LARGE_UPDATE, "learning_rate": step.lr},
+            f"{words} Step {step.step} changed the weights by {size:.0%} of their own size (learning rate {step.lr or 0.0:.3g}).",
+            evidence | {"relative_update": rounded(size), **told(LARGE_UPDATE), "learning_rate": step.lr},
             remedies("lower-step", "warmup", "clip-gradient", at=made),
         )
     ]  # fmt: skip

@@ -14,12 +14,21 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
+from gradientflow.limits import Limit, told
 from gradientflow.records import Finding
 
-LARGEST = 16  # samples per step
-STEPS = 100
-PROGRESS = 0.3
-TRAVELLED = 5.0  # sizes of the weights, in the second half of the run
+LARGEST = Limit("batch", 16, "chosen: above it the variance of a batch is small beside its mean")
+STEPS = Limit("losses", 100, "chosen: quarters of 25 losses, whose means can be compared")
+PROGRESS = Limit("progress", 0.3, "chosen: a run that learns this well is not drowned")
+FALLS = Limit(
+    "standard_errors", 3.0, "three standard errors between the means of the last quarters: the loss still falls"
+)
+SWING = Limit(
+    "swing_over_chance", 0.7, "chosen: of √(2/b), which chance alone gives; and never more than this of the level"
+)
+ONE_BY_ONE = Limit("batch_of_next_to_nothing", 2, "chosen: one or two samples need no walk of the weights to be noisy")
+TRAVELLED = Limit("travelled", 5.0, "chosen: sizes of the weights, in the second half of the run")
+ARRIVED = Limit("weights_moved", 1.0, "chosen: weights that double get somewhere")
 
 
 def noisy(case: Case) -> list[Finding]:
@@ -40,12 +49,12 @@ def noisy(case: Case) -> list[Finding]:
     third, fourth = half[: len(half) // 2], half[len(half) // 2 :]
     level = median(abs(x) for x in half)
     error = math.sqrt(pvariance(third) / len(third) + pvariance(fourth) / len(fourth))
-    if batch > LARGEST or level <= 0 or min(trend.losses) < 0 or fmean(third) - fmean(fourth) > 3.0 * error:
+    if batch > LARGEST or level <= 0 or min(trend.losses) < 0 or fmean(third) - fmean(fourth) > FALLS * error:
         return []
     swing = median(abs(b - a) for a, b in itertools.pairwise(half)) / level
-    expected = min(0.7, 0.7 * math.sqrt(2.0 / batch))
+    expected = SWING * min(1.0, math.sqrt(2.0 / batch))
     walked, moved = _walk(trend)
-    if swing < expected or (batch > 2 and not (walked > TRAVELLED and moved < 1.0)):
+    if swing < expected or (batch > ONE_BY_ONE and not (walked > TRAVELLED and moved < ARRIVED)):
         return []
     place = places.of_optimizer(trend.optimizer, case.meta)
     return [
@@ -55,7 +64,8 @@ def noisy(case: Case) -> list[Finding]:
             f"gives about {math.sqrt(2.0 / batch):.2g}) without falling any more; in the second half of the run the weights travel "
             f"{walked:.3g} times their own size and their size changes by {moved:.0%}: noise drowns the gradient.",
             {"batch": batch, "swing_over_level": rounded(swing), "threshold_swing_over_level": rounded(expected),
-             "travelled": rounded(walked), "threshold_travelled": TRAVELLED, "progress": rounded(trend.progress)},
+             "travelled": rounded(walked), "progress": rounded(trend.progress), "weights_moved": rounded(moved), "losses": len(trend.losses),
+             **told(LARGEST, STEPS, PROGRESS, FALLS, SWING, ONE_BY_ONE, TRAVELLED, ARRIVED)},
             remedies("larger-batch", "lower-step", at=place),
         )
     ]  # fmt: skip
