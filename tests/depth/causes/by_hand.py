@@ -179,6 +179,17 @@ def progressed(progress: float, length: int = 60) -> list[float]:
     return [1.0] * half + [(1 - progress) / (1 + progress)] * (length - half)
 
 
+def zigzag(turns: float, length: int, level: float = 1.0, size: float = 0.01) -> list[float]:
+    """Losses about a level, of whose neighbouring changes this share turns around."""
+    found, change, due = [level], size, 0.0
+    while len(found) < length:
+        due += turns
+        if due >= 1.0:
+            due, change = due - 1.0, -change
+        found.append(found[-1] + change)
+    return found
+
+
 def causes(rule: Rule, seen: Run) -> list[str]:
     """What a rule finds in a run."""
     return [f.cause for f in rule(Case(seen))]

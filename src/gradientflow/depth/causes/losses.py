@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gradientflow.depth.causes import theory
+from collections.abc import Sequence
+
+from gradientflow.depth.causes import places, theory
 from gradientflow.depth.causes.graph import Graph
-from gradientflow.records import Op, Operand, ValueStat
+from gradientflow.records import Op, Operand, Place, ValueStat
 
 
 def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
@@ -21,6 +23,12 @@ def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
             if operand.op is None and operand.param is None and operand.value and operand.value.numel > 1 and answer:
                 return op, operand, operand.value, answer
     return None
+
+
+def line(graphs: Sequence[Graph]) -> Place | None:
+    """Return the line of the loss that the backward pass of the first of some probes began at."""
+    root = graphs[0].probe.root if graphs else None
+    return places.of_op(graphs[0].probe.ops[root], graphs[0].meta) if root is not None else None
 
 
 def ignorance(graph: Graph) -> float | None:
