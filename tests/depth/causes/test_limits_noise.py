@@ -3,7 +3,6 @@
 import math
 
 from gradientflow.depth.causes import noise
-from gradientflow.depth.causes.case import Case
 from gradientflow.records import Run
 from tests.depth.causes.by_hand import Chain, causes, flips, run, tail
 
@@ -29,16 +28,12 @@ def test_losses() -> None:
 
 
 def test_progress() -> None:
-    def losses(end: float) -> list[float]:
-        return [(1.0 if k < 80 else end) * (1.5 if k % 2 else 0.5) for k in range(160)]
+    def learning(progress: float) -> list[str]:
+        end = (1 - progress) / (1 + progress)
+        jump = [(1.0 if k < 75 else end) * (1.5 if k % 2 else 0.5) for k in range(155)]
+        return noisy(losses=[1.0] * 5 + jump, update=1.0)
 
-    def progress(end: float) -> float:
-        return Case(run(Chain(tail(), batch=4), losses=losses(end))).main.progress
-
-    ends = sorted((abs(progress(e / 1000) - 0.3), e / 1000) for e in range(300, 900))
-    above = next(e for _, e in ends if 0.3 < progress(e) < 0.32)
-    below = next(e for _, e in ends if 0.28 < progress(e) < 0.3)
-    flips(lambda end: noisy(losses=losses(end), update=1.0), above, below)
+    flips(learning, 0.31, 0.29)
 
 
 def test_a_loss_that_still_falls_by_three_standard_errors() -> None:
