@@ -1,23 +1,24 @@
-"""What every command needs: exit codes, the console for what is told, and files checked before the work."""
+"""What every command needs: exit codes, and the console for what is told."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from gradientflow.errors import OutputError
+from gradientflow.report import clean, shown
 
 EXIT_USAGE = 2
 EXIT_FAILED_ON = 3
 EXIT_BROKEN = 4
 EXIT_NOT_THERE = 5
 EXIT_INTERRUPTED = 130
+LONGEST_WORD = 400  # letters; paths are shorter
 
 
 def told_on() -> Console:
@@ -28,7 +29,9 @@ def told_on() -> Console:
 
 
 def say(console: Console, text: str) -> None:
-    console.print(f"gradientflow: {text}", markup=False, highlight=False, soft_wrap=True)
+    """Tell a sentence; a name of thousands of letters is told by its ends, and no letter of it steers the terminal."""
+    told = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: shown(word[0], LONGEST_WORD // 2), clean(text))
+    console.print(f"gradientflow: {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -40,14 +43,3 @@ def busy(text: str, *, quiet: bool) -> Iterator[None]:
     turning = Spinner("dots", f" {text}")
     with Live(turning, console=Console(file=sys.stderr), transient=True, redirect_stdout=sys.stdout.isatty()):
         yield
-
-
-def writable(option: str, file: Path) -> None:
-    """Refuse a file that cannot be written before the work is begun, not after."""
-    try:
-        with open(file, "a", encoding="utf-8"):
-            pass
-    except OSError as problem:
-        raise OutputError(
-            f"{option}: cannot write {file}: {problem.strerror}. Expected a file in a folder that exists and can be written."
-        ) from problem

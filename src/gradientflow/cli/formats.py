@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from gradientflow import __version__
-from gradientflow.cli.common import writable
 from gradientflow.errors import UsageError
 from gradientflow.records import Run, Verdict
-from gradientflow.report import FORMATS, render
+from gradientflow.report import FORMATS, check_file, render
 
 _STDOUT = Path("-")
 
@@ -55,7 +54,7 @@ def check(format: str, output: Path | None, *, mixed: bool) -> None:
             f"standard output all the same."
         )
     if output is not None and output != _STDOUT:
-        writable("--output", output)
+        check_file("--output", output)
 
 
 def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str]) -> None:

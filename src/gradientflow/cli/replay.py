@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth, store
-from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
 from gradientflow.cli.report import write
 from gradientflow.errors import UsageError
 from gradientflow.records import REMEDIES, Run, Verdict
-from gradientflow.report import ReplayLive, print_verdict
+from gradientflow.report import ReplayLive, check_file, print_verdict
 
 HELP = """Try the remedies of a run's verdict on its script, and measure them.
 
@@ -50,7 +50,7 @@ def replay(
 ) -> None:  # fmt: skip
     only = kinds(remedy)
     if json is not None:
-        writable("--json", json)
+        check_file("--json", json)
     run_seen = store.read(folder)
     place = folder if folder.is_dir() else folder.parent
     verdict = depth.judge(run_seen)

@@ -10,12 +10,12 @@ import typer
 
 from gradientflow import depth
 from gradientflow.cli import formats
-from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import write
 from gradientflow.errors import GradientflowError, UsageError
 from gradientflow.records import SYMPTOMS
-from gradientflow.report import LiveLine, print_verdict
+from gradientflow.report import LiveLine, check_file, print_verdict
 
 SICK = tuple(s for s in SYMPTOMS if s not in ("healthy", "not-measured"))
 
@@ -81,7 +81,7 @@ def run(
 ) -> None:  # fmt: skip
     wanted = _symptoms(fail_on)
     if json is not None:
-        writable("--json", json)
+        check_file("--json", json)
     formats.check(format, output, mixed=True)
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
