@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gradientflow import __version__
+from gradientflow.cli import options
 from gradientflow.errors import UsageError
 from gradientflow.records import Run, Verdict
 from gradientflow.report import FORMATS, check_file, render
@@ -26,7 +27,9 @@ Format = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="Where --format goes; - for standard output."),
+    typer.Option(
+        "--output", metavar="FILE", parser=options.path("--output"), help="Where --format goes; - for standard output."
+    ),
 ]
 
 

@@ -10,16 +10,26 @@ import msgspec
 import typer
 
 from gradientflow import depth, store
-from gradientflow.cli import formats
+from gradientflow.cli import formats, options
 from gradientflow.cli.common import EXIT_USAGE, say, told_on
 from gradientflow.records import Run, Verdict
 from gradientflow.report import print_verdict, write_html
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            parser=options.path("RUN", "a run's folder"),
+            help="A run's folder, as printed by `gradientflow run`.",
+        ),
+    ],
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", parser=options.path("--json"), help="Also write the verdict to FILE, as JSON."
+        ),
     ] = None,
     format: formats.Format = "text",
     output: formats.Output = None,
