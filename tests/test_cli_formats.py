@@ -75,7 +75,7 @@ def test_documents_go_to_a_file_and_only_on_request_to_standard_output(capfd: py
         (["--format", "sarif"], "--output verdict.sarif"),
         (["--format", "json"], "would be mixed with the script's own output"),
         (["--output", "x.json"], "--output goes with --format"),
-        (["--format", "sarif", "--output", "no/such/folder/x"], "cannot write no/such/folder/x"),
+        (["--format", "sarif", "--output", "no/such/folder/x"], "the folder no/such/folder does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_the_script_runs(

@@ -101,7 +101,7 @@ def healthy(tmp_path: Path) -> Path:
             "unknown remedy pray. Expected a comma-separated list of swap-activation",
         ),
         (["replay", "--remedy", "", "healthy"], "unknown remedy (none given)"),
-        (["replay", "--budget", "0", "healthy"], "Invalid value"),
+        (["replay", "--budget", "0", "healthy"], "--budget '0': expected a finite number of seconds, 1 or more"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -1,25 +1,24 @@
-"""What every command needs: exit codes, the console for what is told, and files checked before the work."""
+"""What every command needs: exit codes, and the console for what is told."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 
-from gradientflow.errors import OutputError
-from gradientflow.files import clean, reason, settled
-from gradientflow.report import shown
+from gradientflow.report import clean, shown
 
 EXIT_USAGE = 2
 EXIT_FAILED_ON = 3
 EXIT_BROKEN = 4
 EXIT_NOT_THERE = 5
 EXIT_INTERRUPTED = 130
+LONGEST_WORD = 400  # letters; paths are shorter
 
 
 def told_on() -> Console:
@@ -30,7 +29,9 @@ def told_on() -> Console:
 
 
 def say(console: Console, text: str) -> None:
-    console.print(f"gradientflow: {clean(text)}", markup=False, highlight=False, soft_wrap=True)
+    """Tell a sentence; a name of thousands of letters is told by its ends, and no letter of it steers the terminal."""
+    told = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: shown(word[0], LONGEST_WORD // 2), clean(text))
+    console.print(f"gradientflow: {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -42,20 +43,3 @@ def busy(text: str, *, quiet: bool) -> Iterator[None]:
     turning = Spinner("dots", f" {text}")
     with Live(turning, console=Console(file=sys.stderr), transient=True, redirect_stdout=sys.stdout.isatty()):
         yield
-
-
-def writable(option: str, file: Path | None) -> Path | None:
-    """Refuse a file that cannot be written before the work is begun, not after; return it as it is meant now."""
-    if file is None:
-        return None
-    if str(file) in ("", "."):
-        raise OutputError(f"{option}: expected the name of a file, got an empty one; as in {option} verdict.json")
-    try:
-        with open(file, "a", encoding="utf-8"):
-            pass
-    except (OSError, ValueError) as problem:
-        said = reason(problem) if isinstance(problem, OSError) else str(problem)
-        raise OutputError(
-            f"{option}: cannot write {shown(file)}: {said}. Expected a file in a folder that exists and can be written."
-        ) from problem
-    return settled(file)

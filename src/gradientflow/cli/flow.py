@@ -153,6 +153,8 @@ def _solved(job: river.Job, target: str, *, quiet: bool) -> river.Solved:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except GradientflowError:
         raise
+    except SystemExit as ended:
+        raise UsageError(f"{shown(target)} ended the process (sys.exit) while it was solved.") from ended
     except Exception as problem:
         if not any(users(f.filename) for f in traceback.extract_tb(problem.__traceback__)):
             raise  # ours
@@ -226,7 +228,7 @@ def _check_files(plot: Path | None, save: Path | None, json: Path | None, *, res
     if plot is not None:
         report.check_figure(plot)
     if json is not None:
-        report.check_folder("--json", json)
+        report.check_file("--json", json)
     if save is None:
         if resume:
             raise UsageError(
@@ -235,7 +237,7 @@ def _check_files(plot: Path | None, save: Path | None, json: Path | None, *, res
         return
     if save.suffix != ".npz":
         raise UsageError(f"--save {save}: expected a file that ends in .npz, as in {save.with_suffix('.npz')}.")
-    report.check_folder("--save", save)
+    report.check_file("--save", save)
     checkpoint = river.beside(save)
     options.path("--save")(checkpoint)  # its name is longer than that of the file
     if checkpoint.exists() and not resume:

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from gradientflow import __version__
-from gradientflow.cli.common import writable
+from gradientflow.cli import options
 from gradientflow.errors import UsageError
 from gradientflow.files import clean, write
 from gradientflow.records import Run, Verdict
-from gradientflow.report import FORMATS, render
+from gradientflow.report import FORMATS, check_file, render
 
 _STDOUT = Path("-")
 
@@ -28,7 +28,9 @@ Format = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="Where --format goes; - for standard output."),
+    typer.Option(
+        "--output", metavar="FILE", parser=options.path("--output"), help="Where --format goes; - for standard output."
+    ),
 ]
 
 
@@ -55,7 +57,9 @@ def check(format: str, output: Path | None, *, mixed: bool) -> Path | None:
             f"--format {format} would be mixed with the script's own output. Name a file: --output verdict.{format}; or - for "
             f"standard output all the same."
         )
-    return output if output == _STDOUT else writable("--output", output)
+    if output is None or output == _STDOUT:
+        return output
+    return check_file("--output", output)
 
 
 def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str]) -> None:

@@ -18,34 +18,36 @@ NO_LIMIT = "Leave it out for no limit."
 
 
 def number(
-    option: str, *, most: float = math.inf, below: float = math.inf, unit: str = "number", without: str = ""
-) -> Callable[[str | float], float]:
+    option: str, *, least: float = 0.0, most: float = math.inf, below: float = math.inf, unit: str = "number", without: str = ""
+) -> Callable[[str | float], float]:  # fmt: skip
     """Return how to read a finite number above 0.
 
     Args:
         option: as the user writes it.
+        least: the smallest, where 0 is not enough to be above.
         most, below: the largest that makes sense, or what it has to be smaller than.
         unit: what is counted, as "number of seconds".
         without: what leaving the option out means, for who asked for infinity.
     """
+    low = f", {least:g} or more" if least else " above 0"
+    high = f" and at most {most:g}" if most < math.inf else f" and below {below:g}" if below < math.inf else ""
 
     def read(text: str | float) -> float:
         try:
             x = float(text)
         except ValueError:
             x = math.nan
-        if 0 < x <= most and x < below:
+        if 0 < x <= most and least <= x < below:
             return x
-        limit = f" and at most {most:g}" if most < math.inf else f" and below {below:g}" if below < math.inf else ""
         mend = f" {without}" if without and x > 0 else ""
-        raise UsageError(f"{option} {shown(text)}: expected a finite {unit} above 0{limit}.{mend}")
+        raise UsageError(f"{option} {shown(repr(str(text)))}: expected a finite {unit}{low}{high}.{mend}")
 
     return read
 
 
-def seconds(option: str, without: str = "") -> Callable[[str | float], float]:
+def seconds(option: str, without: str = "", *, least: float = 0.0) -> Callable[[str | float], float]:
     """Return how to read a length of time."""
-    return number(option, most=LONGEST, unit="number of seconds", without=without)
+    return number(option, least=least, most=LONGEST, unit="number of seconds", without=without)
 
 
 def whole(option: str, *, least: int = 1, most: int = LARGEST) -> Callable[[str | int], int]:
@@ -56,7 +58,7 @@ def whole(option: str, *, least: int = 1, most: int = LARGEST) -> Callable[[str 
         if n is not None and least <= n <= most:
             return n
         limit = f"{least} or more" if most == LARGEST else f"from {least} to {most}"
-        raise UsageError(f"{option} {shown(text)}: expected a whole number, {limit}.")
+        raise UsageError(f"{option} {shown(repr(str(text)))}: expected a whole number, {limit}.")
 
     return read
 

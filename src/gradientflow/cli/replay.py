@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth, store
-from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli import options
+from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
 from gradientflow.cli.report import show, write
 from gradientflow.errors import UsageError
 from gradientflow.records import REMEDIES, Run, Verdict
-from gradientflow.report import ReplayLive
+from gradientflow.report import ReplayLive, check_file
 
 HELP = """Try the remedies of a run's verdict on its script, and measure them.
 
@@ -35,21 +36,21 @@ RUN/replay/, which `gradientflow report` opens.
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", parser=options.path("RUN", "a run's folder"), help="A run's folder, as printed by `gradientflow run`.")],
     budget: Annotated[
-        float, typer.Option(min=1.0, metavar="SECONDS", help="How long all trials together may take.")
+        float, typer.Option(metavar="SECONDS", parser=options.seconds("--budget", least=1.0), help="How long all trials together may take.")
     ] = depth.REPLAY_BUDGET,
     seeds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Draws of the random numbers the best remedies are tried on, time allowing.")
+        int, typer.Option(metavar="N", parser=options.whole("--seeds"), help="Draws of the random numbers the best remedies are tried on, time allowing.")
     ] = 3,
     remedy: Annotated[
         str | None, typer.Option(metavar="KINDS", help="Try only these remedies, a comma-separated list.")
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", parser=options.path("--json"), help="Also write the verdict to FILE, as JSON.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no verdict on the terminal; files only.")] = False,
 ) -> None:  # fmt: skip
     only = kinds(remedy)
-    json = writable("--json", json)
+    json = check_file("--json", json) if json is not None else None
     run_seen = store.read(folder)
     place = folder if folder.is_dir() else folder.parent
     verdict = depth.judge(run_seen)

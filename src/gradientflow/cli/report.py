@@ -10,24 +10,35 @@ import typer
 from rich.console import Console
 
 from gradientflow import depth, files, store
-from gradientflow.cli import formats
-from gradientflow.cli.common import EXIT_USAGE, say, told_on, writable
+from gradientflow.cli import formats, options
+from gradientflow.cli.common import EXIT_USAGE, say, told_on
 from gradientflow.files import encoded, reason, settled, shown
 from gradientflow.records import Run, Verdict
-from gradientflow.report import print_verdict, write_html
+from gradientflow.report import check_file, print_verdict, write_html
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, as printed by `gradientflow run`.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN",
+            parser=options.path("RUN", "a run's folder"),
+            help="A run's folder, as printed by `gradientflow run`.",
+        ),
+    ],
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="FILE", parser=options.path("--json"), help="Also write the verdict to FILE, as JSON."
+        ),
     ] = None,
     format: formats.Format = "text",
     output: formats.Output = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
-    json, output = writable("--json", json), formats.check(format, output, mixed=False)
+    json = check_file("--json", json) if json is not None else None
+    output = formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
     verdict = depth.attach(depth.judge(run_seen), store.read_replay(folder))
     problems: list[str] = []

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth
-from gradientflow.cli import formats
-from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on, writable
+from gradientflow.cli import formats, options
+from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
+from gradientflow.cli.options import NO_LIMIT
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import show, write
 from gradientflow.errors import GradientflowError, UsageError
 from gradientflow.records import SYMPTOMS
-from gradientflow.report import LiveLine
+from gradientflow.report import LiveLine, check_file
 
 SICK = tuple(s for s in SYMPTOMS if s not in ("healthy", "not-measured"))
 
@@ -48,24 +49,26 @@ def run(
     module: Annotated[bool, typer.Option("-m", "--module", help="SCRIPT is a module name, run as python -m does.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Folder for run.db, report.html, verdict.json. Default: runs/<script>-<time>/"),
+        typer.Option("--out", metavar="DIR", parser=options.path("--out", "a folder"), help="Folder for run.db, report.html, verdict.json. Default: runs/<script>-<time>/"),
     ] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the verdict to FILE, as JSON.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", parser=options.path("--json"), help="Also write the verdict to FILE, as JSON.")] = None,
     probe_every: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trace every N-th step op by op. Default: the first steps, then ever more "
+        typer.Option(metavar="N", parser=options.whole("--probe-every"), help="Trace every N-th step op by op. Default: the first steps, then ever more "
                      "rarely, and at once when something looks wrong."),
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop the script after N optimizer steps.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.whole("--max-steps"), help="Stop the script after N optimizer steps.")
+    ] = None,
     max_time: Annotated[
-        float | None, typer.Option(min=0.001, metavar="SECONDS", help="Stop the script after so many seconds.")
+        float | None, typer.Option(metavar="SECONDS", parser=options.seconds("--max-time", NO_LIMIT), help="Stop the script after so many seconds.")
     ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Then run the script again with the verdict's remedies, each beside a baseline, "
                            "and measure them.")
     ] = False,
     replay_budget: Annotated[
-        float, typer.Option(min=1.0, metavar="SECONDS", help="How long all trials of --replay together may take.")
+        float, typer.Option(metavar="SECONDS", parser=options.seconds("--replay-budget", least=1.0), help="How long all trials of --replay together may take.")
     ] = depth.REPLAY_BUDGET,
     format: formats.Format = "text",
     output: formats.Output = None,
@@ -80,8 +83,8 @@ def run(
     ] = None,
 ) -> None:  # fmt: skip
     wanted = _symptoms(fail_on)
-    # The script may go elsewhere, or take its directory away: files are meant from where the command was given.
-    json, output = writable("--json", json), formats.check(format, output, mixed=True)
+    json = check_file("--json", json) if json is not None else None
+    output = formats.check(format, output, mixed=True)
     err = told_on()
     live = None if quiet else LiveLine(sys.stderr)
     outcome = depth.run(

@@ -53,6 +53,8 @@ def load(text: str, start: Sequence[float] | None) -> Target:
     where, colon, name = text.rpartition(":")
     if not colon or (sys.platform == "win32" and len(where) == 1):
         return _of_the_zoo(text)
+    if not where or not name:
+        raise UsageError(f"{text!r} names no {'function' if where else 'file'}: expected file.py:factory.")
     module = _module(where)
     made = getattr(module, name, None)
     if made is None:
@@ -78,8 +80,8 @@ def _of_the_zoo(text: str) -> Target:
     if text.lower().replace("_", "-") in names:
         member = river.zoo.named(text)
         return Target(member.field, member.text, member.time)
-    if text.endswith(".py") or Path(text).is_file():
-        if not Path(text).is_file():
+    if text.endswith(".py") or _there(text):
+        if not _there(text):
             raise UsageError(_no_file(text))
         found = _functions_in(Path(text))
         raise UsageError(
@@ -129,7 +131,7 @@ def _module(where: str) -> ModuleType:
     """Import a file or a module as `python where` would find it."""
     if where.endswith(".py") or "/" in where:
         path = Path(where)
-        if not path.is_file():
+        if not _there(where):
             raise UsageError(_no_file(where))
         folder = str(path.resolve().parent)
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -141,6 +143,8 @@ def _module(where: str) -> ModuleType:
         sys.modules[path.stem] = module  # so that dataclasses and pickles of it find their home
         try:
             spec.loader.exec_module(module)
+        except SystemExit as ended:
+            raise UsageError(_left(where, "loaded")) from ended
         except Exception as problem:
             raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem
         return module
@@ -151,10 +155,12 @@ def _module(where: str) -> ModuleType:
     except ModuleNotFoundError as problem:
         if problem.name is None or not where.startswith(problem.name):
             raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem
-        maybe = f" Did you mean {where}.py:…?" if Path(where + ".py").is_file() else ""
+        maybe = f" Did you mean {where}.py:…?" if _there(where + ".py") else ""
         raise UsageError(
             f"no module {problem.name!r} is found from {here()}.{maybe} A file is named with its ending: file.py:factory."
         ) from None
+    except SystemExit as ended:
+        raise UsageError(_left(where, "loaded")) from ended
     except Exception as problem:
         raise UsageError(f"{where} cannot be loaded:\n{own_lines(problem)}") from problem
 
@@ -164,6 +170,8 @@ def _call(factory: Any, called: str) -> Any:
         return factory()
     except GradientflowError:
         raise
+    except SystemExit as ended:
+        raise UsageError(_left(called, "called")) from ended
     except Exception as problem:
         raise UsageError(f"{called} failed:\n{own_lines(problem)}") from problem
 
@@ -219,9 +227,28 @@ def _functions_in(file: Path) -> list[str]:
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _left(what: str, when: str) -> str:
+    return (
+        f"{what} ended the process (sys.exit) while it was {when}. Expected a file that can be imported: put what is to run as "
+        'a script under if __name__ == "__main__".'
+    )
+
+
+def _there(text: str) -> bool:
+    """Whether there is such a file; no name is too long to ask."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _no_file(text: str) -> str:
     folder = Path(text).parent
-    if not folder.is_dir():
+    try:
+        missing = not folder.is_dir()
+    except OSError as problem:
+        return f"no such file: {text} ({problem.strerror})."
+    if missing:
         return f"no such file: {text} (the folder {folder} does not exist)."
     here = sorted(f.name for f in folder.glob("*.py"))
     return f"no such file: {text}{_near(Path(text).name, here, 'Python files there')}"

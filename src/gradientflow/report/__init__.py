@@ -3,11 +3,12 @@
 For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `render` for other tools
 (GitHub's annotations, SARIF), `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
 For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
-`check_folder` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
+`check_file` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
 torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
 
-from gradientflow.report.figures import check_figure, check_folder, write_figure
+from gradientflow.report.figures import check_figure, write_figure
+from gradientflow.report.files import check_file
 from gradientflow.report.flow_live import FlowLive
 from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.formats import FORMATS, render
@@ -23,7 +24,7 @@ __all__ = [
     "LiveLine",
     "ReplayLive",
     "check_figure",
-    "check_folder",
+    "check_file",
     "clean",
     "print_flow",
     "print_verdict",

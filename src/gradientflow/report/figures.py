@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 from gradientflow.errors import OutputError, UsageError
 from gradientflow.files import write
 from gradientflow.records import Flow, Portrait
+from gradientflow.report.files import check_file
 
 KINDS = ("png", "svg", "pdf")
 
@@ -37,22 +37,7 @@ def check_figure(file: Path) -> None:
             "--plot needs matplotlib, which is not installed. Install it with: pip install 'gradientflow[plot]'   "
             "(or leave --plot out: the table on the terminal needs nothing)."
         )
-    check_folder("--plot", file)
-
-
-def check_folder(option: str, file: Path) -> None:
-    """Refuse a file whose folder is missing or cannot be written.
-
-    Raises:
-        OutputError: with what is wrong, and the mend.
-    """
-    folder = file.parent
-    if file.is_dir():
-        raise OutputError(f"{option} {file}: this is a folder; expected a file, as in {file / 'flow'}.")
-    if not folder.is_dir():
-        raise OutputError(f"{option} {file}: the folder {folder} does not exist. Make it first: mkdir -p {folder}")
-    if not os.access(file if file.exists() else folder, os.W_OK):
-        raise OutputError(f"{option} {file}: cannot be written (no permission). Name a file in a folder that is yours.")
+    check_file("--plot", file)
 
 
 def write_figure(flow: Flow, portrait: Portrait | None, file: Path) -> None:

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from gradientflow.records import MARKS
 
 ROWS = 16  # of a long list that are shown; the rest is counted
+YEAR = 365.25 * 86400.0  # seconds
 _MORE_MARKS = {
     "disconnected": "∅",
     "oscillating": "↔",
@@ -130,7 +131,9 @@ def percent(x: float | None) -> str:
 
 
 def seconds(x: float) -> str:
-    """A duration: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min."""
+    """A duration: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min, 1.2e9 years."""
+    if x >= YEAR:
+        return f"{number(x / YEAR, 2)} years"
     if x < 10:
         return f"{x:.1f} s"
     whole = round(x)

@@ -266,8 +266,9 @@ class _Work:
                 break
             steps = j.t / one.lr
             if steps > LONG:
+                count = f"{steps:,.0f}" if steps < 1e12 else f"{steps:.3g}"
                 self.live.say(
-                    f"{one.label} takes {steps:,.0f} steps to reach t = {j.t:g}; Ctrl-C ends it with what there is."
+                    f"{one.label} takes {count} steps to reach t = {j.t:g}; Ctrl-C ends it with what there is."
                 )
             with self.live.path(label + one.label) as progress:
                 path = descend(

@@ -13,9 +13,12 @@ from gradientflow.errors import FieldError
 from gradientflow.river.fields import chance
 from gradientflow.river.fields.base import Field
 from gradientflow.river.fields.loss import LossField
+from gradientflow.river.fields.memory import refuse_beyond
 from gradientflow.river.fields.model import ModuleModel
 from gradientflow.river.fields.wrapped import Wrapped
 from gradientflow.torch_internals import children_of, parameters_of
+
+STEP = 8  # vectors of each drop that are held at least while a step is made
 
 
 def drops(
@@ -50,6 +53,7 @@ def drops(
 
     Raises:
         FieldError: n or σ is not positive, the box does not fit, or the field has no start to scatter around.
+        UsageError: there is no memory for so many.
 
     Example:
         >>> from gradientflow.river.fields import zoo
@@ -70,6 +74,7 @@ def drops(
     if isinstance(field, Wrapped):  # the drop is θ; the rest of the state begins as the flow says
         own = getattr(field, "box", None) if box is None and spread is None else box
         return field.lift(drops(field.base, n, seed=seed, spread=spread, box=own))
+    _fits(field, n)
     maker = torch.Generator().manual_seed(seed)
     box = getattr(field, "box", None) if box is None and spread is None else box
     if box is not None:
@@ -90,6 +95,14 @@ def drops(
         sigmas = {name: t.square().mean().sqrt().expand(t.shape) for name, t in field.parameters(start).items()}
         return start + noise * field.space.flatten(sigmas)
     return start + (1.0 if spread is None else spread) * noise
+
+
+def _fits(field: Field, n: int) -> None:
+    """Refuse more drops than there is memory for, with the vectors that a step of theirs holds."""
+    start = field.start() if not field.size else None
+    size = field.size or (1 if start is None else start.numel())
+    each = STEP * size * torch.finfo(field.dtype).bits / 8
+    refuse_beyond(n, each, f"{n:,} drops of {size:,} parameters", "Ask for fewer of them: {fit} at most.")
 
 
 def _box(box: Sequence[Any], field: Field) -> tuple[Tensor, Tensor]:

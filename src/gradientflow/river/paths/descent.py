@@ -77,8 +77,13 @@ class Descent(Motion):
         """Make one step of the optimizer."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         if rate <= 1e-9 * self.t_end:
-            self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}: the clock stands still.",
-                                       "Give a schedule that stays above 0 until t."))  # fmt: skip
+            more = (
+                "a schedule that stays above 0 until t"
+                if self.schedule is not None
+                else "a larger lr, or a shorter time"
+            )
+            self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}, of a way of {self.t_end:g}: "
+                                       "the clock stands still.", f"Give {more}."))  # fmt: skip
             return None
         if self.measure and self.steps % self.measure == 0 and self.field.potential:
             self._look(self.meter.linearize(self.theta, self.here))
@@ -136,14 +141,28 @@ class Descent(Motion):
             leaf.data.copy_(point)
             leaf.grad = slope.neg()
 
+        asked = False  # the field: what fails in there is its own
+
         def closure() -> Tensor:
+            nonlocal asked
+            asked = True
             theta = torch.cat([p.detach().reshape(-1) for p in self.leaves])[None]
             at = self.here if torch.equal(theta, self.theta) else self.meter(theta)
             for leaf, slope in zip(self.leaves, self._cut(at.rate[0]), strict=True):
                 leaf.grad = slope.neg()
+            asked = False
             return torch.zeros(()) if at.value is None else at.value[0].clone()
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as the closures in PyTorch's own documents
+        try:
+            self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor, as the closures in PyTorch's own documents
+        except Exception as problem:
+            if asked:
+                raise
+            raise UsageError(
+                f"{type(self.optimizer).__name__} failed at step {self.steps}: {problem} It was given the gradient of all "
+                f"{self.theta.shape[1]} parameters, dense, in the model's own shapes. Choose an optimizer that takes it, such "
+                "as SGD or Adam."
+            ) from problem
         if self.schedule is not None:
             self.schedule.step()
         return torch.cat([p.detach().reshape(-1) for p in self.leaves])[None].to(self.theta)

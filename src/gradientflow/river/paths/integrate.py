@@ -19,6 +19,7 @@ from gradientflow.river.solvers.twostep import LEAST_RATIO
 STAGES = 500  # at most; the round-off of a step grows as s²
 EVEN = 12.0  # stages at which a step may make the error asked for; a step of s stages may make s/12 of it: see `_allow`
 RIDE = 1.5  # an explicit method's error estimate lets it ride this much above its bound
+LATE = 1e6  # flow time; however far the end, steps at the start may be as short as for an end there
 REPEATS = 40  # rejections in a row after which a drop is stuck
 
 
@@ -189,7 +190,7 @@ class Flow(Course):
         self.past_h[rows] = torch.where(self.repeats[rows] > 1, torch.zeros_like(h), self.past_h[rows])
         self.h[rows] = h * self.control.rejected(rows, error, solver.error_order)
         self.spectrum.distrust(rows)
-        floor = 16 * torch.finfo(torch.float64).eps * self.t[rows].clamp_min(1e-3 * self.t_end * 1e-12)
+        floor = 16 * torch.finfo(torch.float64).eps * self.t[rows].clamp_min(1e-15 * min(self.t_end, LATE))
         stuck = rows[(self.h[rows] <= floor) | (self.repeats[rows] >= REPEATS)]
         for i in stuck.tolist():
             self.end(torch.tensor([i]), diagnose(self, i))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gradientflow.river.paths import checkpoint
+from gradientflow.river.paths.arrival import Arrival
 from gradientflow.river.paths.events import Event, check
 from gradientflow.river.paths.keep import GridSampler, Sampler
 from gradientflow.river.paths.motion import Motion, Piece
@@ -91,6 +92,7 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
     else:
         sampler.begin(motion)
     piece: Piece | None = None
+    arrival = Arrival() if limits.max_gradients is None and limits.max_seconds is None else None
     try:
         while bool(motion.live.any()):
             over = _over(limits, motion, time.perf_counter() - began)
@@ -105,6 +107,9 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
             now = time.perf_counter()
             if (limits.callback or limits.progress) and _tell(piece, motion, limits, now - began + spent):
                 motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "a callback asked to stop"))
+                break
+            if arrival is not None and bool(motion.live.any()) and (never := arrival.never(motion, now - began)):
+                motion.end(motion.live.nonzero()[:, 0], never)
                 break
             piece = None  # two vectors less while the next step is made
             if limits.checkpoint and now - saved >= limits.every:
