@@ -11,7 +11,7 @@ import typer
 from gradientflow import __version__
 from gradientflow.cli import options
 from gradientflow.errors import UsageError
-from gradientflow.files import clean, write
+from gradientflow.files import clean, reason, write
 from gradientflow.records import Run, Verdict
 from gradientflow.report import FORMATS, check_file, render
 
@@ -74,4 +74,5 @@ def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems:
             sys.stdout.write(text)
             sys.stdout.flush()
     except Exception as problem:  # a full disk, a broken pipe, a stream that the script has closed
-        problems.append(f"--format {format} could not be written to {output or 'standard output'}: {problem}.")
+        said = reason(problem) if isinstance(problem, OSError) else str(problem)
+        problems.append(f"--format {format} could not be written to {output or 'standard output'}: {said}.")
