@@ -52,6 +52,9 @@ class Row:
     scalars: list[float] = field(default_factory=list)
     leaf: ValueStat | None = None  # a second operand that is data
     tied: bool = False  # all tied rows have one weight
+    came: GradStat | None = None  # the gradient at its output, and
+    sent: GradStat | None = None  # the share of it that goes to its input, where they are told in full
+    into: ValueStat | None = None  # what a singular operation takes in
 
 
 def linear(gain: float = 1.0, weight: float | None = None, **more: Any) -> Row:
@@ -81,8 +84,8 @@ class Chain:
         norms = [norm := norm * row.gain for row in reversed(self.rows)][::-1]  # sent to the input of each
         held = indices(self.rows)
         for index, row in enumerate(self.rows):
-            sent = grad(norms[index])
-            first = Operand(value=self.data) if index == 0 else Operand(op=index - 1, grad=sent)
+            sent = row.sent or grad(norms[index])
+            first = Operand(value=self.data) if index == 0 else Operand(op=index - 1, grad=sent, value=row.into)
             operands = [first]
             if row.weight is not None:
                 operands.append(Operand(param=held[index], grad=grad()))
@@ -93,7 +96,7 @@ class Chain:
             at = norms[index + 1] if index + 1 < len(self.rows) else 1.0
             ops.append(
                 Op(index, row.name, row.kind, "net.py", index + 1, "forward", f"m{index}", None, operands, row.value,
-                   grad(at), scalars=row.scalars)
+                   row.came or grad(at), scalars=row.scalars)
             )  # fmt: skip
         sharp = Sharpness(self.sharpness, 0.0, 0.0, 1) if self.sharpness is not None else None
         return Probe(

@@ -9,8 +9,17 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.limits import Limit, told
 from gradientflow.ops import LARGEST, OVERFLOWING, PLACED, PRONE
 from gradientflow.records import ABSENT, Finding, Op, Operand, Place
+
+GROWN = Limit(
+    "grown_before", 1e3, "chosen: times the first loss or gradient; a run that diverges ends in an overflow somewhere"
+)
+REPLACED = Limit("update_that_replaces", 0.9, "chosen: of the weights, in one of the last five steps")
+HUGE = Limit("operand_of_a_quotient", 1e30, "chosen: near the largest float32, 3.4e38: ∞/∞, and not 0/0")
+EXPONENT = Limit("exponent", 88, "ln of the largest float32, 88.7, rounded down")
+LARGE = Limit("decades_last", 1.0, "chosen: values above 10 that grow from probe to probe")
 
 
 def not_finite(case: Case) -> list[Finding]:
@@ -89,15 +98,15 @@ def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Fi
     overflow = op.value.inf > 0 and op.name in OVERFLOWING
     if op.name == "pow" and op.value.inf and operand is not None and operand.absmax > 1.0:
         overflow = True
-    if op.name in ("div", "reciprocal") and op.value.nan and operand is not None and operand.absmax > 1e30:
+    if op.name in ("div", "reciprocal") and op.value.nan and operand is not None and operand.absmax > HUGE:
         overflow = True
     cause = "overflow" if overflow else "singular-op"
     point = _singularity(op, operand)
     where = f"{op.name} at {place.file}:{place.line}"
     summary = f"The first value that is not finite is born at {where} on step {step}, in the {way} pass: {how}{reading}{point}."
-    evidence["grown_before"] = rounded(grown)
+    evidence |= {"grown_before": rounded(grown)} | told(GROWN, gates=(REPLACED, HUGE, EXPONENT))
     confidence = (
-        0.97 if grown < 1e3 else 0.55
+        0.97 if grown < GROWN else 0.55
     )  # a run that diverges ends in an overflow somewhere: then that is no cause
     return Finding(
         "not-finite", cause, confidence, place, summary, evidence, remedies("clamp-op", "clip-gradient", at=place)
@@ -127,7 +136,7 @@ def _singularity(op: Op, operand: Any) -> str:
             return f"; the slope of {op.name} at 0 is infinite, and infinity times zero is NaN"
     if op.name in ("div", "reciprocal") and (operand.absmin == 0 or operand.zeros):
         return "; a denominator is exactly 0"
-    if op.name == "exp" and operand.max > 88:
+    if op.name == "exp" and operand.max > EXPONENT:
         return "; exp overflows float32 above 88.7"
     return ""
 
@@ -168,8 +177,8 @@ def _growth(case: Case, step: int) -> float:
         if len(series) >= 2 and series[0] > 0:
             growth = max(growth, max(series) / series[0])
     thrown = [s.update / s.weight for s in before[-5:] if s.update and s.weight]
-    if any(not math.isfinite(t) or t >= 0.9 for t in thrown):  # the last steps replaced the weights
-        growth = max(growth, 1e3)
+    if any(not math.isfinite(t) or t >= REPLACED for t in thrown):  # the last steps replaced the weights
+        growth = max(growth, GROWN)
     return growth
 
 
@@ -189,7 +198,7 @@ def _overflowing(case: Case, step: int) -> Finding | None:
         if old is None or limit is None or op.name not in OVERFLOWING or min(old.value.absmax, op.value.absmax) <= 1.0:
             continue
         a, b = math.log10(old.value.absmax), math.log10(op.value.absmax)
-        if b <= a or b < 1.0:
+        if b <= a or b < LARGE:
             continue
         coming = max(b + (b - a) * ahead, b * (b / a) ** ahead)  # a power, or a power of a power
         if coming < math.log10(limit):
@@ -202,7 +211,7 @@ def _overflowing(case: Case, step: int) -> Finding | None:
             f"value that is not finite was seen. (That step was not traced; `--probe-every 1` would show the birth itself.)",
             {"step": step, "traced_step": last.probe.step, "operation": op.name, "largest_value": rounded(op.value.absmax),
              "decades_before": rounded(a), "decades_last": rounded(b), "decades_coming": rounded(coming),
-             "threshold_decades_coming": rounded(math.log10(limit))},
+             "threshold_decades_coming": rounded(math.log10(limit))} | told(LARGE, gates=(GROWN, REPLACED)),
             remedies("clamp-op", "clip-gradient", at=place),
         )  # fmt: skip
     return None
@@ -223,7 +232,7 @@ def _by_site(graph: Graph) -> dict[tuple[str | None, int | None, str, int], Op]:
 def _unprobed(case: Case, step: int) -> list[Finding]:
     """The step was not traced op by op: bracket the birth by which parameters have a gradient that is not finite."""
     grown = _growth(case, step)
-    if grown >= 1e3 or not case.finite:
+    if grown >= GROWN or not case.finite:
         return []
     record = next((s for s in case.run.steps if s.step == step), None)
     forward = record is not None and record.loss is not None and not math.isfinite(record.loss)
@@ -245,7 +254,7 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
                 f"At step {step} the loss was suddenly not finite, with weights, gradients and losses in their usual range "
                 f"until then and no singular operation in the model: the batch itself must hold a value that is not finite. "
                 f"(That step was not traced; `--probe-every 1` would show it.)",
-                {"step": step, "grown_before": rounded(grown), "threshold_grown_before": 1e3, "singular_operations": 0},
+                {"step": step, "grown_before": rounded(grown), "singular_operations": 0} | told(GROWN, gates=(REPLACED,)),
                 remedies("drop-bad-batch", at=place),
             )
         ]  # fmt: skip
@@ -257,7 +266,8 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
             f"At step {step} {'the loss' if forward else 'a gradient'} was suddenly not finite, out of the usual range; that "
             f"step was not traced. The operation nearest its singular point before that is {op.name} at "
             f"{place.file}:{place.line}. `--probe-every 1` would show the birth itself.",
-            {"step": step, "grown_before": rounded(grown), "threshold_grown_before": 1e3, "traced_step": graph.probe.step},
+            {"step": step, "grown_before": rounded(grown), "traced_step": graph.probe.step}
+            | told(GROWN, gates=(REPLACED,)),
             remedies("clamp-op", "drop-bad-batch", at=place),
         )
     ]  # fmt: skip

@@ -6,15 +6,23 @@ import math
 from statistics import median
 
 from gradientflow.depth.causes import losses, places
-from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
+from gradientflow.depth.causes.case import IGNORANT, LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import Trend
+from gradientflow.depth.causes.trend import LEARNS, SPIKE, STUCK, Trend
+from gradientflow.limits import Limit, told
 from gradientflow.ops import RANGES
 from gradientflow.records import Finding, Op
 
-SHRUNK = 0.4  # weights left at the end
-PULL = 0.3  # of the penalty, relative to the data
+BEFORE = Limit("steps_before", 5, "chosen: the fewest that show what is usual")
+CALM = Limit("calm", 10, "chosen: times the usual gradient, or update, in any of the steps before")
+BEYOND = Limit("times_largest_gradient", 3.0, "chosen: so that it does not only stand beside a run that has converged")
+USUAL = Limit("times_usual_gradient", 100, "chosen: a hundred times the median of the twenty steps before")
+LOSS = Limit("times_usual_loss", 20, "chosen: over the median of the twenty steps before, in units of it")
+STEPS = Limit("steps_of_shrinking", 20, "chosen: fewer do not show where the weights go")
+SHRUNK = Limit("weights_left", 0.4, "chosen: of their first size, at the end")
+PULL = Limit("penalty_over_data", 0.3, "chosen: of the data's pull; where the two balance it is 1")
+TARGET = Limit("target_over_output", 30, "chosen: a last layer made for unit size must grow as many times")
 
 
 def unscaled(case: Case) -> list[Finding]:
@@ -23,7 +31,7 @@ def unscaled(case: Case) -> list[Finding]:
     trend = case.main
     if not graphs or trend.optimizer is None:
         return []
-    troubled = trend.first_bad is not None or trend.spike > 2.0 or trend.stuck or case.ignorant
+    troubled = trend.first_bad is not None or trend.spike > SPIKE or trend.stuck or case.ignorant
     entering = case.inputs(graphs[0])
     if not troubled or not entering:
         return []
@@ -32,13 +40,14 @@ def unscaled(case: Case) -> list[Finding]:
     if rms < LARGE_INPUT:
         return []
     place = places.of_data(op, operand, case.meta)
-    symptom = "diverging" if trend.first_bad is not None or trend.spike > 2.0 else "crawling"
+    symptom = "diverging" if trend.first_bad is not None or trend.spike > SPIKE else "crawling"
     return [
         Finding(
             symptom, "unscaled-input", 0.72 if symptom == "diverging" else 0.6, place,
             f"The data (from {place.file}:{place.line}) enters {op.module or op.name} with a typical size of {rms:.3g} (up to {top:.3g}); the "
             f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
-            {"input_rms": rounded(rms), "input_max": rounded(top), "threshold_input_rms": LARGE_INPUT, "rise_over_start": rounded(trend.spike)},
+            {"input_rms": rounded(rms), "input_max": rounded(top), "rise_over_start": rounded(trend.spike)}
+            | told(LARGE_INPUT, SPIKE, gates=(STUCK, IGNORANT)),
             remedies("scale-input", "lower-step", at=place),
         )
     ]  # fmt: skip
@@ -49,21 +58,28 @@ def bad_batch(case: Case) -> list[Finding]:
     trend = case.main
     steps = [s for s in trend.steps if s.loss is not None and s.grad is not None]
     hits = []
-    for i in range(5, len(steps)):
+    for i in range(int(BEFORE), len(steps)):
         step, before = steps[i], steps[max(0, i - 20) : i]
         losses = [s.loss for s in before if s.loss is not None and math.isfinite(s.loss)]
         grads = [s.grad for s in before if s.grad is not None and math.isfinite(s.grad)]
         moves = [s.update for s in before if s.update is not None]
-        if len(losses) < 5 or len(grads) < 5 or step.loss is None or step.grad is None or not math.isfinite(step.grad):
+        if (
+            len(losses) < BEFORE
+            or len(grads) < BEFORE
+            or step.loss is None
+            or step.grad is None
+            or not math.isfinite(step.grad)
+        ):
             continue
         loss, grad = median(losses), median(grads)
         losses_so_far = [s.loss for s in steps[:i] if s.loss is not None and math.isfinite(s.loss)]
         grads_so_far = [s.grad for s in steps[:i] if s.grad is not None and math.isfinite(s.grad)]
-        calm = max(grads) < 10 * grad and (not moves or moves[-1] < 10 * median(moves))
-        beyond = step.loss > max(losses_so_far) and step.grad > 3.0 * max(
+        calm = max(grads) < CALM * grad and (not moves or moves[-1] < CALM * median(moves))
+        beyond = step.loss > max(losses_so_far) and step.grad > BEYOND * max(
             grads_so_far
         )  # not only beside a converged run
-        if calm and beyond and grad > 0 and step.grad > 100 * grad and step.loss - loss > 20 * max(abs(loss), 1e-300):
+        rise = (step.loss - loss) / max(abs(loss), 1e-300)
+        if calm and beyond and grad > 0 and step.grad > USUAL * grad and rise > LOSS:
             hits.append((step.step, step.grad / grad, step.loss))
     if not hits:
         return []
@@ -75,7 +91,8 @@ def bad_batch(case: Case) -> list[Finding]:
             "exploding", "bad-batch", 0.85, place,
             f"At step {first} one batch gives a gradient {times:.0f} times the usual and a loss of {loss:.3g}, out of nowhere: "
             f"the steps before it were ordinary, so it is the data of that batch.",
-            {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times), "threshold_times_usual_gradient": 100},
+            {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times)}
+            | told(USUAL, gates=(BEFORE, CALM, BEYOND, LOSS)),
             remedies("drop-bad-batch", "clip-gradient", "scale-input", at=place),
         )
     ]  # fmt: skip
@@ -85,7 +102,7 @@ def over_regularised(case: Case) -> list[Finding]:
     """The weights shrink under a penalty that pulls about as hard as the data."""
     trend = case.main
     weights = [s.weight for s in trend.steps if s.weight is not None and math.isfinite(s.weight)]
-    if len(weights) < 20 or trend.optimizer is None or not case.finite:
+    if len(weights) < STEPS or trend.optimizer is None or not case.finite:
         return []
     shrunk = weights[-1] / weights[0] if weights[0] > 0 else 1.0
     graph = case.finite[0]  # early: where a run has converged, any penalty balances the data
@@ -104,8 +121,8 @@ def over_regularised(case: Case) -> list[Finding]:
             "crawling", "over-regularised", 0.85, place,
             f"The weights shrink to {shrunk:.1%} of their first size under {name}, which pulls at them {pull:.2g} times as hard "
             f"as the data at step {graph.probe.step}: the penalty decides, not the data.",
-            {"weights_left": rounded(shrunk), "threshold_weights_left": SHRUNK, "penalty_over_data": rounded(pull),
-             "threshold_penalty_over_data": PULL, "weight_decay": decay, "penalty_operations": len(penalties)},
+            {"weights_left": rounded(shrunk), "penalty_over_data": rounded(pull),
+             "weight_decay": decay, "penalty_operations": len(penalties)} | told(SHRUNK, PULL, gates=(STEPS,)),
             remedies("lower-regularisation", at=place),
         )
     ]  # fmt: skip
@@ -116,7 +133,7 @@ def _bounded(case: Case, trend: Trend, decay: float) -> bool:
     one learning rate per weight balances the decay at |w| = 1/decay.
     """
     size = _size(case, trend)
-    return _decoupled(trend) and decay > 0 and size is not None and 1.0 / decay < size and trend.progress < 0.3
+    return _decoupled(trend) and decay > 0 and size is not None and 1.0 / decay < size and trend.progress < LEARNS
 
 
 def _size(case: Case, trend: Trend) -> float | None:
@@ -140,7 +157,7 @@ def _held_down(case: Case, trend: Trend, decay: float, shrunk: float) -> Finding
         f"Decoupled weight decay {decay:g} balances an adaptive update where a weight is {1 / decay:.3g}; the weights began at a "
         f"typical {size or 0.0:.3g}, and the loss stays at {trend.end:.4g}: the penalty decides, not the data.",
         {"weight_decay": decay, "weights_first": rounded(size), "threshold_weights_first": rounded(1 / decay), "weights_left": rounded(shrunk),
-         "progress": rounded(trend.progress)},
+         "progress": rounded(trend.progress)} | told(gates=(STEPS, LEARNS)),
         remedies("lower-regularisation", at=place),
     )  # fmt: skip
 
@@ -191,7 +208,7 @@ def _decay(trend: Trend, decay: float) -> float:
 
 def unscaled_target(case: Case) -> list[Finding]:
     """Targets far larger than anything the network puts out, and a loss that does not move, or runs away at once."""
-    diverges = case.main.first_bad is not None or (case.main.spike > 2.0 and not case.stuck)
+    diverges = case.main.first_bad is not None or (case.main.spike > SPIKE and not case.stuck)
     if not case.finite or not (case.stuck or diverges):
         return []
     graph = case.finite[0]
@@ -200,7 +217,7 @@ def unscaled_target(case: Case) -> list[Finding]:
         return []  # an output of limited range cannot grow: that is told as such
     op, target, wanted, answer = found
     ratio = wanted.rms / max(answer.rms, 1e-12)
-    if ratio < 30 or answer.absmax == 0.0:  # (an output of exactly zero has another reason)
+    if ratio < TARGET or answer.absmax == 0.0:  # (an output of exactly zero has another reason)
         return []
     place = places.of_data(op, target, case.meta)
     return [
@@ -208,8 +225,8 @@ def unscaled_target(case: Case) -> list[Finding]:
             "diverging" if diverges else "crawling", "unscaled-target", 0.8, place,
             f"The targets (from {place.file}:{place.line}) have a typical size of {wanted.rms:.3g}, the network answers "
             f"with {answer.rms:.3g}: the output layer must grow {ratio:.3g} times before anything is learnt.",
-            {"target_rms": rounded(wanted.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(ratio),
-             "threshold_target_over_output": 30},
+            {"target_rms": rounded(wanted.rms), "output_rms": rounded(answer.rms), "target_over_output": rounded(ratio)}
+            | told(TARGET, gates=(SPIKE, STUCK)),
             remedies("scale-target", "lower-step" if diverges else "raise-step", at=place),
         )
     ]  # fmt: skip

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import SPIKE
+from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Op
 
-DEAD_UNITS = 0.9  # share of a layer's units that give zero for the whole batch
+DEAD_UNITS = Limit("dead_units", 0.9, "chosen: of a layer's units, that give zero for the whole batch")
+LIVED = Limit("dead_units_first", 0.5, "chosen: of the units, at the first step; half of them at the most")
+KNOCKED_OUT = Limit("dead_units", 0.8, "chosen: of the units, in the end; most of those that lived")
+SAMPLES = Limit(
+    "samples_that_show_dead_units", 8, "chosen: in fewer a unit that lives gives zero by chance (2⁻⁸ for a ReLU)"
+)
+LARGE = Limit("relative_update", 0.3, "chosen: of the weights, in one of the first steps, beside units that died since")
+REPLACED = Limit("relative_update", 0.5, "chosen: of the weights, in a step before the gradient ended altogether")
 
 
 def dead(case: Case) -> list[Finding]:
@@ -40,8 +50,8 @@ def dead(case: Case) -> list[Finding]:
     place = places.of_op(op, case.meta)
     evidence = {
         "step": last.probe.step, "dead_at_first_probe": born_dead, "dead_units": rounded(op.value.dead),
-        "zero_outputs": rounded(op.value.zeros), "saturated": rounded(op.value.saturated), "threshold_dead_units": DEAD_UNITS,
-    }  # fmt: skip
+        "zero_outputs": rounded(op.value.zeros), "saturated": rounded(op.value.saturated),
+    } | told(DEAD_UNITS, gates=(SPIKE,))  # fmt: skip
     if op.name in ("softmax", "log_softmax") and op.value.shape and op.value.shape[-1] == 1:
         return [
             Finding(
@@ -57,29 +67,35 @@ def dead(case: Case) -> list[Finding]:
         thrown = _thrown(case, _since(graphs))
         if thrown is not None:
             return [thrown]
-        if case.main.spike > 2.0:
+        if case.main.spike > SPIKE:
             confidence = 0.55  # the blow-up before it is the cause; the step rule says so
     head = op.index in last.head or (last.last_layer is not None and op.index > last.last_layer)
     cause = "output-activation" if head else ("dead-units" if op.value.saturated is None else "saturating-activation")
-    entering = case.inputs(first)
-    if born_dead and cause != "output-activation" and entering and entering[0][2].rms >= LARGE_INPUT and _fed(last, op):
-        layer, operand, value = entering[0]
-        data = places.of_data(layer, operand, case.meta)
-        return [
-            Finding(
-                "dead", "unscaled-input", confidence, data,
-                f"The gradient ends at {op.name} at {place.file}:{place.line} from the first step: {why}. The data (from "
-                f"{data.file}:{data.line}) enters the layer before it with a typical size of {value.rms:.3g}, far outside the range "
-                f"in which {op.name} has a slope.",
-                evidence | {"input_rms": rounded(value.rms), "threshold_input_rms": LARGE_INPUT},
-                remedies("scale-input", "add-norm", at=data),
-            )
-        ]  # fmt: skip
+    if born_dead and cause != "output-activation" and _fed(last, op):
+        thrown = _overfed(case, op, why, confidence, evidence)
+        if thrown is not None:
+            return [thrown]
     summary = (
         f"The gradient ends at {op.name} at {place.file}:{place.line} {when}: {why}, so nothing before it can learn."
     )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _overfed(case: Case, op: Op, why: str, confidence: float, evidence: dict[str, Any]) -> Finding | None:
+    """The data that enters the layer before the end is far larger than what that layer is made for."""
+    entering = case.inputs(case.finite[0])
+    if not entering or entering[0][2].rms < LARGE_INPUT:
+        return None
+    layer, operand, value = entering[0]
+    place, data = places.of_op(op, case.meta), places.of_data(layer, operand, case.meta)
+    return Finding(
+        "dead", "unscaled-input", confidence, data,
+        f"The gradient ends at {op.name} at {place.file}:{place.line} from the first step: {why}. The data (from "
+        f"{data.file}:{data.line}) enters the layer before it with a typical size of {value.rms:.3g}, far outside the range "
+        f"in which {op.name} has a slope.",
+        evidence | {"input_rms": rounded(value.rms)} | told(LARGE_INPUT), remedies("scale-input", "add-norm", at=data),
+    )  # fmt: skip
 
 
 def _fed(graph: Graph, op: Op) -> bool:
@@ -94,15 +110,15 @@ def _knocked_out(case: Case, graphs: list[Graph]) -> list[Finding]:
     lived = {(op.line, op.module, n): op.value.dead for n, op in enumerate(_mortal(first))}
     fallen = [
         (op, before) for n, op in enumerate(_mortal(last))
-        if (before := lived.get((op.line, op.module, n))) is not None and before < 0.5 and (op.value.dead or 0.0) > 0.8
+        if (before := lived.get((op.line, op.module, n))) is not None and before < LIVED and (op.value.dead or 0.0) > KNOCKED_OUT
     ]  # fmt: skip
     batch = first.probe.batch
-    if not fallen or trend.optimizer is None or (batch is not None and batch < 8):
+    if not fallen or trend.optimizer is None or (batch is not None and batch < SAMPLES):
         return []
     op, before = max(fallen, key=lambda pair: pair[0].value.dead or 0.0)
     moves = [(s.update / s.weight, s) for s in trend.steps[:50] if s.update and s.weight and math.isfinite(s.update)]
     size, step = max(moves, key=lambda pair: pair[0], default=(0.0, None))
-    if step is None or size < 0.3:
+    if step is None or size < LARGE:
         return []
     place = places.of_optimizer(trend.optimizer, case.meta)
     return [
@@ -110,8 +126,8 @@ def _knocked_out(case: Case, graphs: list[Graph]) -> list[Finding]:
             "dead", "step-too-large", 0.8, place,
             f"Step {step.step} changes the weights by {size:.0%} of their own size, and {op.value.dead:.0%} of the units of "
             f"{op.name} at {op.file}:{op.line} give zero for whole batches at step {last.probe.step} ({before:.0%} at the start).",
-            {"step": last.probe.step, "dead_units": rounded(op.value.dead), "threshold_dead_units": 0.8, "dead_units_first": rounded(before),
-             "relative_update": rounded(size), "threshold_relative_update": 0.3, "learning_rate": step.lr},
+            {"step": last.probe.step, "dead_units": rounded(op.value.dead), "dead_units_first": rounded(before),
+             "relative_update": rounded(size), "learning_rate": step.lr} | told(KNOCKED_OUT, LIVED, LARGE, gates=(SAMPLES,)),
             remedies("lower-step", "warmup", "clip-gradient", at=place),
         )
     ]  # fmt: skip
@@ -128,14 +144,14 @@ def _thrown(case: Case, since: int) -> Finding | None:
     if not moves or trend.optimizer is None:
         return None
     size, step = max(moves, key=lambda pair: pair[0])
-    if not size > 0.5:
+    if not size > REPLACED:
         return None
     place = places.of_optimizer(trend.optimizer, case.meta)
     return Finding(
         "dead", "step-too-large", 0.85, place,
         f"Step {step.step} changes the weights by {size:.0%} of their own size with learning rate {step.lr:g}, and since "
         f"step {since} no gradient comes through: the update threw the units to where they give zero for all data.",
-        {"step": since, "relative_update": rounded(size), "threshold_relative_update": 0.5, "learning_rate": step.lr},
+        {"step": since, "relative_update": rounded(size), "learning_rate": step.lr} | told(REPLACED),
         remedies("lower-step", "warmup", "clip-gradient", at=place),
     )  # fmt: skip
 

@@ -9,12 +9,15 @@ from gradientflow.depth.causes import losses, places, theory
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import LEARNS, LEARNS_WELL, LOSSES
+from gradientflow.limits import Limit, told
 from gradientflow.ops import RANGES, output_range
 from gradientflow.records import Finding, Op, Operand, ValueStat
 
-SATURATED = 0.8  # share of outputs at the end of their range
-CUT = 0.15  # share of output units that a ReLU holds at zero for the whole batch
-FLOOR = 0.5  # share of the loss that no network with this output could take away
+SATURATED = Limit("saturated", 0.8, "chosen: of the outputs, at the end of their range")
+CUT = Limit("cut_off", 0.15, "chosen: of the output units, that a ReLU holds at zero for the whole batch")
+FLOOR = Limit("floor_over_loss", 0.5, "chosen: of the loss, that no network with this output could take away")
+ABOVE = Limit("floor_over_loss_at_most", 2.0, "chosen: a floor that the loss is far below is none")
 
 
 def output_activation(case: Case) -> list[Finding]:
@@ -22,7 +25,7 @@ def output_activation(case: Case) -> list[Finding]:
     where the loss applies its own.
     """
     graphs = case.finite
-    if not graphs or not case.main.measured or case.main.progress > 0.6:
+    if not graphs or not case.main.measured or case.main.progress > LEARNS_WELL:
         return []
     graph = graphs[-1]
     doubled = _twice(case, graph)
@@ -33,7 +36,7 @@ def output_activation(case: Case) -> list[Finding]:
         op = graph.probe.ops[index]
         evidence: dict[str, Any] = {"step": graph.probe.step, "progress": rounded(case.main.progress)}
         reading = (found is not None and _unreachable(case, op, found, evidence)) or (
-            _closed(op, evidence) if case.main.progress <= 0.3 else None
+            _closed(op, evidence) if case.main.progress <= LEARNS else None
         )
         if not reading:
             continue
@@ -42,7 +45,7 @@ def output_activation(case: Case) -> list[Finding]:
             Finding(
                 "crawling", "output-activation", 0.75, place,
                 f"{reading.format(f'{op.name} at {place.file}:{place.line}')}: the output layer cannot give what the loss asks for.",
-                evidence, remedies("fix-output", "scale-target", at=place),
+                evidence | told(gates=(LOSSES, LEARNS, LEARNS_WELL, ABOVE)), remedies("fix-output", "scale-target", at=place),
             )
         ]  # fmt: skip
     return []
@@ -73,9 +76,9 @@ def _unreachable(
     )
     reach = f"The targets lie around {wanted.mean:.3g} (±{wanted.std:.2g}), but {{}} can only answer {ends}"
     if loss.name == "mse_loss" or (loss.name == "sub" and case.main.end > 0):
-        evidence |= {"loss_end": rounded(case.main.end), "loss_floor": rounded(floor), "threshold_floor_over_loss": FLOOR,
-                     "floor_over_loss": rounded(floor / max(case.main.end, 1e-300))}  # fmt: skip
-        if FLOOR <= floor / max(case.main.end, 1e-300) <= 2.0:
+        over = floor / max(case.main.end, 1e-300)
+        evidence |= {"loss_end": rounded(case.main.end), "loss_floor": rounded(floor), "floor_over_loss": rounded(over)} | told(FLOOR)  # fmt: skip
+        if FLOOR <= over <= ABOVE:
             return f"{reach} and the squared error cannot fall below {floor:.3g} (it ends at {case.main.end:.3g})"
     if math.isfinite(high - low) and not low - (high - low) <= wanted.mean <= high + (high - low):
         return reach
@@ -85,10 +88,10 @@ def _unreachable(
 def _closed(op: Op, evidence: dict[str, Any]) -> str | None:
     """Whether an activation of the output lets no gradient through for most of its entries."""
     if op.name in RANGES and op.name != "relu6" and (op.value.saturated or 0.0) > SATURATED:
-        evidence |= {"saturated": rounded(op.value.saturated), "threshold_saturated": SATURATED}
+        evidence |= {"saturated": rounded(op.value.saturated)} | told(SATURATED)
         return f"{op.value.saturated:.0%} of the network's outputs are at the end of the range of {{}}, where no gradient passes"
     if op.name == "relu" and CUT < (op.value.dead or 0.0) < 1.0:
-        evidence |= {"cut_off": rounded(op.value.dead), "threshold_cut_off": CUT}
+        evidence |= {"cut_off": rounded(op.value.dead)} | told(CUT)
         return f"{op.value.dead:.0%} of the network's outputs are cut off to zero for the whole batch by {{}}, where no gradient passes"
     return None
 
@@ -122,7 +125,8 @@ def _twice(case: Case, graph: Graph) -> Finding | None:
         return Finding(
             "crawling", "output-activation", 0.85, place,
             f"{made.name} at {place.file}:{place.line} goes into {why}, and its gradient is a fraction of what it should be.",
-            {"classes": classes, "loss_floor": rounded(floor), "loss_end": rounded(case.main.end)},
+            {"classes": classes, "loss_floor": rounded(floor), "loss_end": rounded(case.main.end)}
+            | told(gates=(LOSSES, LEARNS_WELL)),
             remedies("fix-output", at=place),
         )  # fmt: skip
     return None

@@ -16,12 +16,18 @@ from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import LEARNS_WELL, SPIKE
+from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, GradStat, Op, Operand, ValueStat
 
-EXCESS = 100.0  # times what a typical operand gives
-SHARE = 0.3  # of the gradient's norm in one entry
-PEAK = 8.0  # largest entry over root mean square, where a whole row shares it
-ONCE = 1e4  # an excess that one probe is enough for
+EXCESS = Limit("excess", 100.0, "chosen: times what a typical operand gives")
+SHARE = Limit("share_of_one_entry", 0.3, "chosen: of the gradient's norm")
+PEAK = Limit(
+    "peak", 8.0, "chosen: largest entry over root mean square, where a whole row shares it; chance gives 3 to 5"
+)
+PEAK_GROWN = Limit("peak_over_incoming", 3.0, "chosen: times the peak of the gradient that came in")
+ONCE = Limit("excess_seen_once", 1e4, "chosen: an excess that one probe is enough for")
+ENTRIES = Limit("entries_of_an_operand", 4, "chosen: of fewer none is typical")
 
 
 @dataclass
@@ -52,7 +58,7 @@ def near(case: Case) -> list[Finding]:
     op, step = worst.op, worst.graph.probe.step
     place = places.of_op(op, case.meta)
     confidence = min(0.7 + 0.05 * math.log10(worst.excess / EXCESS), 0.95)
-    if case.main.measured and case.main.progress > 0.6 and case.main.spike < 2.0:
+    if case.main.measured and case.main.progress > LEARNS_WELL and case.main.spike < SPIKE:
         confidence -= 0.25  # a run that learns well is not held up by it
     operand = (
         f"its smallest operand is {worst.smallest:.3g}" if worst.smallest is not None else "an operand is next to it"
@@ -64,8 +70,8 @@ def near(case: Case) -> list[Finding]:
             f"{worst.typical:.3g}), and one entry leaves it {worst.excess:.2g} times as large as a typical operand would make it, with "
             f"{worst.share:.0%} of the gradient's norm. All is finite still; at the point itself it would not be.",
             {"step": step, "operation": op.name, "smallest_operand": rounded(worst.smallest), "typical_operand": rounded(worst.typical),
-             "largest_slope": rounded(worst.slope), "excess": rounded(worst.excess), "threshold_excess": EXCESS,
-             "share_of_one_entry": rounded(worst.share), "threshold_share_of_one_entry": SHARE},
+             "largest_slope": rounded(worst.slope), "excess": rounded(worst.excess), "share_of_one_entry": rounded(worst.share)}
+            | told(EXCESS, SHARE, gates=(PEAK, PEAK_GROWN, ONCE, ENTRIES, LEARNS_WELL, SPIKE)),
             remedies("clamp-op", "clip-gradient", at=place),
         )
     ]  # fmt: skip
@@ -77,7 +83,7 @@ def _measure(graph: Graph, op: Op) -> Near | None:
         return None
     for operand in op.operands:
         share, value = operand.grad, operand.value
-        if share is None or value is None or share.norm <= 0 or value.numel < 4 or share.nonfinite:
+        if share is None or value is None or share.norm <= 0 or value.numel < ENTRIES or share.nonfinite:
             continue
         usual = _usual(op, operand, value)
         arrived, factor = _arrived(graph, operand)
@@ -95,7 +101,7 @@ def _alone(out: GradStat, came: GradStat) -> bool:
     if out.norm <= 0 or out.rms <= 0 or came.rms <= 0:
         return False
     peak = out.max / out.rms
-    return out.max / out.norm > SHARE or (peak > PEAK and peak > 3.0 * came.max / came.rms)
+    return out.max / out.norm > SHARE or (peak > PEAK and peak > PEAK_GROWN * came.max / came.rms)
 
 
 def _usual(op: Op, operand: Operand, value: ValueStat) -> float | None:
