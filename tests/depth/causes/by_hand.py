@@ -51,7 +51,7 @@ class Row:
     alike: float | None = None
     scalars: list[float] = field(default_factory=list)
     leaf: ValueStat | None = None  # a second operand that is data
-    tied: bool = False  # all tied rows have one weight
+    tied: str = ""  # rows of one tie have one weight
     came: GradStat | None = None  # the gradient at its output, and
     sent: GradStat | None = None  # the share of it that goes to its input, where they are told in full
     into: ValueStat | None = None  # what a singular operation takes in
@@ -116,11 +116,12 @@ class Chain:
 def indices(rows: Sequence[Row]) -> dict[int, int]:
     """Row -> its parameter."""
     found: dict[int, int] = {}
-    tied = None
+    tied: dict[str, int] = {}
     for index, row in enumerate(rows):
         if row.weight is not None:
-            found[index] = tied if row.tied and tied is not None else len(set(found.values()))
-            tied = found[index] if row.tied else tied
+            found[index] = tied.get(row.tied, len(set(found.values())))
+            if row.tied:
+                tied[row.tied] = found[index]
     return found
 
 

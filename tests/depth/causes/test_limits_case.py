@@ -30,7 +30,7 @@ def graph(rows: list[Row]) -> Graph:
 
 
 def test_calls_of_one_weight_that_make_a_recurrence() -> None:
-    flips(lambda calls: graph([*(linear(tied=True) for _ in range(int(calls))), *tail()]).recurrences(), 3, 4)
+    flips(lambda calls: graph([*(linear(tied="w") for _ in range(int(calls))), *tail()]).recurrences(), 3, 4)
 
 
 def test_calls_of_one_line_that_make_a_loop_where_there_are_no_layers() -> None:
@@ -46,7 +46,7 @@ def test_calls_of_one_line_that_make_a_loop_where_there_are_no_layers() -> None:
 @pytest.mark.parametrize(("breaks", "chained"), [(4, True), (5, False)])
 def test_calls_that_depend_on_the_one_before(breaks: int, chained: bool) -> None:
     """Of forty-one calls four may begin anew."""
-    rows = [*(linear(tied=True) for _ in range(41)), *tail()]
+    rows = [*(linear(tied="w") for _ in range(41)), *tail()]
     probe = Chain(rows).probe()
     start = probe.ops[0].operands[0]
     for at in range(breaks):

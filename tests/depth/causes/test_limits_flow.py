@@ -66,7 +66,7 @@ def test_a_body_that_is_a_recurrence_in_part_is_judged_over_time() -> None:
     def body(operations: float) -> list[str]:
         rows = plain(-4.0, int(operations), weight=10**-0.1)
         for row in rows[1:5]:
-            row.tied = True
+            row.tied = "w"
         return found(rows)
 
     flips(body, 31, 32)  # four calls are an eighth of 32

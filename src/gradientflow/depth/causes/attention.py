@@ -39,7 +39,7 @@ def attention(case: Case) -> list[Finding]:
                 "vanishing", "attention-saturation", 0.7 if learns else 0.9, place,
                 f"{op.value.saturated:.0%} of the rows of {op.name} at {place.file}:{place.line} are one-hot at step "
                 f"{graph.probe.step}: what goes into it gets almost no gradient. Its scores are too large{measured}.",
-                {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), **told(limit, PROGRESS),
+                {"step": graph.probe.step, "one_hot_rows": rounded(op.value.saturated), **told(limit, gates=(PROGRESS,)),
                  "spread_of_scores": rounded(spread), "threshold_spread_of_scores": rounded(frozen), "keys": keys},
                 remedies("rescale-init", "add-norm", "scale-input", at=place),
             )

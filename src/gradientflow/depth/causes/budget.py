@@ -14,6 +14,7 @@ from collections import defaultdict
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.limits import Limit
 from gradientflow.records import Budget, Op, Share
 
 BRANCH_NOTE = (
@@ -23,7 +24,7 @@ BRANCH_NOTE = (
 _SPREADING = frozenset(
     {"reduce", "pool", "shape"}
 )  # they spread a gradient over more entries, which lowers its norm by itself
-_MERGED = 0.005  # decades; a smaller change at a merge is not worth a row
+MERGED = Limit("decades_of_a_merge", 0.005, "chosen: one percent; a smaller change is not worth a row")
 
 
 def build(graph: Graph) -> Budget:
@@ -58,7 +59,7 @@ def build(graph: Graph) -> Budget:
         rows.append(_row(graph, op, gain, _log(gain), here, reference, in_body))
         merge = _ratio(arrived, share)
         sent = graph.shares_into(following)
-        if merge is not None and len(sent) > 1 and abs(_log(merge) or 0.0) > _MERGED:
+        if merge is not None and len(sent) > 1 and abs(_log(merge) or 0.0) > MERGED:
             branched = True
             whole = sum(sent.values())
             join = places.of_op(ops[following], graph.meta)

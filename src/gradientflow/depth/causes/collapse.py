@@ -39,7 +39,7 @@ def collapsed(case: Case) -> list[Finding]:
     since = next(g.probe.step for g in graphs if (g.body_decades or 0.0) < before - LOST * HALF_WAY)
     evidence = {
         "step": graphs[-1].probe.step, "decades": rounded(after), "threshold_decades": -float(LOST), "decades_first": rounded(before),
-        "since_step": since, **told(PROBES, SOUND, LOST, HALF_WAY),
+        "since_step": since, **told(SOUND, gates=(PROBES, LOST, HALF_WAY)),
     }  # fmt: skip
     words = (
         f"At step {graphs[0].probe.step} the gradient changes by {before:+.1f} decades between the last layer and the first, from step "

@@ -12,6 +12,8 @@ from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.records import Finding, Op, Param, Place, Probe, Remedy, Run
 
+_NAMED = 3  # parameters that are called by their names
+
 
 def cut_off(run: Run) -> Finding | None:
     """Parameters that are used but that no gradient reaches: on their way to the loss there is a cut.
@@ -37,7 +39,7 @@ def cut_off(run: Run) -> Finding | None:
     if not never or (last is None and not whole):
         return None
     place = places.of_op(last, run.meta) if last is not None else None
-    named = ", ".join(p.name for p in never[:3]) + (", …" if len(never) > 3 else "")
+    named = ", ".join(p.name for p in never[:_NAMED]) + (", …" if len(never) > _NAMED else "")
     some = f"{len(never)} of {len(live)} parameters ({named}) are used but get no gradient"
     which = f"None of the {len(live)} parameters gets a gradient" if whole else some
     evidence = {

@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.limits import Limit
 from gradientflow.records import Op, Recurrence
 
-TOLD = 8  # loops that are told
+TOLD = Limit("loops_told", 8, "chosen: more loops of one step are read by nobody")
 
 
 @dataclass
@@ -37,7 +38,7 @@ def loops(graph: Graph) -> list[Loop]:
         loop = Loop(calls, _states(graph, calls), _weight(graph, calls))
         if len(loop.states) >= 2 and all(loop.states != other.states for other in found):
             found.append(loop)
-    return found[:TOLD]
+    return found[: int(TOLD)]
 
 
 def _states(graph: Graph, calls: list[int]) -> list[int]:

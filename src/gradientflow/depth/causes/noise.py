@@ -65,7 +65,7 @@ def noisy(case: Case) -> list[Finding]:
             f"{walked:.3g} times their own size and their size changes by {moved:.0%}: noise drowns the gradient.",
             {"batch": batch, "swing_over_level": rounded(swing), "threshold_swing_over_level": rounded(expected),
              "travelled": rounded(walked), "progress": rounded(trend.progress), "weights_moved": rounded(moved), "losses": len(trend.losses),
-             **told(LARGEST, STEPS, PROGRESS, FALLS, SWING, ONE_BY_ONE, TRAVELLED, ARRIVED)},
+             **told(LARGEST, STEPS, PROGRESS, TRAVELLED, ARRIVED, gates=(FALLS, SWING, ONE_BY_ONE))},
             remedies("larger-batch", "lower-step", at=place),
         )
     ]  # fmt: skip

@@ -16,19 +16,38 @@ from dataclasses import dataclass
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
-from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.graph import CALLS, CHAINED, REPEATS, Graph
 from gradientflow.depth.causes.loops import loops, record
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import LEARNS, STUCK
+from gradientflow.limits import Limit, told
 from gradientflow.ops import GATED
 from gradientflow.records import Finding, Op, Place, Recurrence
 
-EXPLODES = 2.0  # decades over all time steps
-CALM = 3.0  # up to here an explosion is forgiven to a script that has been learning for a while (chosen)
-VANISHES = -3.0
-GATED_VANISHES = -6.0  # a gate that is half open at the start takes 0.3 decades per step, and training opens it
-PATIENCE = 50  # steps that a gated cell gets to open its gates (chosen)
-UNDERFLOW = -38.0  # decades told where the gradient is exactly zero
-_LOOKED_AT = 3  # probes
+EXPLODES = Limit("decades", 2.0, "chosen: a hundredfold over all time steps")
+GROWS = Limit("slope", 0.01, "chosen: decades per time step; ρ = 1.02 in Pascanu, Mikolov & Bengio 2013, eq. 6")
+CALM = Limit(
+    "decades_while_learning", 3.0, "chosen: up to here forgiven to a script that has been learning for a while"
+)
+CALM_STEPS = Limit("losses_of_a_calm_run", 20, "chosen: that while")
+CALM_RISE = Limit("rise_of_a_calm_run", 3, "chosen: four times the loss it began with; what explodes kicks it higher")
+VANISHES = Limit("decades", -3.0, "chosen: a thousandth is left over all time steps")
+GATED_VANISHES = Limit("decades", -6.0, "chosen: a half open gate takes 0.3 decades per step, and training opens it")
+PATIENCE = Limit("steps_to_open_the_gates", 50, "chosen: for a gated cell; below, it has only begun")
+UNDERFLOW = Limit(
+    "decades_of_zero", -38.0, "the smallest normal float32, 1.2e-38: told where the gradient is exactly zero"
+)
+REACH = Limit("share_within_reach", 0.01, "chosen: two decades below the newest state")
+COURSE = Limit("time_steps", 4, "chosen: the fewest that show a slope")
+LONG = Limit("time_steps", 8, "chosen: a shorter sequence loses nothing that is worth another cell")
+LOOKED_AT = Limit("probes_looked_at", 3, "chosen: the first that show a recurrence")
+AGREES = Limit("miss_of_the_radius", 0.05, "chosen: of the slope, between log ρ and what was measured")
+ROUNDING = Limit("miss_of_the_radius_at_least", 0.004, "chosen: decades per time step, one percent")
+# Passed on the way to a finding, or weighed in its confidence or its words.
+_GATES = (
+    GROWS, CALM, CALM_STEPS, CALM_RISE, PATIENCE, UNDERFLOW, REACH, LOOKED_AT, AGREES, ROUNDING, LEARNS, STUCK,
+    CALLS, REPEATS, CHAINED,
+)  # fmt: skip
 
 
 @dataclass
@@ -63,7 +82,7 @@ def course(way: Sequence[float]) -> Course | None:
     if last < len(way) - 1:
         decades = min(decades, UNDERFLOW)
         slope = min(slope, decades / (last - first))
-    near = itertools.takewhile(lambda k: way[k] >= 0.01 * way[first], range(first, len(way)))
+    near = itertools.takewhile(lambda k: way[k] >= REACH * way[first], range(first, len(way)))
     return Course(decades, slope, max(near) - first)
 
 
@@ -75,7 +94,7 @@ def of(graph: Graph) -> list[Recurrence]:
 def recurrence(case: Case) -> list[Finding]:
     """Judge every recurrence at the first probes that show one."""
     shown = [(graph, found) for graph in case.finite if (found := of(graph))]
-    for graph, found in shown[:_LOOKED_AT]:
+    for graph, found in shown[: int(LOOKED_AT)]:
         worst: dict[int, Finding] = {}  # one finding for each operation, however many layers it has
         for one in found:
             finding = _judge(case, graph, one, shown[-1][1])
@@ -92,7 +111,7 @@ _NONE = Finding("", "", 0.0, None, "", {}, [])
 def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrence]) -> Finding | None:
     how = course(one.way)
     alone = course(one.carried) if one.carried else how
-    if how is None or alone is None or one.steps < 4:
+    if how is None or alone is None or one.steps < COURSE:
         return None
     if how.decades >= EXPLODES:
         how = alone  # where the loss enters late on the way, what it adds there is no growth
@@ -100,13 +119,13 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
     place = places.of_op(op, case.meta)
     evidence = _evidence(graph, one, how)
     trend = case.main
-    learns = trend.measured and trend.progress > 0.3
-    if how.decades >= EXPLODES and how.slope > 0.01:
+    learns = trend.measured and trend.progress > LEARNS
+    if how.decades >= EXPLODES and how.slope > GROWS:
         calm = (
             learns
             and how.decades < CALM
-            and len(trend.losses) >= 20
-            and trend.spike < 3
+            and len(trend.losses) >= CALM_STEPS
+            and trend.spike < CALM_RISE
             and case.first_bad_step is None
         )
         return Finding(
@@ -116,13 +135,13 @@ def _judge(case: Case, graph: Graph, one: Recurrence, latest: Sequence[Recurrenc
             if one.cell not in GATED else remedies("clip-gradient", "rescale-init", "orthogonal-recurrence", at=place),
         )  # fmt: skip
     limit = GATED_VANISHES if one.cell in GATED else VANISHES
-    if one.steps < 8 or max(how.decades, alone.decades) > limit:
+    if one.steps < LONG or max(how.decades, alone.decades) > limit:
         return None
     confidence = 0.4 if learns else min(0.75 + 0.02 * -how.decades, 0.95)
     if one.cell in GATED:
         sure = trend.stuck and len(trend.losses) >= PATIENCE and _still(one, latest)
         confidence = 0.6 if sure else 0.4
-        evidence["threshold_decades"] = GATED_VANISHES
+        evidence |= told(GATED_VANISHES)
     return Finding(
         "vanishing", "recurrence", confidence, place, _shrinks(one, op, place, how), evidence,
         remedies("orthogonal-recurrence", "gated-cell", "rescale-init", at=place)
@@ -144,13 +163,13 @@ def _still(one: Recurrence, latest: Sequence[Recurrence]) -> bool:
 def _evidence(graph: Graph, one: Recurrence, how: Course) -> dict[str, object]:
     evidence: dict[str, object] = {
         "step": graph.probe.step, "time_steps": one.steps, "decades": rounded(how.decades),
-        "gain_per_time_step": rounded(10**how.slope), "threshold_decades": EXPLODES if how.decades > 0 else VANISHES,
+        "gain_per_time_step": rounded(10**how.slope),
         "reach": how.reach if one.reach is None else one.reach,
         "spectral_radius": rounded(one.radius), "largest_singular_value": rounded(one.sigma),
         "step_jacobian_radius": rounded(one.step_radius),
         "lyapunov_exponent": rounded(one.lyapunov[0]) if one.lyapunov else None,
         "predicted_decades": rounded(_predicted(one)),
-    }  # fmt: skip
+    } | (told(EXPLODES, COURSE, gates=_GATES) if how.decades > 0 else told(VANISHES, LONG, gates=_GATES))  # fmt: skip
     if len({(r.layer, r.backwards) for r in of(graph) if r.ops == one.ops}) > 1:
         evidence |= {"layer": one.layer, "direction": "backwards" if one.backwards else "forwards"}
     return evidence
@@ -190,7 +209,7 @@ def _theory(one: Recurrence, how: Course) -> str:
     gain = 10**how.slope
     if one.radius is not None and one.radius > 0:
         said = f". Its recurrent weight has spectral radius {one.radius:.3g}"
-        if abs(math.log10(one.radius) - how.slope) <= 0.05 * abs(how.slope) + 0.004:
+        if abs(math.log10(one.radius) - how.slope) <= AGREES * abs(how.slope) + ROUNDING:
             return f"{said}, which predicts ×{one.radius:.3g} per step: the weight"
         if gain < one.radius:
             return f"{said}; the rest is taken by the slope of the activation"

@@ -302,7 +302,8 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     tail = math.fsum(moves[len(moves) // 2 :])
     fell = lrs and lrs[-1] < FADED * max(lrs)
     grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
-    alive = bool(grads) and median(grads[len(grads) // 2 :]) > ALIVE * median(grads[: max(1, len(grads) // 10)])
+    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
+    alive = bool(grads) and median(second) > ALIVE * median(first)
     if not alive or not (travelled < TRAVELLED or (fell and tail < TAIL)):
         return None
     place = (places.of_schedule(case.meta) if fell else None) or places.of_optimizer(trend.optimizer, case.meta)

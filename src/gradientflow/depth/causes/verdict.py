@@ -22,9 +22,10 @@ from gradientflow.depth.causes import (
     wiring,
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
+from gradientflow.limits import Limit
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
-SURE_ENOUGH = 0.5  # a finding below this is not told
+SURE_ENOUGH = Limit("confidence", 0.5, "chosen: a finding is told where it is more likely right than wrong")
 
 # Why a cause of this kind stands behind one that explains more.
 BEHIND = {

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from gradientflow.depth.causes import places
+from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import SPIKE
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Op, Optimizer, Param, Place
 
 EQUAL_WEIGHTS = Limit(
     "alike_first", 1 - 1e-6, "chosen: rows of weights that differ by less than rounding; drawn at random they never do"
 )
+STILL_ALIKE = Limit("alike_last", 0.999, "chosen: units that part at all part further")
+UNITS = Limit("units", 3, "chosen: the fewest that are a layer; of two nothing is claimed")
+SEEN = Limit("steps", 3, "chosen: a parameter without a gradient in the first of them may get one yet")
+OFTEN = Limit("steps", 10, "chosen: where only some never get one, which may be a branch that is rarely taken")
+TURNS = Limit("zigzag", 0.3, "chosen: gradients that pile up overshoot and come back")
 
 
 def disconnected(case: Case) -> list[Finding]:
@@ -22,59 +28,14 @@ def disconnected(case: Case) -> list[Finding]:
     meta = case.meta
     if not meta.optimizers or not case.graphs:
         return []
-    found = []
-    for optimizer in meta.optimizers:
-        if optimizer.steps < 3:
-            continue
-        held = [meta.params[i] for i in optimizer.params]
-        live = [p for p in held if p.requires_grad]
-        never = [p for p in live if p.graded == 0]
-        frozen = [p for p in held if not p.requires_grad]
-        if never and len(never) == len(live):
-            used: set[int | None] = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
-            used |= {i for g in case.graphs for i in g.probe.without_grad}
-            remade = not used & {p.index for p in never}  # nothing ever computes with them: it holds the wrong ones
-            place = (
-                (places.of_optimizer(optimizer, meta) if remade else None)
-                or (
-                    _cut_line(case, never) if len(meta.optimizers) == 1 else None
-                )  # (else the cut may be meant for another)
-                or _stepped_loss(case, optimizer)
-                or _made(never)
-            )
-            found.append(
-                Finding(
-                    "disconnected", "disconnected-parameters", 0.96, place,
-                    f"None of the {len(never)} parameters of {optimizer.name} (line {optimizer.made_line or optimizer.line}) ever "
-                    f"gets a gradient in {optimizer.steps} steps: "
-                    + ("no operation uses them (the model was made anew after the optimizer, or another one is trained)." if remade
-                       else "the loss does not depend on them (detached, or not used)."),
-                    {"without_gradient": len(never), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in never[:8]]},
-                    remedies("reconnect", at=places.of_optimizer(optimizer, meta)),
-                )
-            )  # fmt: skip
-        elif (
-            held and len(frozen) == len(held) and not any(p.graded for p in held)
-        ):  # (not: frozen after they were trained)
-            place = places.of_optimizer(optimizer, meta)
-            found.append(
-                Finding(
-                    "disconnected", "disconnected-parameters", 0.97, place,
-                    f"All {len(frozen)} parameters given to {optimizer.name} are frozen (requires_grad is False): nothing is updated.",
-                    {"frozen": len(frozen), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in frozen[:8]]},
-                    remedies("reconnect", at=place),
-                )
-            )  # fmt: skip
-        elif never and optimizer.steps >= 10:
-            found += _cut_off(case, optimizer, never, live)
+    found = [f for o in meta.optimizers if o.steps >= SEEN for f in _unreached(case, o)]
     orphans = _orphans(case)
     if orphans:
         place = _made(orphans)
-        named = ", ".join(p.name for p in orphans[:3]) + (", …" if len(orphans) > 3 else "")
         found.append(
             Finding(
                 "disconnected", "disconnected-parameters", 0.93, place,
-                f"{len(orphans)} parameters get a gradient but no optimizer holds them ({named}): they keep their first values.",
+                f"{len(orphans)} parameters get a gradient but no optimizer holds them ({_named(orphans)}): they keep their first values.",
                 {"without_optimizer": len(orphans), "names": [p.name for p in orphans[:8]], "optimizers": len(meta.optimizers)},
                 remedies("reconnect", at=place),
             )
@@ -82,16 +43,63 @@ def disconnected(case: Case) -> list[Finding]:
     return found
 
 
+def _unreached(case: Case, optimizer: Optimizer) -> list[Finding]:
+    """What an optimizer holds and no gradient reaches: all of it, or a part; or it is frozen."""
+    held = [case.meta.params[i] for i in optimizer.params]
+    live = [p for p in held if p.requires_grad]
+    never = [p for p in live if p.graded == 0]
+    if never and len(never) == len(live):
+        return [_nothing(case, optimizer, never, len(held))]
+    if held and not live and not any(p.graded for p in held):  # (not: frozen after they were trained)
+        place = places.of_optimizer(optimizer, case.meta)
+        return [
+            Finding(
+                "disconnected", "disconnected-parameters", 0.97, place,
+                f"All {len(held)} parameters given to {optimizer.name} are frozen (requires_grad is False): nothing is updated.",
+                {"frozen": len(held), "of": len(held), "steps": optimizer.steps, "names": [p.name for p in held[:8]]} | told(SEEN),
+                remedies("reconnect", at=place),
+            )
+        ]  # fmt: skip
+    return _cut_off(case, optimizer, never, live) if never and optimizer.steps >= OFTEN else []
+
+
+def _nothing(case: Case, optimizer: Optimizer, never: list[Param], held: int) -> Finding:
+    """None of an optimizer's parameters ever gets a gradient."""
+    used: set[int | None] = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
+    used |= {i for g in case.graphs for i in g.probe.without_grad}
+    remade = not used & {p.index for p in never}  # nothing ever computes with them: it holds the wrong ones
+    place = (
+        (places.of_optimizer(optimizer, case.meta) if remade else None)
+        # (of several optimizers the cut may be meant for another)
+        or (_cut_line(case, never) if len(case.meta.optimizers) == 1 else None)
+        or _stepped_loss(case, optimizer)
+        or _made(never)
+    )
+    return Finding(
+        "disconnected", "disconnected-parameters", 0.96, place,
+        f"None of the {len(never)} parameters of {optimizer.name} (line {optimizer.made_line or optimizer.line}) ever "
+        f"gets a gradient in {optimizer.steps} steps: "
+        + ("no operation uses them (the model was made anew after the optimizer, or another one is trained)." if remade
+           else "the loss does not depend on them (detached, or not used)."),
+        {"without_gradient": len(never), "of": held, "steps": optimizer.steps, "names": [p.name for p in never[:8]]} | told(SEEN),
+        remedies("reconnect", at=places.of_optimizer(optimizer, case.meta)),
+    )  # fmt: skip
+
+
+def _named(params: list[Param]) -> str:
+    return ", ".join(p.name for p in params[:3]) + (", …" if params[3:] else "")
+
+
 def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Param]) -> list[Finding]:
     """Some parameters never get a gradient: used in the forward pass but cut off from the loss, or not used at all."""
     wanted = {p.index for p in never}
     last = next((op for g in case.graphs if (op := _end_of_the_loose(g, wanted)) is not None), None)
     share = sum(_entries(p) for p in never) / max(sum(_entries(p) for p in live), 1)
-    named = ", ".join(p.name for p in never[:3]) + (", …" if len(never) > 3 else "")
+    named = _named(never)
     evidence = {
         "without_gradient": len(never), "of": len(live), "steps": optimizer.steps, "share_of_entries": rounded(share),
         "names": [p.name for p in never[:8]],
-    }  # fmt: skip
+    } | told(OFTEN)  # fmt: skip
     if last is not None:
         at = places.of_op(last, case.meta)
         cut = _cut_line(case, never)
@@ -195,23 +203,18 @@ def missing_zero_grad(case: Case) -> list[Finding]:
         if optimizer is not None:
             place: Place | None = Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step")
         else:  # parameters moved by hand
-            place = places.of_call(case.meta, "backward") or _differentiated(case)
+            place = places.of_call(case.meta, "backward") or losses.line(case.graphs[:1])
         found.append(
             Finding(
-                "oscillating" if case.main.zigzag > 0.3 or case.main.spike < 2 else "diverging", "missing-zero-grad", 0.95, place,
+                "oscillating" if case.main.zigzag > TURNS or case.main.spike < SPIKE else "diverging", "missing-zero-grad", 0.95, place,
                 f"The gradients of earlier steps are still in `.grad` at each backward call ({len(carried)} of {len(seen)} looked at): "
                 f"they are never cleared, so every step follows the sum of all gradients so far.",
-                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0},
+                {"probes_with_leftover": len(carried), "probes": len(seen), "leftover_norm": rounded(carried[-1].carried), "threshold_leftover_norm": 0}
+                | told(gates=(TURNS, SPIKE)),
                 remedies("zero-grad", at=place),
             )
         )  # fmt: skip
     return found
-
-
-def _differentiated(case: Case) -> Place | None:
-    """The line of the loss that backward is called on."""
-    root = case.graphs[0].probe.root if case.graphs else None
-    return places.of_op(case.graphs[0].probe.ops[root], case.meta) if root is not None else None
 
 
 def symmetric(case: Case) -> list[Finding]:
@@ -229,11 +232,11 @@ def symmetric(case: Case) -> list[Finding]:
                 state is not None
                 and state.alike is not None
                 and state.alike > EQUAL_WEIGHTS
-                and max(shape[:2]) >= 3
-                and (len(shape) == 2 or shape[0] >= 3)
+                and max(shape[:2]) >= UNITS
+                and (len(shape) == 2 or shape[0] >= UNITS)
                 and first.params[weight].requires_grad
             )
-            still = later is None or later.alike is None or later.alike > 0.999
+            still = later is None or later.alike is None or later.alike > STILL_ALIKE
             if same and still and weight not in equal:
                 equal.append(weight)
     hidden = (
@@ -251,7 +254,7 @@ def symmetric(case: Case) -> list[Finding]:
             "crawling", "symmetric-init", 0.93, place,
             f"All units of {param.name} {more}start with the same weights, get the "
             f"same gradient, and are still alike after {last.probe.step} steps: the layer acts as one unit.",
-            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, **told(EQUAL_WEIGHTS), "step_last": last.probe.step},
+            {"layers_of_equal_units": len(hidden), "alike_first": 1.0, **told(EQUAL_WEIGHTS, gates=(STILL_ALIKE, UNITS)), "step_last": last.probe.step},
             remedies("break-symmetry", "rescale-init", at=place),
         )
     ]  # fmt: skip

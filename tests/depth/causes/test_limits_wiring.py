@@ -1,0 +1,66 @@
+"""The limits of wiring, each from both sides."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradientflow.depth.causes import wiring
+from gradientflow.depth.causes.case import Case
+from tests.depth.causes.by_hand import Chain, causes, flips, linear, only, run, tail, zigzag
+
+
+def test_steps_in_which_nothing_gets_a_gradient() -> None:
+    def nothing(steps: float) -> list[str]:
+        seen = run(Chain([linear(), *tail()]), losses=[1.0] * int(steps))
+        for param in seen.meta.params:
+            param.graded = 0
+        return causes(wiring.disconnected, seen)
+
+    flips(nothing, 2, 3)
+
+
+def test_steps_in_which_a_part_gets_none() -> None:
+    def part(steps: float) -> list[str]:
+        seen = run(Chain([linear(), *tail()]), losses=[1.0] * int(steps))
+        seen.meta.params[0].graded, seen.probes[0].without_grad = 0, [0]
+        return causes(wiring.disconnected, seen)
+
+    flips(part, 9, 10)
+
+
+@pytest.mark.parametrize("number", ["turns", "rise"])
+def test_what_gradients_that_pile_up_do_to_the_loss(number: str) -> None:
+    def symptom(turns: float, rise: float) -> str:
+        losses = zigzag(turns, 400, size=1e-6)
+        losses[-1] = 1.0 + rise
+        rows = [linear(), *tail()]
+        seen = run(Chain(rows, step=2), Chain(rows, step=3), losses=losses)
+        for probe in seen.probes:
+            probe.carried = 1.0
+        return only(wiring.missing_zero_grad(Case(seen))).symptom
+
+    if number == "turns":
+        assert (symptom(0.29, 9.0), symptom(0.31, 9.0)) == ("diverging", "oscillating")
+    else:
+        assert (symptom(0.0, 1.97), symptom(0.0, 2.03)) == ("oscillating", "diverging")
+
+
+def equal(alike: float = 1.0, later: float = 1.0, shape: list[int] | None = None) -> list[str]:
+    """A hidden layer whose units are this much alike at the first probe and at the last."""
+    chains = [Chain([linear(alike=a), linear(), *tail()], step=s) for a, s in ((alike, 1), (later, 50))]
+    seen = run(*chains)
+    seen.meta.params[0].shape = shape or [16, 16]
+    return causes(wiring.symmetric, seen)
+
+
+def test_units_that_are_alike_at_the_start() -> None:
+    flips(lambda miss: equal(alike=1.0 - miss), 1.05e-6, 0.95e-6)
+
+
+def test_units_that_are_alike_in_the_end() -> None:
+    flips(lambda alike: equal(later=alike), 0.9989, 0.9991)
+
+
+def test_units_that_are_a_layer() -> None:
+    flips(lambda units: equal(shape=[int(units), 2]), 2, 3)
+    flips(lambda filters: equal(shape=[int(filters), 16, 3, 3]), 2, 3)
