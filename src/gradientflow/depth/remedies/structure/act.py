@@ -11,7 +11,7 @@ from torch import Tensor
 from gradientflow.depth.probe.kinds import kind_of
 from gradientflow.depth.remedies.acting.base import quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
-from gradientflow.depth.remedies.weights.act import LAYERS, leaf_of, weights_of
+from gradientflow.depth.remedies.acting.leaves import LAYERS, leaf_of, weights_of
 
 _PASSING = frozenset(
     {"norm", "activation", "random"}

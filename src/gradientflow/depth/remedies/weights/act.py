@@ -7,77 +7,22 @@ written through `.data`, in place: an optimizer that holds them keeps holding th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gradientflow.depth.remedies.acting.base import drawn, quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
-
-_LINEAR = frozenset({"linear"})
-_PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv", "einsum"})
-_CONV = frozenset({"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"})
-_NORMS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
-_ADDED = frozenset({"addmm", "addmv", "baddbmm"})
-RECURRENT = frozenset(
-    {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
+from gradientflow.depth.remedies.acting.leaves import (
+    GATED,
+    LAYERS,
+    NORMS,
+    RECURRENT,
+    affine_of,
+    flat_weights,
+    weights_of,
 )
-_GATED = frozenset({"lstm", "gru", "lstm_cell", "gru_cell"})
-LAYERS = _LINEAR | _PRODUCTS | _CONV | _ADDED
-_TURNED = ("TBackward", "TransposeBackward", "PermuteBackward", "ViewBackward", "UnsqueezeBackward", "SqueezeBackward")
-
-
-def leaf_of(t: Any) -> tuple[Tensor, bool] | None:
-    """Return (the parameter that a tensor is or is a turned view of, whether it is turned); None where it is computed."""
-    if not isinstance(t, Tensor) or not t.requires_grad:
-        return None
-    if t.is_leaf:
-        return t, False
-    node, turned = t.grad_fn, False
-    for _ in range(3):
-        name = type(node).__name__
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            return variable, turned
-        if node is None or not name.startswith(_TURNED) or not node.next_functions:
-            return None
-        turned ^= name.startswith(_TURNED[:3])
-        node = node.next_functions[0][0]
-    variable = getattr(node, "variable", None)
-    return (variable, turned) if isinstance(variable, Tensor) else None
-
-
-def weights_of(call: Call) -> Iterator[tuple[Tensor, int, Tensor | None]]:
-    """Yield (weight, number of its inputs, bias) of what a call of a layer multiplies its data with."""
-    if call.name in _LINEAR or call.name in _CONV:
-        found = leaf_of(call.argument(1, "weight"))
-        if found is None or found[0].dim() < 2:
-            return
-        weight, turned = found
-        inputs = weight.shape[0] if turned else math.prod(weight.shape[1:])
-        if "transpose" in call.name:
-            inputs = weight.shape[0]
-        added = leaf_of(call.argument(2, "bias"))
-        yield weight, int(inputs), added[0] if added is not None else None
-        return
-    operands = list(call.args)
-    added = None
-    if call.name in _ADDED:
-        added, operands = leaf_of(operands[0]) if operands else None, operands[1:]
-    bias = added[0] if added is not None else None
-    if call.name == "einsum":
-        operands = list(call.tensors())
-    pairs = [
-        (k, found) for k, t in enumerate(operands[:2]) if (found := leaf_of(t)) is not None and found[0].dim() >= 2
-    ]
-    if len(pairs) == 2:  # two leaves: the module's parameter is the weight, a plain tensor is data
-        pairs = [p for p in pairs if isinstance(p[1][0], nn.Parameter)][:1] or pairs[1:]
-    for k, (weight, turned) in pairs:
-        rows, columns = (-1, -2) if turned else (-2, -1)
-        left = (k == 0) != (call.raw == "__rmatmul__")
-        yield weight, int(weight.shape[columns if left else rows]), bias
 
 
 class OnWeights(OnCalls):
@@ -85,7 +30,7 @@ class OnWeights(OnCalls):
     of that shape.
     """
 
-    names = LAYERS | _NORMS | RECURRENT
+    names = LAYERS | NORMS | RECURRENT
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -93,7 +38,7 @@ class OnWeights(OnCalls):
 
     def wants(self, name: str) -> bool:
         """Whether it is a layer, or named by a place."""
-        return name in LAYERS | _NORMS | RECURRENT | {"mul", "embedding"} and (
+        return name in LAYERS | NORMS | RECURRENT | {"mul", "embedding"} and (
             not self.change.places or any(p.op in (None, name) for p in self.change.places)
         )
 
@@ -108,7 +53,7 @@ class OnWeights(OnCalls):
         """Treat the weights of a call that stands at a place."""
         if not torch.is_grad_enabled() or not self.here(call):
             return
-        if call.name in _NORMS:
+        if call.name in NORMS:
             for scale, shift in affine_of(call):
                 if self.first(shift if shift is not None else scale):
                     with quietly():
@@ -134,27 +79,6 @@ class OnWeights(OnCalls):
 
     def recurrent(self, weight: Tensor, own: bool) -> None:
         """Treat one weight of a ready-made recurrent layer; `own`: it multiplies the layer's own state."""
-
-
-def affine_of(call: Call) -> Iterator[tuple[Tensor | None, Tensor | None]]:
-    """Yield (scale, shift) of a normalisation that has them."""
-    positions = {
-        "batch_norm": (3, 4),
-        "layer_norm": (2, 3),
-        "group_norm": (2, 3),
-        "instance_norm": (3, 4),
-        "rms_norm": (2, 9),
-    }
-    scale, shift = positions[call.name]
-    found = [leaf_of(call.argument(scale, "weight")), leaf_of(call.argument(shift, "bias"))]
-    leaves = [f[0] if f is not None else None for f in found]
-    if any(leaf is not None for leaf in leaves):
-        yield leaves[0], leaves[1]
-
-
-def flat_weights(call: Call) -> list[Tensor]:
-    """Return the weights that a ready-made recurrent layer is called with, biases too."""
-    return [t for t in call.tensors() if t.is_leaf and t.requires_grad]
 
 
 class RescaleInit(OnWeights):
@@ -236,7 +160,7 @@ class OpenGates(OnWeights):
 
     def before(self, call: Call) -> None:
         """Open the gates of a ready-made layer or cell that stands at a place."""
-        if call.name not in _GATED or not torch.is_grad_enabled() or not self.here(call):
+        if call.name not in GATED or not torch.is_grad_enabled() or not self.here(call):
             return
         gates = 4 if call.name.startswith("lstm") else 3
         for bias in (w for w in flat_weights(call) if w.dim() == 1 and w.numel() % gates == 0):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.remedies.activations.edit import uses
 from gradientflow.depth.remedies.writing.job import INITIALISED, Job
 from gradientflow.depth.remedies.writing.patch import number
+from gradientflow.depth.remedies.writing.uses import uses
 from gradientflow.records import Param
 
 _NONLINEARITIES = {"relu": 2**0.5, "linear": 1.0, "tanh": 5 / 3}
