@@ -27,6 +27,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
 from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN, WORSE, Change, Outlook, Replay, Trial
 from gradientflow.records.seen import (
@@ -54,7 +55,6 @@ from gradientflow.records.seen import (
 )
 from gradientflow.records.verdict import (
     MARKS,
-    REMEDIES,
     SCHEMA,
     SYMPTOMS,
     Budget,

@@ -126,29 +126,3 @@ SYMPTOMS = (
 )
 
 MARKS = {"vanishing": "▼", "exploding": "▲", "not-finite": "✕", "dead": "○"}
-
-REMEDIES = (
-    "swap-activation",
-    "rescale-init",
-    "break-symmetry",
-    "add-skip",
-    "add-norm",
-    "remove-norm",
-    "clamp-op",
-    "clip-gradient",
-    "gated-cell",
-    "open-gates",
-    "orthogonal-recurrence",
-    "lower-step",
-    "raise-step",
-    "warmup",
-    "scale-input",
-    "scale-target",
-    "fix-output",
-    "zero-grad",
-    "reconnect",
-    "flip-sign",
-    "lower-regularisation",
-    "larger-batch",
-    "drop-bad-batch",
-)

@@ -39,6 +39,7 @@ _no_dispatch = lean_on(
 _device_context = lean_on(
     "torch.utils._device.DeviceContext", "the mode of `torch.set_default_device`, which must stay lowest",
     "operations are not traced under `torch.set_default_device`",
+    lazy=True,
 )  # fmt: skip
 
 

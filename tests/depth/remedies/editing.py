@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from gradientflow.depth.remedies.write import Edit, edit
+from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.records import (
     Change,
     Finding,
@@ -84,10 +85,11 @@ def finding(place: Place | None = None, cause: str = "some-cause") -> Finding:
 def edited(change: Change, seen: Run, place: Place | None = None) -> Edit | None:
     """Make an edit, and hold it to what every edit must be: it parses, its diff applies, it is deterministic."""
     found = finding(place or (change.places[0] if change.places else None))
-    made = edit(change, found, seen)
-    assert edit(change, found, seen) == made
-    if made is None:
+    try:
+        made = edit(change, found, seen)
+    except NoEditError:
         return None
+    assert edit(change, found, seen) == made
     assert made.before == seen.meta.sources[made.file]
     assert made.after != made.before
     ast.parse(made.after)

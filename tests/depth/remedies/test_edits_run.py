@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradientflow.depth.causes import places
-from gradientflow.depth.remedies.write import Edit, edit
+from gradientflow.depth.remedies.write import edit
 from gradientflow.records import Change, Finding, Place, Run
 from tests.depth.scripts import plain, watched, write
 
@@ -116,7 +116,6 @@ def before_and_after(
     outcome = watched(script, probe_every=50).outcome
     assert outcome is not None
     made = edit(change_for(outcome.run, kind, settings, operation), Finding("", "", 1.0, None, "", {}, []), outcome.run)
-    assert isinstance(made, Edit)
     assert made.before == script.read_text(encoding="utf-8")
     return [float(plain(file).scope["final"]) for file in (script, write(folder, made.after, "edited.py"))]
 

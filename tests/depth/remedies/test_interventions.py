@@ -10,7 +10,9 @@ import torch
 from torch.nn.modules import module as nn_module
 from torch.optim import optimizer as torch_optimizer
 
-from gradientflow.depth.remedies.install import KINDS, install
+from gradientflow.depth.remedies.install import install
+from gradientflow.depth.remedies.row import Never
+from gradientflow.depth.remedies.table import TABLE
 from gradientflow.records import Change
 from tests.depth.remedies.live import change, lines_of, live, run_watched
 from tests.depth.scripts import differences, plain, sandbox, write
@@ -117,7 +119,11 @@ def test_nothing_is_left_behind() -> None:
         )
 
     before = hooked()
-    changes = [Change(kind, kind, [], {"factor": 0.5, "gain": 1.0}) for kind in KINDS if kind != "flip-sign"]
+    changes = [
+        Change(kind, kind, [], {"factor": 0.5, "gain": 1.0})
+        for kind, row in TABLE.items()
+        if not isinstance(row.act, Never) and kind != "flip-sign"
+    ]
     within: list[tuple[int, ...]] = []
 
     def fail() -> None:

@@ -10,8 +10,24 @@ import pytest
 from gradientflow import depth, store
 from gradientflow.depth.replay import candidates as plan
 from gradientflow.depth.replay import race
+from gradientflow.depth.replay.nursery import Nursery
 from gradientflow.errors import UsageError
-from gradientflow.records import FAILED, NO_WIN, NOT_TRIED, WIN, WORSE, Change, Place, Replay, Run, Trial, Verdict
+from gradientflow.records import (
+    FAILED,
+    NO_WIN,
+    NOT_TRIED,
+    WIN,
+    WORSE,
+    Change,
+    Finding,
+    Meta,
+    Optimizer,
+    Place,
+    Replay,
+    Run,
+    Trial,
+    Verdict,
+)
 from tests.depth.scripts import sandbox
 
 SCRIPT = """
@@ -173,3 +189,24 @@ def test_a_budget_that_is_spent_leaves_the_rest_untried(tmp_path: Path, monkeypa
     found = race.replay(run, verdict, out / store.TRIALS, budget=1.0)
     assert {t.outcome for t in found.trials} <= {NOT_TRIED, FAILED}
     assert any("budget of 1 s was spent" in t.reason for t in found.trials)
+
+
+def test_a_best_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    """A win without a diff is not passed over in silence."""
+    run = Run(Meta(script="train.py", argv=["train.py"], cwd=str(tmp_path), started="", python="", torch=""))
+    run.meta.sources = {"train.py": SCRIPT}
+    finding = Finding("diverging", "step-too-large", 0.9, Place("train.py", LR_LINE), "", {}, [])
+    with Nursery(str(tmp_path)) as nursery:
+        judged = depth.judge(run)
+        judged.findings = [finding]
+        race_ = race._Race(run, judged, tmp_path, 0.0, 1, race.Silent(), None, nursery)
+        won = Trial([Change("warmup", "a warm-up")], 0, WIN, "better")
+        race_.trials, race_.attempts = [won], [[]]
+        race_._edit()
+        assert won.diff is None
+        assert race_.notes == ["the best has no diff, it has to be written by hand: warmup: no optimizer was seen"]
+        race_.notes.clear()
+        won.changes = [step_times(0.1)]  # control: what can be written is, without a note of that kind
+        run.meta.optimizers = [Optimizer(0, "SGD", {"lr": 0.7}, [], made_file="train.py", made_line=LR_LINE)]
+        race_._edit()
+        assert won.diff is not None and not any("by hand" in n for n in race_.notes)

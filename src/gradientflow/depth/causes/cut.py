@@ -39,7 +39,7 @@ def cut_off(run: Run) -> Finding | None:
     if not never or (last is None and not whole):
         return None
     place = places.of_op(last, run.meta) if last is not None else None
-    named = ", ".join(p.name for p in never[:_NAMED]) + (", …" if len(never) > _NAMED else "")
+    named = ", ".join(p.name for p in never[:_NAMED]) + (", …" if never[_NAMED:] else "")
     some = f"{len(never)} of {len(live)} parameters ({named}) are used but get no gradient"
     which = f"None of the {len(live)} parameters gets a gradient" if whole else some
     evidence = {

@@ -2,39 +2,7 @@
 
 from __future__ import annotations
 
-from gradientflow.records import Place, Remedy
-
-_TEXTS = {
-    "swap-activation": "Swap the activation{at} for one that does not saturate (ReLU, GELU, SiLU), or tanh where the range matters.",
-    "rescale-init": "Initialise these weights so that each layer keeps the gradient's size: `nn.init.kaiming_normal_` "
-    "before ReLU-like activations, `nn.init.xavier_normal_` before tanh{at}.",
-    "break-symmetry": "Draw the weights at random{at} (`nn.init.kaiming_uniform_`): equal units get equal gradients and stay equal.",
-    "add-skip": "Add skip connections (`x = x + block(x)`) around blocks of equal width, so that the gradient has a way past them.",
-    "add-norm": "Put a normalisation (`nn.LayerNorm`, or `nn.BatchNorm1d/2d` with batches of 16 or more) in front of each activation.",
-    "remove-norm": "Batch normalisation makes the gradient grow at each layer of a plain deep stack: use fewer of them, or "
-    "normalise inside residual branches only.",
-    "clamp-op": "Keep the operand{at} away from the singular point: add a small epsilon inside, clamp it, or use the safe form "
-    "(`torch.linalg.vector_norm`, `F.log_softmax`, `torch.logsumexp`); with `torch.where`, make the unused branch safe too.",
-    "clip-gradient": "Clip the gradient before the step: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.",
-    "gated-cell": "Use a gated cell (`nn.LSTM`, `nn.GRU`): its state passes the gradient on by a sum instead of a product.",
-    "open-gates": "Open the gates that keep the state: start the forget bias of an LSTM at 1 to 5 (for `nn.LSTM`, the second quarter of "
-    "`bias_hh_l0`), or the update bias of a GRU likewise (the second third){at}; or cut the sequence into shorter pieces.",
-    "orthogonal-recurrence": "Make the recurrent weight orthogonal (`nn.init.orthogonal_`{at}, spectral radius 1): products of it neither grow nor shrink.",
-    "lower-step": "Lower the learning rate{at}{hint}.",
-    "raise-step": "Raise the learning rate{at}{hint}, or check the schedule that lowers it.",
-    "warmup": "Warm the learning rate up over the first steps (`torch.optim.lr_scheduler.LinearLR`): curvature is highest at the start.",
-    "scale-input": "Standardise the inputs (subtract the mean, divide by the standard deviation, column by column) before training{at}.",
-    "scale-target": "Standardise the targets and undo it at prediction time, so that the output layer starts in range{at}.",
-    "fix-output": "Match the output layer to the loss{at}: logits into `cross_entropy` / `binary_cross_entropy_with_logits`, "
-    "no activation before a regression loss, at least two units before a softmax.",
-    "zero-grad": "Call `optimizer.zero_grad()` once per step, before `backward()`{at}.",
-    "reconnect": "Connect them{at}: give the optimizer the parameters that are trained, register layers with "
-    "`nn.ModuleList` instead of a list, and do not `detach()` what should learn.",
-    "flip-sign": "The objective falls without bound: minimise its negative{at}.",
-    "lower-regularisation": "Lower the weight of the penalty (or `weight_decay`){at} by a factor of 10 to 100.",
-    "larger-batch": "Average over more samples per step (a larger batch, or accumulate gradients).",
-    "drop-bad-batch": "Clean the data{at}: drop or repair the rows with missing or absurd values before training.",
-}
+from gradientflow.records import REMEDIES, Place, Remedy
 
 
 def remedies(*kinds: str, at: Place | None = None, hint: str = "") -> list[Remedy]:
@@ -42,5 +10,5 @@ def remedies(*kinds: str, at: Place | None = None, hint: str = "") -> list[Remed
     found = []
     for i, kind in enumerate(kinds):
         where = f" at {at.file}:{at.line}" if i == 0 and at is not None and at.file else ""
-        found.append(Remedy(kind, _TEXTS[kind].format(at=where, hint=hint)))
+        found.append(Remedy(kind, REMEDIES[kind].format(at=where, hint=hint)))
     return found

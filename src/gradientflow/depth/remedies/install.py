@@ -1,4 +1,4 @@
-"""Remedies as interventions: for each kind a class that acts on the running script, and `install`, which puts them in place.
+"""Remedies as interventions on the running script: `install` puts them in place.
 
 install(changes) → Hand (a function mode, above the watcher's) + hooks around optimizer steps
 """
@@ -6,7 +6,7 @@ install(changes) → Hand (a function mode, above the watcher's) + hooks around 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from gradientflow.depth.probe.frames import set_base
@@ -14,72 +14,20 @@ from gradientflow.depth.remedies.acting.base import Acting
 from gradientflow.depth.remedies.acting.hand import Hand, OnCalls
 from gradientflow.depth.remedies.acting.protocol import Intervention
 from gradientflow.depth.remedies.acting.sites import Sites
-from gradientflow.depth.remedies.activations.act import FixOutput, SwapActivation
-from gradientflow.depth.remedies.data.act import RepairRows, ScaleInput, ScaleTarget
-from gradientflow.depth.remedies.operands.act import ClampOp
-from gradientflow.depth.remedies.steps.act import (
-    ClipGradient,
-    LargerBatch,
-    LowerDecay,
-    ScaleStep,
-    SkipBadStep,
-    Together,
-    Warmup,
-    ZeroGrad,
-)
-from gradientflow.depth.remedies.structure.act import AddNorm, AddSkip, RemoveNorm
-from gradientflow.depth.remedies.weights.act import BreakSymmetry, OpenGates, OrthogonalRecurrence, RescaleInit
-from gradientflow.depth.remedies.wiring.act import Adopt, FlipSign, LowerPenalty, Reattach
+from gradientflow.depth.remedies.row import Never
+from gradientflow.depth.remedies.table import TABLE
 from gradientflow.files import here
 from gradientflow.records import Change
 from gradientflow.torch_internals import compiler_disabled
 
-__all__ = ["KINDS", "install"]
 
-
-def _bad_batch(change: Change, sites: Sites) -> Acting:
-    return Together(change, sites, SkipBadStep, RepairRows)
-
-
-def _regularisation(change: Change, sites: Sites) -> Acting:
-    return Together(change, sites, LowerDecay, LowerPenalty)
-
-
-def _reconnect(change: Change, sites: Sites) -> Acting:
-    return Together(change, sites, Adopt, Reattach)
-
-
-KINDS: dict[str, Callable[[Change, Sites], Acting]] = {
-    "swap-activation": SwapActivation,
-    "fix-output": FixOutput,
-    "rescale-init": RescaleInit,
-    "break-symmetry": BreakSymmetry,
-    "orthogonal-recurrence": OrthogonalRecurrence,
-    "open-gates": OpenGates,
-    "clamp-op": ClampOp,
-    "scale-input": ScaleInput,
-    "scale-target": ScaleTarget,
-    "clip-gradient": ClipGradient,
-    "lower-step": ScaleStep,
-    "raise-step": ScaleStep,
-    "warmup": Warmup,
-    "zero-grad": ZeroGrad,
-    "larger-batch": LargerBatch,
-    "lower-regularisation": _regularisation,
-    "reconnect": _reconnect,
-    "flip-sign": FlipSign,
-    "add-skip": AddSkip,
-    "add-norm": AddNorm,
-    "remove-norm": RemoveNorm,
-    "drop-bad-batch": _bad_batch,
-}
-
-
-class _Unknown(Acting):
-    """A kind that no intervention is written for: it says so."""
+class _Idle(Acting):
+    """A kind without an act: it does nothing and says why."""
 
     def start(self) -> None:
-        self.problem = f"{self.change.kind} cannot be tried on a running script: there is no intervention for it"
+        row = TABLE.get(self.change.kind)
+        why = row.act.why if row is not None and isinstance(row.act, Never) else "it is no remedy that is known"
+        self.problem = f"{self.change.kind} cannot be tried on a running script: {why}"
 
 
 @contextmanager
@@ -108,7 +56,7 @@ def install(changes: Sequence[Change]) -> Iterator[list[Intervention]]:
         return
     set_base(str(here()))
     sites = Sites()
-    made = [KINDS.get(change.kind, _Unknown)(change, sites) for change in changes]
+    made = [_acting(change, sites) for change in changes]
     on_calls = [one for whole in made for one in getattr(whole, "parts", [whole]) if isinstance(one, OnCalls)]
     hand = Hand(on_calls) if on_calls else None
     sites.open()
@@ -125,6 +73,12 @@ def install(changes: Sequence[Change]) -> Iterator[list[Intervention]]:
         for one in made:
             one.stop()
         sites.close()
+
+
+def _acting(change: Change, sites: Sites) -> Acting:
+    row = TABLE.get(change.kind)
+    made = row.acting() if row is not None else None
+    return _Idle(change, sites) if made is None or isinstance(made, Never) else made(change, sites)
 
 
 @contextmanager

@@ -42,6 +42,18 @@ class Planner:
         here = [op for op in graph.probe.ops if (at := self.place(op)).file == place.file and at.line == place.line]
         return [op for op in here if op.name == place.op]
 
+    def scores(self, graph: Graph, finding: Finding) -> tuple[Op, Op] | None:
+        """Return (what enters the softmax, the product of queries and keys behind it)."""
+        ops = graph.probe.ops
+        for op in self.at(graph, finding.place):
+            entered = next((ops[o.op] for o in op.operands if o.op is not None), None)
+            product = entered
+            while product is not None and product.kind != "linear":
+                product = next((ops[o.op] for o in product.operands if o.op is not None), None)
+            if entered is not None and product is not None:
+                return entered, product
+        return None
+
     def optimizer(self, finding: Finding) -> Optimizer | None:
         """Return the optimizer a finding is about; the one that steps most, where it names none."""
         at = finding.place

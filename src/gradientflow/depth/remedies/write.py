@@ -8,6 +8,7 @@ Settings of a `Change` that are read, by kind (each has a usual value):
     swap-activation, fix-output      to; from
     rescale-init, break-symmetry     gain, bias; scheme; or factor alone
     orthogonal-recurrence            gain
+    open-gates                       bias
     add-norm                         length (of queries and keys)
     add-skip                         scale
     clamp-op                         eps; max; shift and dim (an exponent, as in softmax)
@@ -22,50 +23,17 @@ Settings of a `Change` that are read, by kind (each has a usual value):
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from gradientflow.depth.remedies.activations import edit as activations
-from gradientflow.depth.remedies.data import edit as data
-from gradientflow.depth.remedies.operands import edit as operands
-from gradientflow.depth.remedies.steps import edit_loop as loop
-from gradientflow.depth.remedies.steps import edit_rates as rates
-from gradientflow.depth.remedies.structure import edit as layers
-from gradientflow.depth.remedies.structure import edit_skips as skips
-from gradientflow.depth.remedies.weights import edit as weights
-from gradientflow.depth.remedies.weights import edit_recurrent as recurrent
-from gradientflow.depth.remedies.wiring import edit as wires
+import msgspec
+
+from gradientflow.depth.remedies.row import Never
+from gradientflow.depth.remedies.table import TABLE
 from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.patch import unified
 from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.records import Change, Finding, Run
-
-__all__ = ["Edit", "edit"]
-
-_MAKERS: dict[str, Callable[[Job], None]] = {
-    "swap-activation": activations.swap,
-    "fix-output": activations.remove,
-    "rescale-init": weights.rescale,
-    "break-symmetry": weights.break_symmetry,
-    "orthogonal-recurrence": recurrent.orthogonal,
-    "gated-cell": recurrent.gated,
-    "add-norm": layers.add_norm,
-    "add-skip": skips.add_skip,
-    "remove-norm": layers.remove_norm,
-    "clamp-op": operands.clamp,
-    "clip-gradient": loop.clip,
-    "zero-grad": loop.zero_grad,
-    "flip-sign": loop.flip_sign,
-    "drop-bad-batch": loop.drop_batch,
-    "lower-step": rates.step_size,
-    "raise-step": rates.step_size,
-    "warmup": rates.warmup,
-    "lower-regularisation": rates.regularisation,
-    "larger-batch": rates.batch,
-    "scale-input": data.scale_input,
-    "scale-target": data.scale_target,
-    "reconnect": wires.reconnect,
-}
 
 
 @dataclass(frozen=True)
@@ -79,8 +47,8 @@ class Edit:
     note: str = ""  # a caveat in words
 
 
-def edit(change: Change, finding: Finding, run: Run) -> Edit | None:
-    """Return a change as an edit of the source, or None where no safe edit can be made.
+def edit(change: Change, finding: Finding, run: Run) -> Edit:
+    """Return a change as an edit of the source.
 
     Args:
         change: the remedy, with the lines it acts on; without lines, the finding's place counts.
@@ -88,7 +56,10 @@ def edit(change: Change, finding: Finding, run: Run) -> Edit | None:
         run: what was seen of the run, with the texts of its files.
 
     Returns:
-        The file before and after, and the diff; None for an idiom that is not known, or where several could be meant.
+        The file before and after, and the diff.
+
+    Raises:
+        NoEditError: an idiom that is not known, or several lines could be meant; the text says which.
 
     Example:
         >>> from gradientflow.records import Meta, Place
@@ -99,14 +70,50 @@ def edit(change: Change, finding: Finding, run: Run) -> Edit | None:
         >>> made.after.splitlines()[-1]
         'h = torch.relu(x)'
     """
-    make = _MAKERS.get(change.kind)
-    if make is None:
-        return None
-    try:
-        job = Job(change, finding, run)
-        make(job)
-        after = job.patch.result()
-    except NoEditError:
-        return None
-    before = job.source.text
+    row = TABLE.get(change.kind)
+    if row is None:
+        raise NoEditError(f"{change.kind} is no remedy that is known")
+    if isinstance(row.edit, Never):
+        raise NoEditError(row.edit.why)
+    job = Job(change, finding, run)
+    row.edit(job)
+    before, after = job.source.text, job.patch.result()
     return Edit(job.file, before, after, unified(job.file, before, after), "; ".join(dict.fromkeys(job.patch.notes)))
+
+
+@dataclass
+class Edits:
+    """Several changes together: the texts of the files after them, the diff, and what to mind, in words."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    diff: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def edits(changes: Sequence[Change], finding: Finding, run: Run) -> Edits:
+    """Return changes as edits of the source.
+
+    Args:
+        changes: what is to be changed; those further down are written first, so that no line moves under another.
+        finding: what they are for.
+        run: the watched run, with its sources.
+
+    Raises:
+        NoEditError: one of them cannot be written safely; the text says which and why.
+    """
+    made, before = Edits(), run.meta.sources
+    for change in sorted(changes, key=_lowest, reverse=True):
+        try:
+            one = edit(change, finding, run)
+        except NoEditError as problem:
+            raise NoEditError(f"{change.kind}: {problem}") from problem
+        made.texts[one.file] = one.after
+        made.notes += [one.note] if one.note else []
+        sources = run.meta.sources | {one.file: one.after}
+        run = msgspec.structs.replace(run, meta=msgspec.structs.replace(run.meta, sources=sources))
+    made.diff = "".join(unified(file, before[file], after) for file, after in sorted(made.texts.items()))
+    return made
+
+
+def _lowest(change: Change) -> int:
+    return max((p.line or 0 for p in change.places), default=0)

@@ -6,44 +6,15 @@ record says enough to act on: which lines, which numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from gradientflow.depth.remedies.data import plan as plan_data
 from gradientflow.depth.remedies.planner import Planner
-from gradientflow.depth.remedies.steps import plan as plan_steps
-from gradientflow.depth.remedies.weights import plan as plan_layers
+from gradientflow.depth.remedies.row import Never
+from gradientflow.depth.remedies.table import TABLE
 from gradientflow.records import Change, Finding, Run, Verdict
 
 _FINDINGS = 4  # findings whose remedies are looked at
 _FROM_FIRST = 2  # remedies of the top finding that come before any of the others'
-
-PLANS: dict[str, Callable[[Planner, Finding], list[Change]]] = {
-    "swap-activation": plan_layers.swap_activation,
-    "rescale-init": plan_layers.rescale_init,
-    "break-symmetry": plan_layers.break_symmetry,
-    "add-skip": plan_layers.add_skip,
-    "add-norm": plan_layers.add_norm,
-    "remove-norm": plan_layers.remove_norm,
-    "clamp-op": plan_layers.clamp_op,
-    "orthogonal-recurrence": plan_layers.orthogonal,
-    "open-gates": plan_layers.open_gates,
-    "clip-gradient": plan_steps.clip,
-    "lower-step": plan_steps.lower_step,
-    "raise-step": plan_steps.raise_step,
-    "warmup": plan_steps.warmup,
-    "zero-grad": plan_steps.zero_grad,
-    "larger-batch": plan_steps.larger_batch,
-    "drop-bad-batch": plan_steps.drop_bad_batch,
-    "lower-regularisation": plan_steps.lower_regularisation,
-    "scale-input": plan_data.scale_input,
-    "scale-target": plan_data.scale_target,
-    "fix-output": plan_data.fix_output,
-    "flip-sign": plan_data.flip_sign,
-    "reconnect": plan_data.reconnect,
-}
-IMPOSSIBLE = {
-    "gated-cell": "a cell with gates has other parameters: that is an edit of the model, nothing to switch on while it runs",
-}
 
 
 def candidates(run: Run, verdict: Verdict, *, most: int = 4) -> list[tuple[int, Change]]:
@@ -88,11 +59,13 @@ def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]
 
 def _planned(planner: Planner, finding: Finding, kind: str) -> tuple[list[Change], str]:
     """Return the changes that a remedy can mean here, and why there are none."""
-    plan = PLANS.get(kind)
-    if plan is None:
-        return [], IMPOSSIBLE.get(kind, "there is no intervention for it")
+    row = TABLE.get(kind)
+    if row is None:
+        return [], "it is no remedy that is known"
+    if isinstance(row.plan, Never):
+        return [], row.plan.why
     try:
-        return plan(planner, finding), _WHY.get(kind, _NOTHING)
+        return row.plan(planner, finding), row.unplanned
     except Exception as problem:  # one plan that fails does not take the others down
         return [], f"planning it failed: {type(problem).__name__}: {problem}"
 
@@ -115,14 +88,3 @@ def untried(run: Run, verdict: Verdict) -> list[tuple[int, str, str]]:
             if not changes:
                 found.append((index, remedy.kind, why))
     return found
-
-
-_NOTHING = "the record shows no line or number for it to act on"
-_WHY = {
-    "add-skip": "no block of this network ends with the shape that it began with",
-    "reconnect": "the cut is one that cannot be undone while the script runs (numpy, argmax, a list, or not used at all)",
-    "lower-step": "no optimizer stepped: the updates are written by hand",
-    "raise-step": "no optimizer stepped: the updates are written by hand",
-    "clip-gradient": "no optimizer stepped: the updates are written by hand",
-    "warmup": "no optimizer stepped: the updates are written by hand",
-}

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from gradientflow.depth.remedies.patched import difference, patched
-from gradientflow.depth.replay import candidates as plan
+from gradientflow.depth.remedies.write import edits
+from gradientflow.depth.remedies.writing.source import NoEditError
+from gradientflow.depth.replay import candidates as choice
 from gradientflow.depth.replay.judging import outcome_of, promise, remains_of, signed
 from gradientflow.depth.replay.nursery import Nursery
 from gradientflow.depth.replay.stats import compare
@@ -140,7 +141,7 @@ class _Race:
     # ── the five parts ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, only: Sequence[str]) -> Replay:
-        candidates = plan.candidates(self.watched, self.verdict, most=_ALL if only else _TRIED)
+        candidates = choice.candidates(self.watched, self.verdict, most=_ALL if only else _TRIED)
         if only:
             candidates = [(k, c) for k, c in candidates if c.kind in only][:_TRIED]
         steps = self._horizon(len(candidates) + 1)
@@ -161,7 +162,7 @@ class _Race:
                 continue
             self._try(index, [change], f"{number + 1}-{change.kind}")
         told: set[str] = set()
-        for index, kind, reason in plan.untried(self.watched, self.verdict):
+        for index, kind, reason in choice.untried(self.watched, self.verdict):
             if kind not in told and (not only or kind in only):
                 told.add(kind)
                 self._not_tried(index, Change(kind, kind), reason)
@@ -220,7 +221,7 @@ class _Race:
         if attempt.run is None or attempt.verdict is None or not attempt.verdict.findings or not trial.remains:
             return
         tried = {c.kind for c in trial.changes}
-        further = [c for _, c in plan.candidates(attempt.run, attempt.verdict, most=3) if c.kind not in tried]
+        further = [c for _, c in choice.candidates(attempt.run, attempt.verdict, most=3) if c.kind not in tried]
         if not further or self.left < 1.2 * self.each:
             return
         self.total += 1
@@ -235,21 +236,20 @@ class _Race:
         trial = self.trials[best]
         finding = self.verdict.findings[trial.finding]
         try:
-            patch = patched(trial.changes, finding, self.watched)
+            made = edits(trial.changes, finding, self.watched)
+        except NoEditError as why:
+            self.notes.append(f"the best has no diff, it has to be written by hand: {why}")
+            return
         except Exception as problem:  # a fault of ours must not cost what was measured
             self.notes.append(f"the best could not be written as an edit: {type(problem).__name__}: {problem}")
             return
-        if patch is None:
-            return
-        trial.diff = difference(self.watched.meta.sources, patch)
-        self.notes += patch.notes
+        trial.diff = made.diff
+        self.notes += made.notes
         if self.left < 0.8 * self.each:
             return
         self.total += 1
         model = self.attempts[best][0]
-        attempt = self._run(
-            f"{model.folder.name}-edited", "the edited source", sources=patch.texts, factor=model.factor
-        )
+        attempt = self._run(f"{model.folder.name}-edited", "the edited source", sources=made.texts, factor=model.factor)
         attempt.sign = model.sign
         checked = self._judged(trial.finding, trial.changes, [attempt])
         trial.diff_tried = checked.outcome == WIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -97,3 +98,25 @@ def drawn(t: Tensor, seed: int = 0) -> Tensor:
     """
     generator = torch.Generator().manual_seed(20_240_501 + seed)
     return torch.randn(t.shape, generator=generator, dtype=torch.float32).to(device=t.device, dtype=t.dtype)
+
+
+class Together(Acting):
+    """Several interventions that are one remedy."""
+
+    def __init__(self, change: Change, sites: Sites, *parts: Callable[[Change, Sites], Acting]) -> None:
+        self.parts = [part(change, sites) for part in parts]
+        super().__init__(change, sites)
+
+    def start(self) -> None:
+        """Start every part."""
+        for part in self.parts:
+            part.start()
+
+    def stop(self) -> None:
+        """Stop every part, and sum up. It has a problem only where no part of it acted."""
+        for part in self.parts:
+            part.stop()
+        self.acted = sum(part.acted for part in self.parts)
+        self.loss_factor = math.prod(part.loss_factor for part in self.parts)
+        problems = [part.problem for part in self.parts if part.problem]
+        self.problem = problems[0] if problems and (not self.acted or len(problems) == len(self.parts)) else None

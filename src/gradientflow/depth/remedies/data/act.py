@@ -3,164 +3,22 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from gradientflow.depth.remedies.acting.base import quietly
+from gradientflow.depth.remedies.acting.around_steps import OnSteps, norm_of
+from gradientflow.depth.remedies.acting.base import Together, quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
-from gradientflow.depth.remedies.weights.act import LAYERS, leaf_of
-from gradientflow.ops import COMPARING, RECURRENT
-
-_ENOUGH = 64  # rows after which the statistics of tiny batches stand still
-_FEW = 8  # rows: a batch of fewer is too small to be standardised by itself
-
-
-@dataclass
-class Entry:
-    """Data that enters a layer: where it stands among the arguments, its dimension of columns, and the layer's weight."""
-
-    data: Tensor
-    position: int
-    columns: int
-    weight: Tensor
-
-
-def entry_of(call: Call) -> Entry | None:
-    """Return the data that a call of a layer joins with a weight; None where no data (nothing that carries a gradient) enters.
-
-    Without gradients everything looks like data: the caller has to know the weights of the first layers.
-    """
-    names = ("input", "self")
-    if call.name in RECURRENT:
-        weight = next((t for t in call.tensors() if t.is_leaf and t.requires_grad and t.dim() == 2), None)
-        data = call.argument(0, *names)
-        if weight is None or not _data(data) or data.dim() < 2 or (len(call.args) > 1 and _packed(call)):
-            return None
-        return Entry(data, 0, -1, weight)
-    if call.name in LAYERS or call.name == "mul":
-        first = 1 if call.name in ("addmm", "addmv", "baddbmm") else 0
-        one, two = call.argument(first, *names, "mat1"), call.argument(first + 1, "weight", "other", "mat2", "tensor2")
-        for data, other, position in ((one, two, first), (two, one, first + 1)):
-            found = leaf_of(other)
-            if found is not None and _data(data):
-                if call.name in ("linear",) or position == first:
-                    columns = -1
-                else:
-                    columns = -2 if data.dim() > 1 else -1
-                if call.raw == "__rmatmul__":
-                    columns = -2 if columns == -1 else -1
-                if call.name.startswith("conv"):
-                    columns = 1 if data.dim() == other.dim() else 0
-                return Entry(data, position, columns, found[0])
-    return None
-
-
-def _data(t: Any) -> bool:
-    return isinstance(t, Tensor) and t.is_floating_point() and not t.requires_grad and t.dim() >= 1
-
-
-def _telling(data: Tensor) -> bool:
-    """Whether a tensor can be data: it has several entries, and not all are zero (the first state of a recurrence)."""
-    with quietly():
-        return data.numel() > 1 and bool(data.any())
-
-
-def _packed(call: Call) -> bool:
-    return isinstance(call.args[1], Tensor) and call.args[1].dtype == torch.int64
-
-
-class Column:
-    """Mean and spread, column by column, of the first batch; of the first rows together, where batches are tiny."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-        self._whole = False  # whether the first batch was large enough by itself
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
-        self._anchor: Tensor | None = None
-        self.shift: Tensor | None = None
-        self.scale: Tensor | None = None
-
-    def learn(self, data: Tensor, columns: int) -> None:
-        """Look at a batch, unless enough was seen."""
-        if self.rows and (self._whole or self.rows >= _ENOUGH):
-            return
-        wide = (
-            data.double().movedim(columns, -1).reshape(-1, data.shape[columns])
-            if data.dim() > 1
-            else data.double().reshape(-1, 1)
-        )
-        wide = torch.where(torch.isfinite(wide), wide, torch.zeros_like(wide))
-        if self._sum is None or self._squares is None or self._anchor is None:
-            self._whole = wide.shape[0] >= _FEW
-            self._anchor = wide.mean(0)
-            self._sum, self._squares = torch.zeros_like(self._anchor), torch.zeros_like(self._anchor)
-        self._sum = self._sum + (wide - self._anchor).sum(0)
-        self._squares = self._squares + (wide - self._anchor).square().sum(0)
-        self.rows += wide.shape[0]
-        mean = self._sum / self.rows
-        spread = (self._squares / self.rows - mean.square()).clamp(min=0.0).sqrt()
-        level = (mean + self._anchor).abs()
-        few = max(
-            0.0, 1.0 - self.rows / _FEW
-        )  # the first rows of tiny batches: by their size as much as by their spread
-        spread = (1.0 - few) * spread + few * level
-        overall = float(spread.square().mean().sqrt())
-        still = spread <= 1e-6 * level.clamp(min=1e-30)
-        one = torch.ones_like(spread)
-        size = torch.where(level > 0, level, torch.full_like(level, overall or 1.0))
-        self.scale = torch.where(still, torch.where(level == 1.0, one, size), spread)
-        self.shift = torch.where(still, 0.0, (mean + self._anchor) * (1.0 - few))
-
-    def apply(self, data: Tensor, columns: int) -> Tensor:
-        """Return the data less its shift, over its scale."""
-        assert self.shift is not None and self.scale is not None
-        if data.dim() <= 1:
-            return (data - float(self.shift)) / float(self.scale)
-        shape = [1] * data.dim()
-        shape[columns] = -1
-        shift, scale = (t.to(device=data.device).reshape(shape) for t in (self.shift, self.scale))
-        return ((data.double() - shift) / scale).to(data.dtype)
-
-
-class AtTheEntrance(OnCalls):
-    """An intervention on the data that enters the first layers, in training, and in what comes after with the same weights."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._first: dict[int, tuple[Tensor, Any]] = {}
-
-    def wants(self, name: str) -> bool:
-        """Whether it is a layer."""
-        named = {p.op for p in self.change.places}
-        return name in LAYERS | RECURRENT or (name == "mul" and name in named)
-
-    def before(self, call: Call) -> None:
-        """Put the treated data in the data's place."""
-        entry = entry_of(call)
-        if entry is None:
-            return
-        known = self._first.get(id(entry.weight))
-        if known is None or known[0] is not entry.weight:
-            if not torch.is_grad_enabled() or not _telling(entry.data) or not self.here(call):
-                return
-            known = self._first[id(entry.weight)] = (entry.weight, self.fresh())
-        training = torch.is_grad_enabled()
-        with quietly():
-            treated = self.treated(entry, known[1], training)
-        if treated is not None:
-            self.acted += 1
-            call.put(treated, entry.position, "input", "self")
-
-    def fresh(self) -> Any:
-        """Return what is remembered for one first layer."""
-
-    def treated(self, entry: Entry, known: Any, training: bool) -> Tensor | None:
-        """Return what is to enter in the data's place; None to leave it."""
+from gradientflow.depth.remedies.acting.sites import Sites
+from gradientflow.depth.remedies.data.entrance import ENOUGH, FEW, AtTheEntrance, Column, Entry, is_data
+from gradientflow.ops import COMPARING
+from gradientflow.records import Change
 
 
 class ScaleInput(AtTheEntrance):
@@ -173,7 +31,7 @@ class ScaleInput(AtTheEntrance):
         """Return columns of which nothing is known yet, or what the settings say of them."""
         column, settings = Column(), self.change.settings
         if "mean" in settings and "std" in settings:
-            column.rows, column._whole = _ENOUGH, True
+            column.rows, column.whole = ENOUGH, True
             column.shift, column.scale = (
                 torch.tensor(settings[name], dtype=torch.float64).reshape(-1) for name in ("mean", "std")
             )
@@ -201,7 +59,7 @@ class RepairRows(AtTheEntrance):
             if data.dim() > 1
             else data.double().reshape(-1, 1)
         )
-        if "middle" not in known and wide.shape[0] >= _FEW:
+        if "middle" not in known and wide.shape[0] >= FEW:
             middle = torch.nan_to_num(wide.nanmedian(0).values)
             reach = torch.nan_to_num((wide - middle).abs().nanmedian(0).values)
             level = (
@@ -243,7 +101,7 @@ class ScaleTarget(OnCalls):
         if not torch.is_grad_enabled():
             return
         for data, answer, position in self._pairs(call):
-            if not (isinstance(answer, Tensor) and answer.requires_grad and _data(data) and self.here(call)):
+            if not (isinstance(answer, Tensor) and answer.requires_grad and is_data(data) and self.here(call)):
                 continue
             if math.isnan(self._shift) and data.numel() < 2:
                 return
@@ -271,3 +129,30 @@ class ScaleTarget(OnCalls):
             self._shift, self._scale = float(finite.mean()), float(finite.std(correction=0))
             if not self._scale > 1e-12 * abs(self._shift):
                 self._scale = abs(self._shift) or 1.0
+
+
+class SkipBadStep(OnSteps):
+    """A step whose gradient is not finite, or more than `times` the median of those before, is not taken."""
+
+    def __init__(self, change: Change, sites: Sites) -> None:
+        super().__init__(change, sites)
+        self._norms: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
+
+    def treat(self, optimizer: Optimizer, params: list[Tensor]) -> None:
+        """Take the gradients away from a step that is out of line."""
+        norms = self._norms.setdefault(optimizer, [])
+        norm = norm_of(params)
+        usual = median(norms[-50:]) if len(norms) >= 5 else math.inf
+        if math.isfinite(norm) and not norm > self.number("times", 20.0) * usual:
+            norms.append(norm)
+            return
+        for p in params:
+            p.grad = None
+        self.acted += 1
+
+
+class DropBadBatch(Together):
+    """Steps out of line are not taken, and absurd entries of the data are repaired."""
+
+    def __init__(self, change: Change, sites: Sites) -> None:
+        super().__init__(change, sites, SkipBadStep, RepairRows)

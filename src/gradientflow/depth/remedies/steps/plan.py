@@ -123,15 +123,6 @@ def larger_batch(plan: Planner, finding: Finding) -> list[Change]:
     ]
 
 
-def drop_bad_batch(plan: Planner, finding: Finding) -> list[Change]:
-    """Rows with absurd values repaired where data enters, and steps out of line not taken."""
-    graph = plan.graph(finding)
-    entering = plan.case.inputs(graph) if graph is not None else []
-    at = unique(plan.place(op) for op, _, _ in entering)
-    text = f"absurd and missing values replaced by the column's median{' before ' + named(at) if at else ''}, and steps left out whose gradient is not finite or 20 times the usual"
-    return [Change("drop-bad-batch", text, at)]
-
-
 def lower_regularisation(plan: Planner, finding: Finding) -> list[Change]:
     """Weight decay and explicit penalties times 0.01."""
     graph = plan.graph(finding)

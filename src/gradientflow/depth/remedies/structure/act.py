@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradientflow.depth.remedies.acting.base import quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
-from gradientflow.depth.remedies.weights.act import LAYERS, leaf_of, weights_of
+from gradientflow.depth.remedies.acting.leaves import LAYERS, leaf_of, weights_of
 from gradientflow.ops import IN_A_BLOCK, NORMALISATIONS, kind_of
 from gradientflow.torch_internals import weak
 
@@ -129,7 +129,6 @@ def normalised(x: Tensor) -> Tensor:
     """Return x with each sample at mean 0 and spread 1 (spreads far below that of the whole batch stay below).
 
     Example:
-        >>> import torch
         >>> normalised(torch.tensor([[1e-6, 3e-6]]))
         tensor([[-1.0000,  1.0000]])
     """

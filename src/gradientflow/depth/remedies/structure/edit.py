@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from itertools import pairwise
 
-from gradientflow.depth.remedies.activations.edit import Use, drop_module, uses
 from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.source import NoEditError
+from gradientflow.depth.remedies.writing.uses import Use, drop_module, uses
 from gradientflow.depth.remedies.writing.values import keyword
 
 _NORMS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
@@ -191,3 +191,27 @@ def remove_norm(job: Job) -> None:
         raise NoEditError("no batch normalisation is made at the lines")
     for call in here:
         drop_module(job, call)
+
+
+def gated(job: Job) -> None:
+    """Write a gated cell in place of a plain one: `nn.GRU` for `nn.RNN`, `nn.GRUCell` for `nn.RNNCell`."""
+    source = job.source
+    plain = [
+        (c, source.torch_name(c.func))
+        for c in source.nodes(ast.Call)
+        if source.torch_name(c.func) in ("nn.RNN", "nn.RNNCell")
+    ]
+    if len(plain) != 1:
+        raise NoEditError(f"{len(plain)} plain recurrent layers")
+    call, name = plain[0]
+    if len(call.args) > 3:
+        raise NoEditError("the layer's settings are given by position")
+    full = f"torch.{name}".replace("RNN", "GRU")
+    job.patch.replace(
+        call.func,
+        source.segment(call.func).replace("RNN", "GRU")
+        if isinstance(call.func, ast.Attribute)
+        else job.patch.name(full),
+    )
+    if (k := keyword(call, "nonlinearity")) is not None:
+        job.patch.drop_keyword(call, k)

@@ -1,4 +1,4 @@
-"""Recurrent weights: orthogonal from the start, or in a cell with gates."""
+"""Recurrent weights, orthogonal from the start."""
 
 from __future__ import annotations
 
@@ -137,27 +137,3 @@ def _recurrent_layer(job: Job) -> tuple[ast.Call, str]:
     if len(linear) == 1:
         return linear[0], "Linear"
     raise NoEditError("the recurrent layer cannot be told")
-
-
-def gated(job: Job) -> None:
-    """Write a gated cell in place of a plain one: `nn.GRU` for `nn.RNN`, `nn.GRUCell` for `nn.RNNCell`."""
-    source = job.source
-    plain = [
-        (c, source.torch_name(c.func))
-        for c in source.nodes(ast.Call)
-        if source.torch_name(c.func) in ("nn.RNN", "nn.RNNCell")
-    ]
-    if len(plain) != 1:
-        raise NoEditError(f"{len(plain)} plain recurrent layers")
-    call, name = plain[0]
-    if len(call.args) > 3:
-        raise NoEditError("the layer's settings are given by position")
-    full = f"torch.{name}".replace("RNN", "GRU")
-    job.patch.replace(
-        call.func,
-        source.segment(call.func).replace("RNN", "GRU")
-        if isinstance(call.func, ast.Attribute)
-        else job.patch.name(full),
-    )
-    if (k := keyword(call, "nonlinearity")) is not None:
-        job.patch.drop_keyword(call, k)

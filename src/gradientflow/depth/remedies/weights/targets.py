@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.remedies.activations.edit import uses
 from gradientflow.depth.remedies.writing.job import INITIALISED, Job
 from gradientflow.depth.remedies.writing.patch import number
+from gradientflow.depth.remedies.writing.uses import uses
 from gradientflow.ops import HALVING, critical_gain
 from gradientflow.records import Param
 

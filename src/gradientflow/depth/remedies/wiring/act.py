@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
+from gradientflow.depth.remedies.acting.around_steps import OnSteps
+from gradientflow.depth.remedies.acting.base import Together
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
-from gradientflow.depth.remedies.steps.act import OnSteps
-from gradientflow.depth.remedies.weights.act import leaf_of
+from gradientflow.depth.remedies.acting.sites import Sites
+from gradientflow.records import Change
 
 
 class FlipSign(OnCalls):
@@ -34,22 +36,6 @@ class FlipSign(OnCalls):
         negative = -roots if isinstance(roots, Tensor) else [-r for r in roots]
         call.put(negative, 0, "tensors", "outputs")
         self.acted += 1
-
-
-class LowerPenalty(OnCalls):
-    """What an operation at a place makes of weights alone (a penalty) times `factor`."""
-
-    def wants(self, name: str) -> bool:
-        """Whether a place names it."""
-        return any(p.op == name for p in self.change.places)
-
-    def after(self, call: Call, out: Any) -> Any:
-        """Scale the penalty."""
-        inputs = list(call.tensors())
-        if not inputs or not isinstance(out, Tensor) or any(leaf_of(t) is None for t in inputs) or not self.here(call):
-            return out
-        self.acted += 1
-        return out * self.number("factor", 0.01)
 
 
 class Reattach(OnCalls):
@@ -113,3 +99,10 @@ class Adopt(OnSteps):
                     for p in group["params"]:
                         self.acted += not p.requires_grad
                         p.requires_grad_(True)
+
+
+class Reconnect(Together):
+    """Parameters without an optimizer are adopted, and what was cut off is attached again."""
+
+    def __init__(self, change: Change, sites: Sites) -> None:
+        super().__init__(change, sites, Adopt, Reattach)
