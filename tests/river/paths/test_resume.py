@@ -164,7 +164,7 @@ STORED = {
     "a tensor": torch.zeros(3),
     "a list": [1, 2],
     "another format": {"format": "x"},
-    "half": {"format": "gradientflow.checkpoint/1"},
+    "half": {"format": "gradientflow.checkpoint/2"},
 }
 
 

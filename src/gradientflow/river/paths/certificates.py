@@ -8,22 +8,35 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from gradientflow.limits import Limit
 from gradientflow.river.fields.audit import Remark
 from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.path import Certificate
 from gradientflow.river.paths.witness import Witness
 
-AMPLIFIED = 100.0  # times rtol: the growth of neighbouring paths beyond which no second run tells the error
-SLIDES = 8  # jumps of the gradient from which on a path is said to slide along kinks
-STABLE = 1.5  # λ is an estimate from above and may have grown within the step; what stays above it for long is rejected
+GLOBAL = Limit("error_over_rtol", 30.0, "chosen: 3 % in all where each step may err by a thousandth")
+CLIMB = Limit("climb_over_fall_and_rtol", 0.02, "chosen: twice what the step control lets pass in one step")
+ROUND_OFF = Limit("climb_in_round_off", 100.0, "chosen: what summing a loss in another order does to it")
+BALANCED = Limit("energy_defect_over_loss", 1e-11, "chosen: round-off, where the loss hardly falls")
+AMPLIFIED = Limit(
+    "growth_times_rtol", 100.0, "chosen: neighbouring paths part by so much that no second run tells the error"
+)
+SLIDES = Limit("jumps", 8.0, "chosen: a path may cross some kinks; one that slides crosses back and forth")
+SLIDING = Limit("jumps_over_steps", 0.05, "chosen: as `jumps`, where there are many steps")
+STABLE = Limit(
+    "load", 1.5, "chosen: λ is an estimate from above and may have grown within the step; what stays above is rejected"
+)
+STABLE_FIXED = Limit(
+    "load_without_control", 1.05, "chosen: λ is known to about 5 %, and nothing holds a step beyond it"
+)
 
 
 def allowed(rtol: float, order: int) -> float:
-    """Return what a global relative error may be: 30·rtol at rtol = 10⁻³, and from there as rtol^(p/(p+1)).
+    """Return what a global relative error may be: `GLOBAL`·rtol at rtol = 10⁻³, and from there as rtol^(p/(p+1)).
 
     A method of order p that is allowed an error of rtol a step makes steps ~ rtol^(1/(p+1)), and rtol^(p/(p+1)) in all.
     """
-    return float(30 * rtol * (1e-3 / rtol) ** (1 / (order + 1)))
+    return float(GLOBAL * rtol * (1e-3 / rtol) ** (1 / (order + 1)))
 
 
 def of_flow(
@@ -49,7 +62,7 @@ def of_flow(
                 "stability",
                 load <= stable,
                 load,
-                stable,
+                float(stable),
                 f"h·λ, with λ measured after the step, was at most {load:.2f} of what the method is stable for",
             )
         )
@@ -58,8 +71,8 @@ def of_flow(
 
 def monotone(first: float, last: float, climb: float, at: float, rtol: float, unit: float = 1e-14) -> Certificate:
     """Check that the loss never rose: dL/dt = −‖∇L‖²."""
-    eps = 100 * unit * max(abs(first), abs(last))  # what round-off alone does to a loss
-    bound = 0.02 * rtol * abs(first - last) + eps
+    eps = ROUND_OFF * unit * max(abs(first), abs(last))  # what round-off alone does to a loss
+    bound = CLIMB * rtol * abs(first - last) + eps
     where = f" at t = {at:.6g}" if climb > bound and not math.isnan(at) else ""
     return Certificate(
         "monotone",
@@ -75,7 +88,7 @@ def energy(first: float, last: float, work: float, limit: float) -> Certificate:
     drop = first - last
     scale = max(abs(drop), 1e-12 * max(abs(first), 1e-300))
     defect = abs(drop - work) / scale
-    ok = math.isfinite(defect) and (defect <= limit or abs(drop - work) <= 1e-11 * max(abs(first), 1e-300))
+    ok = math.isfinite(defect) and (defect <= limit or abs(drop - work) <= BALANCED * max(abs(first), 1e-300))
     return Certificate(
         "energy",
         ok,
@@ -124,7 +137,7 @@ def error(
         return Certificate(
             "error", False, float("nan"), limit,
             f"neighbouring paths part by up to e^{growth:.1f} along this one: what a step at rtol {rtol:g} may err decides "
-            "where it ends; tighten rtol and compare",
+            f"where it ends, from growth × rtol = {float(AMPLIFIED):g} on; tighten rtol and compare",
         )  # fmt: skip
     value = float((fine - coarse).norm()) / (more - 1) / max(way, 1e-300)
     ok = math.isfinite(value) and value <= limit
@@ -167,10 +180,10 @@ def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int,
         "A smooth function (tanh, GELU, softplus) or more examples mend it; a tighter rtol tells how much it matters."
     )
     where = ", ".join(kinks)
-    slides = jumps >= SLIDES and jumps >= 0.05 * steps
+    slides = jumps >= SLIDES and jumps >= SLIDING * steps
     why = (
         f". The cause is a kink ({where}): across {jumps} of {steps} steps ({100 * share:.1g} % of the time) the gradient jumped though "
-        f"its Hessian allows no such change; the path slides along the kink, or crosses it back and forth.{harm} {mend}"
+        f"its Hessian allows no such change (more than {int(SLIDES)} are no chance); the path slides along the kink, or crosses it back and forth.{harm} {mend}"
     )
     at = f". The point is a kink ({where}), where the gradient jumps.{harm} {mend}"
     out = []

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradientflow.errors import OutputError, RecordError, UsageError
 
-FORMAT = "gradientflow.checkpoint/1"
+FORMAT = "gradientflow.checkpoint/2"
 
 
 def fingerprint(settings: dict[str, Any], *tensors: Tensor) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import UsageError
+from gradientflow.limits import Limit
 from gradientflow.river.fields.leading import LeadingError
 from gradientflow.river.paths.descent import again
 from gradientflow.river.paths.keep import Keep
@@ -18,8 +19,11 @@ from gradientflow.river.paths.solve import flow
 
 ROOM = 1 << 28  # bytes of points that a comparison may hold
 FINER = 3e-5  # rtol of the flow that descents are measured against: its own error should not pass for theirs
-APART = 0.1  # of the flow's whole way: a descent that is further away, and stays so, has left the flow
-BACK = 0.5  # of that: a descent that comes nearer again is back
+APART = Limit("distance_over_way", 0.1, "chosen: a descent that is further away, and stays so, has left the flow")
+BACK = Limit("distance_over_apart", 0.5, "chosen: a descent that comes nearer again than this share of a tenth is back")
+SOON = Limit(
+    "crossed_over_left", 1.5, "chosen: an edge crossed by then explains why a descent leaves; later it does not"
+)
 
 
 @dataclass(frozen=True)
@@ -298,7 +302,7 @@ def _why(
             else f"stays below {rule} = {edge:.4g}"
         )
         return f"It leaves the flow at t = {left:.4g}: {own}. Its preconditioned sharpness {there}."
-    if crossed is not None and crossed <= left * 1.5 + 1e-12:
+    if crossed is not None and crossed <= left * SOON + 1e-12:
         return f"It leaves the flow at t = {left:.4g}: the flow's sharpness crosses {rule} = {edge:.4g} at t = {crossed:.4g}."
     if beta:
         return (

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import UsageError
+from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Evaluation, Field, Linear, as_field
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths.door import admitted
@@ -29,7 +30,7 @@ from gradientflow.river.solvers.spectrum import Spectrum
 Optimizer = torch.optim.Optimizer
 Maker = type[Optimizer] | Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[Optimizer], Any]
-RUNAWAY = 1e12  # times the first ‖θ‖: the descent has diverged
+RUNAWAY = Limit("size_over_first", 1e12, "chosen: no way back from there: float64 has four digits left of the start")
 
 
 class Descent(Motion):
@@ -264,7 +265,7 @@ def descend(
     meter = Meter(field)
     motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
     limits.asked = disk.fingerprint(said | keep.asked(), theta, motion.here.rate)
-    witness, sampler = Witness(field, motion), Sampler(keep, theta.shape[1])
+    witness, sampler = Witness(field, motion), Sampler(keep, theta)
     run(motion, sampler, witness, limits)
     table = sampler.arrays()
     if bool(table["loss"].isnan().all()):

@@ -8,12 +8,34 @@ import math
 import torch
 from torch import Tensor
 
+from gradientflow.limits import Limit
 from gradientflow.river.paths.course import Course
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.path import Certificate, Status
 from gradientflow.river.paths.witness import Witness
 
-PROBES = (1e-3, 1e-6, 1e-9)
+PROBES = (1e-3, 1e-6, 1e-9)  # distances of the Lipschitz quotients, over the size of θ
+# A path that runs away, by its last steps; and one of many drops, by where it stands.
+SPEEDS_UP = Limit(
+    "speed_over_speed_before", 3.0, "chosen: over the last eight steps; a path that goes on smoothly changes by less"
+)
+STRETCHES = Limit(
+    "size_over_size_before", 1.5, "chosen: with `speed_over_speed_before`; on the way to a point ‖θ‖ stays"
+)
+FAR = Limit("size", 1e6, "chosen: parameters that were of size one and less")
+FAST = Limit("speed", 1e12, "chosen: twice as many digits as `size`: near a blow-up the rate is of higher order")
+STEEPER = Limit(
+    "quotient_over_quotient_farther_off",
+    100.0,
+    "chosen: over six decades of distance √|x| gives 1000, and x·log x gives 3",
+)
+STEEP = Limit("quotient_times_size", 1e3, "chosen: a smooth field that is stiff has quotients, but they do not grow")
+RUNS = Limit(
+    "speed_over_first", 1e8, "chosen: with `size_over_first` and `step_over_time`: only a blow-up has all three"
+)
+STRAYS = Limit("size_over_first", 1e3, "chosen: as `speed_over_first`")
+SHRINKS = Limit("step_over_time", 1e-6, "chosen: as `speed_over_first`")
+REJECTED = Limit("rejections", 10.0, "chosen: a step shortened so often, and what lies 16 of it ahead is not finite")
 
 
 def diagnose(flow: Course, i: int) -> Status:
@@ -34,13 +56,13 @@ def diagnose(flow: Course, i: int) -> Status:
     trail = [x for x in flow.trail if x[2] > 0]
     if len(trail) >= 4:
         grew, stretched = trail[-1][2] / trail[0][2], trail[-1][1] / max(trail[0][1], 1e-300)
-        if grew > 3 and stretched > 1.5:
+        if grew > SPEEDS_UP and stretched > STRETCHES:
             end = blow_up_time([(x[0], x[2]) for x in trail])
             return Status(
                 "blow-up", f"the path runs to infinity in finite time, at t ≈ {end:.9g}; at t = {t:.9g} ‖θ‖ is {size:.3g} and "
                 f"‖dθ/dt‖ is {speed:.3g}.", f"Ask for a time before {end:.6g}; the flow does not exist beyond.",
             )  # fmt: skip
-    if not trail and (size > 1e6 and speed > 1e12):
+    if not trail and (size > FAR and speed > FAST):
         return Status(
             "blow-up", f"the path runs to infinity in finite time, at t ≈ {t:.9g}; ‖θ‖ is {size:.3g}, ‖dθ/dt‖ {speed:.3g}.",
             f"Ask for a time before {t:.6g}; the flow does not exist beyond.",
@@ -52,7 +74,7 @@ def diagnose(flow: Course, i: int) -> Status:
             "unique continuation there (Picard–Lindelöf fails).",
             "Keep the operation away from its singular point (sqrt(x + eps), clamp), or stop before this time.",
         )  # fmt: skip
-    if not math.isfinite(speed) or (flow.repeats[i] >= 10 and not _finite_ahead(flow, i)):
+    if not math.isfinite(speed) or (flow.repeats[i] >= REJECTED and not _finite_ahead(flow, i)):
         return Status(
             "not-finite", f"beyond t = {t:.9g} the field returns numbers that are not finite (‖θ‖ {size:.3g}).",
             "The path leaves the loss's domain; look at the loss there, or stop with an event before.",
@@ -62,6 +84,19 @@ def diagnose(flow: Course, i: int) -> Status:
         f"Round-off of {str(flow.theta.dtype).removeprefix('torch.')} may be in the way: ask for rtol ≥ "
         f"{_reachable(flow):.0e}, or use float64.",
     )  # fmt: skip
+
+
+def runs_away(first: tuple[float, float], now: tuple[float, float, float], step: float) -> bool:
+    """Return whether a single path runs to infinity, so that it is ended while its numbers still tell when.
+
+    Args:
+        first: ‖θ‖ and ‖dθ/dt‖ at the start.
+        now: t, ‖θ‖ and ‖dθ/dt‖ after a step.
+        step: its length.
+    """
+    t, size, speed = now
+    fast, far = speed > RUNS * max(first[1], 1e-300), size > STRAYS * (1.0 + first[0])
+    return fast and far and step < SHRINKS * t
 
 
 def blow_up_time(trail: list[tuple[float, float]]) -> float:
@@ -107,10 +142,10 @@ def steepness(meter: Meter, theta: Tensor, rate: Tensor) -> str | None:
             quotients.append(max(here, default=math.inf))
         if (
             all(math.isfinite(q) for q in quotients)
-            and quotients[-1] > 100 * max(quotients[0], 1e-12)
-            and quotients[-1] * scale > 1e3
+            and quotients[-1] > STEEPER * max(quotients[0], 1e-12)
+            and quotients[-1] * scale > STEEP
         ):
-            return f"‖f(θ + δ) − f(θ)‖/δ grows from {quotients[0]:.2g} to {quotients[-1]:.2g} as δ shrinks by 10⁶"
+            return f"‖f(θ + δ) − f(θ)‖/δ grows from {quotients[0]:.2g} to {quotients[-1]:.2g} as δ shrinks by 10⁶, more than {float(STEEPER):g}-fold"
     return None
 
 

@@ -214,7 +214,7 @@ def _bisect(event: Event, piece: Piece, i: int) -> float:
         middle = 0.5 * (low + high)
         if middle in (low, high):
             break
-        level = event.level(piece.at(i, middle), piece.value(i, middle))
+        level = event.level(*piece.at(i, middle))
         if level is not None and level > 0:
             low = middle
         else:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.course import Course, rows_of
-from gradientflow.river.paths.ending import diagnose
+from gradientflow.river.paths.ending import diagnose, runs_away
 from gradientflow.river.paths.motion import Piece
 from gradientflow.river.paths.pace import ahead, first_steps, other_length
 from gradientflow.river.solvers.base import Past, Solver, Trial, lengths
@@ -206,7 +206,6 @@ class Flow(Course):
         if len(self.t) == 1:
             self.trail.append((float(piece.t1[0]), float(piece.theta1.norm()), float(piece.speed1[0])))
             del self.trail[:-8]
-            t, size, speed = self.trail[-1]
-            runs = speed > 1e8 * max(self.first_speed, 1e-300) and size > 1e3 * (1.0 + self.first_size)
-            if runs and float(piece.t1[0] - piece.t0[0]) < 1e-6 * t:
+            step = float(piece.t1[0] - piece.t0[0])
+            if runs_away((self.first_size, self.first_speed), self.trail[-1], step):
                 self.end(self._all, diagnose(self, 0))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradientflow.errors import UsageError
-from gradientflow.river.paths.motion import Motion, Piece
+from gradientflow.river.fields.memory import refuse_beyond
+from gradientflow.river.paths.motion import Motion, Piece, rows
 
 SMALL = 8  # parameters up to which the points are kept without being asked for
 GRID = 65  # moments of an ensemble when nobody says
+BEGINNING = 64  # moments that there is room for at first, where steps are kept
+COLUMNS = ("times", "loss", "grad_norm", "sharpness", "lambda_min", "step", "stages")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Keep:
             "theta": self.theta, "functions": sorted(self.functions),
         }  # fmt: skip
 
+    def gridded(self, t_end: float) -> Keep:
+        """Return the same with times: what many drops are kept at, each of which has steps of its own."""
+        return self if self.at is not None else replace(self, at=torch.linspace(0.0, t_end, GRID, dtype=torch.float64))
+
     @property
     def times(self) -> Tensor | None:
         """The times asked for, float64, or None."""
@@ -66,174 +73,156 @@ class Keep:
 
 
 class Sampler:
-    """Collects the moments of one drop."""
+    """Collects the moments of drops: at common times, or, where none are given, at every so many steps of each.
 
-    columns = ("times", "loss", "grad_norm", "sharpness", "lambda_min", "step", "stages")
+    Moment k of a drop is row k of its column, whenever that drop comes by it; what no drop has come by is NaN. A single
+    drop can afford more than a crowd: all columns, the loss asked for where no slope tells it between two steps, functions
+    of θ, and its points where they are (those of a crowd go to main memory).
 
-    def __init__(self, keep: Keep, size: int) -> None:
-        self.keep = keep
-        self.with_theta = size <= SMALL if keep.theta is None else keep.theta
-        self.rows: list[tuple[float, ...]] = []
-        self.theta: list[Tensor] = []
-        self.kept: dict[str, list[Tensor]] = {n: [] for n in keep.functions}
-        self.pending = None if keep.times is None else keep.times.tolist()
-        self.steps = 0
+    Args:
+        keep: what, and when.
+        theta: the drops, (B, P).
+    """
 
-    def begin(self, motion: Motion) -> None:
-        """Take the start."""
-        if self.pending is None or self.pending[0] <= 0:
-            self._moment(0.0, motion.theta[0], _first(motion.loss()), float(motion.speed()[0]), motion, 0.0, 0)
-            self.pending = None if self.pending is None else self.pending[1:]
-
-    def take(self, piece: Piece, motion: Motion, end: float | None = None) -> None:
-        """Take what is wanted of a piece, up to `end` where an event cut it short."""
-        self.steps += 1
-        t0, t1 = float(piece.t0[0]), float(piece.t1[0]) if end is None else end
-        if self.pending is not None:
-            while self.pending and self.pending[0] <= t1:
-                self._within(piece, self.pending.pop(0), motion)
-        elif self.steps % self.keep.every == 0 or end is not None or t1 >= motion.t_end:
-            if end is None:
-                value = None if piece.value1 is None else float(piece.value1[0])
-                self._moment(t1, piece.theta1[0], value, float(piece.speed1[0]), motion, t1 - t0, int(piece.stages[0]))
-            else:  # the motion stands at the event already
-                loss = motion.loss()
-                self._moment(
-                    t1, motion.theta[0], _first(loss), float(motion.speed()[0]), motion, t1 - t0, int(piece.stages[0])
-                )
-
-    def close(self, motion: Motion) -> None:
-        """Take the end, where it is not there yet."""
-        t = float(motion.t[0])
-        if self.pending is None and (not self.rows or self.rows[-1][0] < t):
-            self._moment(t, motion.theta[0], _first(motion.loss()), float(motion.speed()[0]), motion, 0.0, 0)
-
-    def _within(self, piece: Piece, t: float, motion: Motion) -> None:
-        value = None if piece.value1 is None else piece.value(0, t)
-        if value is not None and not piece.falls and piece.rate1 is not None:  # no slope is known: ask
-            value = float(motion.meter.value(piece.at(0, t)[None]))
-        length = float(piece.t1[0] - piece.t0[0])
-        self._moment(t, piece.at(0, t), value, piece.speed(0, t), motion, length, int(piece.stages[0]))
-
-    def _moment(
-        self, t: float, theta: Tensor, loss: float | None, speed: float, motion: Motion, step: float, stages: int
-    ) -> None:
-        top, bottom = motion.sharpness()
-        loss = float("nan") if loss is None else loss
-        self.rows.append((t, loss, speed, float(top[0]), float(bottom[0]), step, stages))
-        if self.with_theta:
-            self.theta.append(theta.detach().clone())
-        for name, number in motion.extra().items():
-            self.kept.setdefault(name, []).append(torch.tensor(number, dtype=torch.float64))
-        for name, function in self.keep.functions.items():
-            self.kept[name].append(_number(function(theta.detach().clone())))
-
-    def arrays(self) -> dict[str, Any]:
-        """Return the columns, θ and the kept functions, as they go into a path."""
-        table = torch.tensor(self.rows, dtype=torch.float64).reshape(-1, len(self.columns))
-        out: dict[str, Any] = {n: table[:, i].clone() for i, n in enumerate(self.columns)}
-        out["stages"] = out["stages"].to(torch.int64)
-        out["theta"] = torch.stack(self.theta) if self.theta else None
-        out["kept"] = {n: torch.stack(v) for n, v in self.kept.items() if v}
-        return out
-
-    def freeze(self) -> dict[str, Any]:
-        """Return what was collected, as plain data."""
-        return {"rows": self.rows, "theta": self.theta, "kept": self.kept, "pending": self.pending, "steps": self.steps}
-
-    def thaw(self, state: dict[str, Any]) -> None:
-        """Take back what `freeze` returned."""
-        self.rows = [tuple(r) for r in state["rows"]]
-        self.theta, self.kept = list(state["theta"]), {n: list(v) for n, v in state["kept"].items()}
-        self.pending, self.steps = state["pending"], state["steps"]
-
-
-class GridSampler:
-    """Collects the moments of many drops at common times."""
-
-    def __init__(self, keep: Keep, drops: int, size: int, t_end: float, like: Tensor) -> None:
-        if keep.functions:
-            raise UsageError(
-                "Keep(functions=…) is for single paths; on an ensemble keep the points (theta=True) and apply them after."
-            )
-        times = keep.times if keep.times is not None else torch.linspace(0.0, t_end, GRID, dtype=torch.float64)
-        self.times = times
-        n = len(times)
-        nan = float("nan")
-        self.values = torch.full((n, drops), nan, dtype=torch.float64)
-        self.rates = torch.full((n, drops), nan, dtype=torch.float64)
+    def __init__(self, keep: Keep, theta: Tensor) -> None:
+        drops, size = theta.shape
+        self.keep, self.grid, self.single = keep, keep.times, drops == 1
+        self.columns = COLUMNS if self.single else COLUMNS[:3]
         with_theta = size <= SMALL if keep.theta is None else keep.theta
-        self.theta = torch.full((n, drops, size), nan, dtype=like.dtype) if with_theta else None
+        moments = BEGINNING if self.grid is None else len(self.grid)
+        each = drops * (8.0 * len(self.columns) + (size * theta.element_size() if with_theta else 0))
+        refuse_beyond(
+            moments, each, f"{moments:,} moments of {drops:,} drops of {size:,} parameters",
+            "Keep fewer moments (keep=gf.Keep(at=…)), fewer drops, or not the points (theta=False).",
+        )  # fmt: skip
+        nan = float("nan")
+        self.table = torch.full((moments, drops, len(self.columns)), nan, dtype=torch.float64)
+        home = theta.device if self.single else torch.device("cpu")
+        self.theta = torch.full((moments, drops, size), nan, dtype=theta.dtype, device=home) if with_theta else None
+        self.kept: dict[str, list[Tensor]] = {n: [] for n in keep.functions}
         self.next = torch.zeros(drops, dtype=torch.int64)
         self.steps = torch.zeros(drops, dtype=torch.int64)
 
     def begin(self, motion: Motion) -> None:
         """Take the start."""
-        if float(self.times[0]) <= 0:
-            loss = motion.loss()
-            if loss is not None:
-                self.values[0] = loss
-            self.rates[0] = motion.speed()
-            if self.theta is not None:
-                self.theta[0] = motion.theta.cpu()
-            self.next += 1
+        if self.grid is None or float(self.grid[0]) <= 0:
+            self._stand(torch.arange(len(motion.t)), motion)
 
-    def take(self, piece: Piece, motion: Motion, ends: dict[int, float] | None = None) -> None:
-        """Take the times that lie within a piece, all drops at once; `ends`: row of the piece → where an event cut it."""
+    def take(self, piece: Piece, motion: Motion, cuts: Mapping[int, float]) -> None:
+        """Take what is wanted of a piece; `cuts`: row of the piece → where an event cut it short."""
         self.steps[piece.rows] += 1
         last = piece.t1.clone()
-        for i, t in (ends or {}).items():
+        for i, t in cuts.items():
             last[i] = t
+        if self.grid is None:
+            self._steps(piece, motion, last, cuts)
+            return
         while True:
             k = self.next[piece.rows]
-            inside = k < len(self.times)
-            when = self.times[k.clamp_max(len(self.times) - 1)]
-            inside &= when <= last
-            if not bool(inside.any()):
+            when = self.grid[k.clamp_max(len(self.grid) - 1)]
+            inside = ((k < len(self.grid)) & (when <= last)).nonzero()[:, 0]
+            if len(inside) == 0:
                 return
-            rows, k, when = piece.rows[inside], k[inside], when[inside]
-            self._hermite(piece, inside, rows, k, when)
-            self.next[rows] += 1
-
-    def _hermite(self, piece: Piece, inside: Tensor, rows: Tensor, k: Tensor, when: Tensor) -> None:
-        h = (piece.t1 - piece.t0)[inside]
-        s = ((when - piece.t0[inside]) / h).clamp(0.0, 1.0)
-        a, b = piece.speed0[inside].clamp_min(1e-300), piece.speed1[inside].clamp_min(1e-300)
-        self.rates[k, rows] = a ** (1 - s) * b**s
-        if piece.value0 is not None and piece.value1 is not None:
-            va, vb = piece.value0[inside].double().cpu(), piece.value1[inside].double().cpu()
-            between = va + s * (vb - va)
-            if piece.falls:
-                da, db = -(piece.speed0[inside] ** 2), -(piece.speed1[inside] ** 2)
-                between = va * (1 + 2 * s) * (1 - s) ** 2 + vb * s * s * (3 - 2 * s)
-                between += h * (da * s * (1 - s) ** 2 + db * s * s * (s - 1))
-                between = torch.minimum(torch.maximum(between, torch.minimum(va, vb)), torch.maximum(va, vb))
-            self.values[k, rows] = between
-        if self.theta is None:
-            return
-        s_, h_ = s.to(piece.theta0)[:, None], h.to(piece.theta0)[:, None]
-        one = piece.theta0[inside] * ((1 + 2 * s_) * (1 - s_) ** 2) + piece.theta1[inside] * (s_ * s_ * (3 - 2 * s_))
-        if piece.rate0 is not None and piece.rate1 is not None:
-            one = one + h_ * (piece.rate0[inside] * s_ * (1 - s_) ** 2 + piece.rate1[inside] * s_ * s_ * (s_ - 1))
-        self.theta[k, rows] = one.cpu()
+            self._between(piece, motion, inside, when[inside])
 
     def close(self, motion: Motion) -> None:
-        """Nothing is left to take."""
+        """Take the end, where it is not there yet."""
+        if self.grid is None:
+            on = torch.arange(len(motion.t))
+            late = on[(self.next == 0) | (self.table[self.next - 1, on, 0] < motion.t)]
+            if len(late):
+                self._stand(late, motion)
+
+    def _stand(self, on: Tensor, motion: Motion) -> None:
+        """Take these drops as they stand."""
+        none = torch.zeros(len(on), dtype=torch.float64)
+        loss = motion.loss()
+        self._put(
+            on,
+            motion,
+            motion.t[on],
+            None if loss is None else loss[on],
+            motion.speed()[on],
+            none,
+            none,
+            rows(motion.theta, on),
+        )
+
+    def _steps(self, piece: Piece, motion: Motion, last: Tensor, cuts: Mapping[int, float]) -> None:
+        """Take the ends of the steps that are wanted; the drops that met an event stand there already."""
+        wanted = (self.steps[piece.rows] % self.keep.every == 0) | (last >= motion.t_end)
+        wanted[list(cuts)] = True
+        on = wanted.nonzero()[:, 0]
+        if len(on) == 0:
+            return
+        loss, speed, theta, who = piece.value1, piece.speed1[on], rows(piece.theta1, on), piece.rows[on]
+        loss = None if loss is None else loss[on].double().cpu()
+        if cuts:
+            now = motion.loss()
+            loss, speed, theta = None if now is None else now[who], motion.speed()[who], rows(motion.theta, who)
+        self._put(who, motion, last[on], loss, speed, (last - piece.t0)[on], piece.stages[on], theta)
+
+    def _between(self, piece: Piece, motion: Motion, on: Tensor, when: Tensor) -> None:
+        """Take moments within steps."""
+        theta = piece.points(on, when) if self.theta is not None or self.kept else None
+        loss = piece.losses(on, when)
+        if self.single and loss is not None and not piece.falls and piece.rate1 is not None:  # no slope is known: ask
+            loss = motion.meter.value(piece.points(on, when) if theta is None else theta).double().cpu()
+        length = (piece.t1 - piece.t0)[on]
+        self._put(piece.rows[on], motion, when, loss, piece.speeds(on, when), length, piece.stages[on], theta)
+
+    def _put(
+        self, on: Tensor, motion: Motion, t: Tensor, loss: Tensor | None, speed: Tensor, step: Tensor, stages: Tensor,
+        theta: Tensor | None,
+    ) -> None:  # fmt: skip
+        k = self.next[on]
+        self._grow(int(k.max()) + 1)
+        loss = torch.full_like(t, float("nan")) if loss is None else loss
+        top, bottom = motion.sharpness()
+        row = (t, loss, speed, top[on], bottom[on], step, stages.double())
+        self.table[k, on] = torch.stack(row[: len(self.columns)], dim=1)
+        if self.theta is not None and theta is not None:
+            self.theta[k, on] = theta.detach().to(self.theta.device)
+        self.next[on] += 1
+        for name, number in motion.extra().items():
+            self.kept.setdefault(name, []).append(torch.tensor(number, dtype=torch.float64))
+        for name, function in self.keep.functions.items():
+            assert theta is not None  # wanted where there are functions
+            self.kept[name].append(_number(function(theta[0].detach().clone())))
+
+    def _grow(self, moments: int) -> None:
+        """Make room for so many moments, by doubling."""
+        more = max(moments, 2 * len(self.table)) - len(self.table)
+        if moments <= len(self.table):
+            return
+        self.table = torch.cat([self.table, torch.full_like(self.table[:1], float("nan")).expand(more, -1, -1)])
+        if self.theta is not None:
+            self.theta = torch.cat([self.theta, torch.full_like(self.theta[:1], float("nan")).expand(more, -1, -1)])
+
+    def column(self, name: str) -> Tensor:
+        """Return one column, (moments, B)."""
+        return self.table[:, :, self.columns.index(name)].clone()
+
+    def arrays(self) -> dict[str, Any]:
+        """Return the columns of a single drop, its θ and the kept functions, as they go into a path."""
+        n = int(self.next[0])
+        out: dict[str, Any] = {name: self.column(name)[:n, 0] for name in self.columns}
+        out["stages"] = out["stages"].to(torch.int64)
+        out["theta"] = None if self.theta is None or n == 0 else self.theta[:n, 0].clone()
+        out["kept"] = {name: torch.stack(v) for name, v in self.kept.items() if v}
+        return out
 
     def freeze(self) -> dict[str, Any]:
-        """Return what was collected."""
-        return dict(vars(self))
+        """Return what was collected, as plain data."""
+        return {n: getattr(self, n) for n in ("table", "theta", "kept", "next", "steps")}
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
         vars(self).update(state)
+        self.kept = {n: list(v) for n, v in state["kept"].items()}
 
 
 def _number(result: Any) -> Tensor:
     """Return what a function of θ returned as a tensor; numbers of Python keep all their digits."""
     kind = torch.float64 if isinstance(result, float) else None
     return torch.as_tensor(result, dtype=kind).detach().clone()
-
-
-def _first(values: Tensor | None) -> float | None:
-    return None if values is None else float(values[0])

@@ -14,7 +14,7 @@ import torch
 from gradientflow.river.paths import checkpoint
 from gradientflow.river.paths.arrival import Arrival
 from gradientflow.river.paths.events import Event, check
-from gradientflow.river.paths.keep import GridSampler, Sampler
+from gradientflow.river.paths.keep import Sampler
 from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.paths.path import Status
 from gradientflow.river.paths.witness import Witness
@@ -82,7 +82,7 @@ class Limits:
     events: list[Event] = field(default_factory=list)
 
 
-def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits: Limits) -> None:
+def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> None:
     """Step until every drop has arrived, met an event, got stuck, or the budget is spent."""
     began = saved = time.perf_counter()
     spent = 0.0  # seconds of the runs that this one resumes
@@ -136,16 +136,13 @@ def run(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, limits
     motion.meter.began -= spent
 
 
-def _finish(piece: Piece, motion: Motion, sampler: Sampler | GridSampler, events: list[Event]) -> None:
+def _finish(piece: Piece, motion: Motion, sampler: Sampler, events: list[Event]) -> None:
     """Keep the piece, and end the drops that met an event in it or have arrived."""
     ended = check(events, piece, motion) if events else {}
     for i, (t, status, theta) in ended.items():
-        motion.halt(int(piece.rows[i]), t, piece.at(i, t) if theta is None else theta)
+        motion.halt(int(piece.rows[i]), t, piece.at(i, t)[0] if theta is None else theta)
         motion.end(piece.rows[i : i + 1], status)
-    if isinstance(sampler, Sampler):
-        sampler.take(piece, motion, ended[0][0] if 0 in ended else None)
-    else:
-        sampler.take(piece, motion, {i: t for i, (t, _, _) in ended.items()})
+    sampler.take(piece, motion, {i: t for i, (t, _, _) in ended.items()})
     there = motion.arrived() & motion.live
     if bool(there.any()):
         motion.end(there.nonzero()[:, 0], Status("reached", f"t = {motion.t_end:g}."))
@@ -199,7 +196,7 @@ def _remaining(piece: Piece, motion: Motion, t: float, seconds: float) -> float:
     return (motion.t_end - t) / step * cost * each if step > 0 else float("nan")
 
 
-def _freeze(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, seconds: float) -> dict[str, Any]:
+def _freeze(motion: Motion, sampler: Sampler, witness: Witness, seconds: float) -> dict[str, Any]:
     meter = motion.meter
     counts = {n: getattr(meter, n) for n in ("gradients", "hvps", "losses", "inside")}
     return {
@@ -208,7 +205,7 @@ def _freeze(motion: Motion, sampler: Sampler | GridSampler, witness: Witness, se
     }  # fmt: skip
 
 
-def _thaw(stored: dict[str, Any], motion: Motion, sampler: Sampler | GridSampler, witness: Witness) -> float:
+def _thaw(stored: dict[str, Any], motion: Motion, sampler: Sampler, witness: Witness) -> float:
     motion.thaw(stored["motion"])
     sampler.thaw(stored["sampler"])
     witness.thaw(stored["witness"])

@@ -49,41 +49,55 @@ class Piece:
     method: str
     falls: bool = False  # the loss falls at the rate ‖rate‖²: a gradient flow
 
-    def at(self, i: int, t: float) -> Tensor:
-        """Return row i at time t within the piece, shape (P,): cubic Hermite, which takes no further gradient."""
-        h = float(self.t1[i] - self.t0[i])
-        s = (t - float(self.t0[i])) / h
-        a, b = self.theta0[i], self.theta1[i]
+    def points(self, on: Tensor, t: Tensor) -> Tensor:
+        """Return rows of the piece at times within it, (b,) → (b, P): cubic Hermite, which takes no further gradient."""
+        h, s = self._share(on, t)
+        h, s = h.to(self.theta0)[:, None], s.to(self.theta0)[:, None]
+        a, b = rows(self.theta0, on), rows(self.theta1, on)
         if self.rate0 is None or self.rate1 is None:
             return torch.lerp(a, b, s)
         out = a * ((1 + 2 * s) * (1 - s) ** 2)
-        out.add_(b, alpha=s * s * (3 - 2 * s))
-        out.add_(self.rate0[i], alpha=h * s * (1 - s) ** 2)
-        return out.add_(self.rate1[i], alpha=h * s * s * (s - 1))
+        out.addcmul_(b, s * s * (3 - 2 * s))
+        out.addcmul_(rows(self.rate0, on), h * s * (1 - s) ** 2)
+        return out.addcmul_(rows(self.rate1, on), h * s * s * (s - 1))
 
-    def value(self, i: int, t: float) -> float:
-        """Return the loss of row i at time t; on a gradient flow its slope at both ends is −‖rate‖²."""
+    def losses(self, on: Tensor, t: Tensor) -> Tensor | None:
+        """Return the loss of rows at times, (b,) → (b,), or None; on a gradient flow its slope at both ends is −‖rate‖²."""
         if self.value0 is None or self.value1 is None:
-            return float("nan")
-        h = float(self.t1[i] - self.t0[i])
-        s = (t - float(self.t0[i])) / h
-        a, b = float(self.value0[i]), float(self.value1[i])
-        chord = a + s * (b - a)
+            return None
+        h, s = self._share(on, t)
+        a, b = self.value0[on].double().cpu(), self.value1[on].double().cpu()
         if not self.falls:
-            return chord
-        da, db = -(float(self.speed0[i]) ** 2), -(float(self.speed1[i]) ** 2)
+            return a + s * (b - a)
+        da, db = -self.speed0[on].square(), -self.speed1[on].square()
         curve = (
             a * (1 + 2 * s) * (1 - s) ** 2
             + b * s * s * (3 - 2 * s)
             + h * (da * s * (1 - s) ** 2 + db * s * s * (s - 1))
-        )
-        return min(max(curve, min(a, b)), max(a, b))  # a fast transient within the step may bend the cubic too far
+        )  # a fast transient within the step may bend the cubic too far
+        return torch.minimum(torch.maximum(curve, torch.minimum(a, b)), torch.maximum(a, b))
 
-    def speed(self, i: int, t: float) -> float:
-        """Return ‖dθ/dt‖ of row i at time t, between the ends on a logarithmic scale."""
-        s = (t - float(self.t0[i])) / float(self.t1[i] - self.t0[i])
-        a, b = float(self.speed0[i]), float(self.speed1[i])
-        return a ** (1 - s) * b**s if a > 0 and b > 0 else a + s * (b - a)
+    def speeds(self, on: Tensor, t: Tensor) -> Tensor:
+        """Return ‖dθ/dt‖ of rows at times, (b,) → (b,), between the ends on a logarithmic scale."""
+        _, s = self._share(on, t)
+        a, b = self.speed0[on], self.speed1[on]
+        return torch.where((a > 0) & (b > 0), a ** (1 - s) * b**s, a + s * (b - a))
+
+    def at(self, i: int, t: float) -> tuple[Tensor, float]:
+        """Return the point, (P,), and the loss, or NaN, of one row at one time."""
+        on, when = torch.tensor([i]), torch.tensor([t], dtype=torch.float64)
+        loss = self.losses(on, when)
+        return self.points(on, when)[0], float("nan") if loss is None else float(loss)
+
+    def _share(self, on: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lengths of rows, and the share of them that lies before the times."""
+        h = (self.t1 - self.t0)[on]
+        return h, ((t - self.t0[on]) / h).clamp(0.0, 1.0)
+
+
+def rows(x: Tensor, on: Tensor) -> Tensor:
+    """Return some rows, in ascending order; where that is all of them, without a copy."""
+    return x if len(on) == len(x) else x[on]
 
 
 class Motion(ABC):

@@ -16,7 +16,7 @@ from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths import trust
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.integrate import Flow
-from gradientflow.river.paths.keep import GridSampler, Keep, Sampler
+from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path, Status
@@ -24,6 +24,7 @@ from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers import candidates
 
 Start = Sequence[float] | Tensor
+EXACT = 1e-6  # rtol below which steps end at the moments asked for: the cubic between two long ones would spoil them
 
 
 @overload
@@ -113,19 +114,10 @@ def flow(
     """
     field = as_field(field)
     rtol, atol = _tolerances(rtol, atol)
-    if not (isinstance(t, (int, float)) and math.isfinite(t) and t > 0):
-        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
-    if step is not None and not step > 0:
-        raise UsageError(f"step is a length of flow time: expected a number above 0, got {step!r}.")
-    if start is not None and starts is not None:
-        raise UsageError("give start= for one drop or starts= for many, not both.")
+    keep = keep or Keep()
+    _together(t, step, start, starts, keep)
     theta = starting_points(field, start, starts)
     solvers = candidates(method, rtol, potential=field.potential, drops=len(theta))
-    keep = keep or Keep()
-    if keep.times is not None and not (float(keep.times[0]) >= 0 and float(keep.times[-1]) <= t * (1 + 1e-12)):
-        raise UsageError(
-            f"Keep(at=…) asks for flow times from {float(keep.times[0]):g} to {float(keep.times[-1]):g}; the path goes from 0 to {t:g}."
-        )
     settings = {
         "t": float(t),
         "rtol": rtol,
@@ -140,22 +132,39 @@ def flow(
         events=[as_event(e) for e in events],
     )  # fmt: skip
     disk.ready(limits.checkpoint, resume=resume)
-    meter = Meter(field)
-    motion = Flow(
-        meter, theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=keep.times if (rtol < 1e-6 if keep.exact is None else keep.exact) else None
-    )  # fmt: skip
-    many = {"many": starts is not None}
-    limits.asked = disk.fingerprint(
-        settings | keep.asked() | many, theta, motion.here.rate
-    )  # other data begin otherwise
+    sampler = Sampler(keep if starts is None else keep.gridded(float(t)), theta)
+    stops = keep.times if (rtol < EXACT if keep.exact is None else keep.exact) else None
+    motion = Flow(Meter(field), theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=stops)
+    many = {"many": starts is not None}  # other data begin otherwise
+    limits.asked = disk.fingerprint(settings | keep.asked() | many, theta, motion.here.rate)
     witness = Witness(field, motion)
+    run(motion, sampler, witness, limits)
     if starts is None:
-        sampler = Sampler(keep, theta.shape[1])
-        run(motion, sampler, witness, limits)
-        return _path(motion, sampler, witness, limits, settings, field, theta, certify)
-    grid = GridSampler(keep, len(theta), theta.shape[1], float(t), theta)
-    run(motion, grid, witness, limits)
-    return _ensemble(motion, grid, witness, limits, settings, field, theta, certify)
+        motion.look()
+    ends = _Ends(motion, witness, settings, field, theta, limits, certify=certify)
+    return ends.path(sampler) if starts is None else ends.ensemble(sampler)
+
+
+def _together(t: float, step: float | None, start: object, starts: object, keep: Keep) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        UsageError: with the mend.
+    """
+    if not (isinstance(t, (int, float)) and math.isfinite(t) and t > 0):
+        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
+    if step is not None and not step > 0:
+        raise UsageError(f"step is a length of flow time: expected a number above 0, got {step!r}.")
+    if start is not None and starts is not None:
+        raise UsageError("give start= for one drop or starts= for many, not both.")
+    if starts is not None and keep.functions:
+        raise UsageError(
+            "Keep(functions=…) is for single paths; on an ensemble keep the points (theta=True) and apply them after."
+        )
+    if keep.times is not None and not (float(keep.times[0]) >= 0 and float(keep.times[-1]) <= t * (1 + 1e-12)):
+        raise UsageError(
+            f"Keep(at=…) asks for flow times from {float(keep.times[0]):g} to {float(keep.times[-1]):g}; the path goes from 0 to {t:g}."
+        )
 
 
 def _tolerances(rtol: float | None, atol: float | None) -> tuple[float, float]:
@@ -203,31 +212,6 @@ def starting_points(field: Field, start: Start | None, starts: Tensor | Sequence
     return theta
 
 
-def _path(
-    motion: Flow, sampler: Sampler, witness: Witness, limits: Limits, settings: dict[str, Any], field: Field, theta: Tensor,
-    certify: bool,
-) -> Path:  # fmt: skip
-    status = motion.statuses[0] or Status("cancelled")
-    motion.look()
-    own = motion.meter.equivalents
-    found: list[Certificate] = []
-    said = notes(motion)
-    if certify:
-        found, remarks = trust.of_path(motion, witness, settings, field, theta, limits)
-        said += remarks
-    cost = motion.meter.cost(checking=motion.meter.equivalents - own)
-    table = sampler.arrays()
-    if len(table["times"]) and float(table["times"][-1]) == float(motion.t[0]):
-        table["sharpness"][-1], table["lambda_min"][-1] = (float(x[0]) for x in motion.sharpness())
-    if table["loss"].isnan().all():
-        table["loss"] = None
-    path = Path(
-        label="flow", kind="flow", method=motion.method, start=theta[0], final=motion.theta[0].clone(), cost=cost, status=status,
-        certificates=Certificates(found), notes=said, settings=settings, field=field, **table,
-    )  # fmt: skip
-    return path
-
-
 def notes(motion: Flow) -> list[str]:
     """Return what a reader of the path should know."""
     said = list(getattr(motion.field, "notes", []))
@@ -255,26 +239,44 @@ def notes(motion: Flow) -> list[str]:
     return said
 
 
-def _ensemble(
-    motion: Flow,
-    grid: GridSampler,
-    witness: Witness,
-    limits: Limits,
-    settings: dict[str, Any],
-    field: Field,
-    theta: Tensor,
-    certify: bool,
-) -> Ensemble:
-    statuses = [s or Status("cancelled") for s in motion.statuses]
-    found: list[Certificate] = []
-    own, said = motion.meter.equivalents, notes(motion)
-    if certify:
-        found, remarks = trust.of_drops(motion, witness, settings, field, theta, limits)
-        said += remarks
-    table = grid.values
-    return Ensemble(
-        method=motion.method, times=grid.times, values=None if bool(table.isnan().all()) else table, rates=grid.rates,
-        ends=motion.t.clone(), loss=motion.loss(), grad_norm=motion.speed(), start=theta, final=motion.theta.clone(),
-        steps=grid.steps, statuses=statuses, cost=motion.meter.cost(checking=motion.meter.equivalents - own), certificates=Certificates(found), theta=grid.theta,
-        notes=said, settings=settings, field=field,
-    )  # fmt: skip
+class _Ends:
+    """What is known once the drops have ended: statuses, checks, costs; and the two records it is told in."""
+
+    def __init__(
+        self, motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits,
+        *, certify: bool,
+    ) -> None:  # fmt: skip
+        self.motion = motion
+        self.statuses = [s or Status("cancelled") for s in motion.statuses]
+        self.loss, self.speed = motion.loss(), motion.speed()
+        own = motion.meter.equivalents
+        said = notes(motion)
+        found: list[Certificate] = []
+        if certify:
+            found, remarks = trust.checked(motion, witness, settings, field, theta, limits)
+            said += remarks
+        self.common: dict[str, Any] = {
+            "method": motion.method, "start": theta, "final": motion.theta.clone(), "certificates": Certificates(found),
+            "cost": motion.meter.cost(checking=motion.meter.equivalents - own), "notes": said, "settings": settings,
+            "field": field,
+        }  # fmt: skip
+
+    def path(self, sampler: Sampler) -> Path:
+        """Return the path of a single drop, with all columns."""
+        table = sampler.arrays()
+        if len(table["times"]) and float(table["times"][-1]) == float(self.motion.t[0]):
+            table["sharpness"][-1], table["lambda_min"][-1] = (float(x[0]) for x in self.motion.sharpness())
+        if table["loss"].isnan().all():
+            table["loss"] = None
+        own = self.common | {n: self.common[n][0] for n in ("start", "final")}
+        return Path(label="flow", kind="flow", status=self.statuses[0], **own, **table)
+
+    def ensemble(self, sampler: Sampler) -> Ensemble:
+        """Return the paths of many drops at common times."""
+        assert sampler.grid is not None  # common times
+        values = sampler.column("loss")
+        return Ensemble(
+            times=sampler.grid, values=None if bool(values.isnan().all()) else values, rates=sampler.column("grad_norm"),
+            ends=self.motion.t.clone(), loss=self.loss, grad_norm=self.speed, steps=sampler.steps, statuses=self.statuses,
+            theta=sampler.theta, **self.common,
+        )  # fmt: skip

@@ -17,7 +17,7 @@ from gradientflow.river.fields.loss import LossField
 from gradientflow.river.paths import certificates as checks
 from gradientflow.river.paths.ending import passed_singular
 from gradientflow.river.paths.integrate import Flow
-from gradientflow.river.paths.keep import GridSampler, Keep
+from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Limits, run
 from gradientflow.river.paths.meter import Counted
 from gradientflow.river.paths.path import Certificate
@@ -31,53 +31,44 @@ REFEREED = 16  # drops that end elsewhere in the looser run and are solved once 
 PRODUCTS = 12  # of the power iteration on the Jacobian of a field that is no loss; the last half is counted
 
 
-def of_path(
+def checked(
     motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits
 ) -> tuple[list[Certificate], list[str]]:
-    """Return the checks of a single drop, and what the audit of its field has to say besides."""
-    order, said = _order(motion), []
-    found = checks.of_flow(field, witness, rtol=motion.rtol, order=order, stable=_stable(motion))
-    if not field.potential:
-        found.append(_stability(motion, torch.zeros(1, dtype=torch.int64))[0])
-    broken = passed_singular(motion.meter, witness, at_rest=motion.still)
-    motion.release()
-    if isinstance(field, LossField):
-        remarks = audit(Counted(motion.meter), theta[0])
-        found.append(checks.derivatives(remarks))
-        said = [str(r) for r in remarks if r.warning or r.name == "kinks"]
-    if broken is not None:
-        found.append(broken)
-    found += _errors(motion, witness, settings, field, theta, limits, [0])
-    if motion.fixed is None and any(c.ok is False for c in found):
-        share = witness.jumping / max(float(motion.t[0]), 1e-300)
-        found = checks.at_kinks(found, kinks(nodes(field, theta[:1])), witness.jumps, witness.steps, share)
-    return found, said
+    """Return the checks of all drops, and what the audit of their field has to say besides.
 
-
-def of_drops(
-    motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits
-) -> tuple[list[Certificate], list[str]]:
-    """Return the checks of many drops: each the worst of its kind over the drops, with a count of the broken ones."""
-    order, said, drops = _order(motion), [], len(theta)
+    Of many drops each check is the worst of its kind, with a count of the broken ones. What a path went through on its way
+    (a point that is not Lipschitz, a kink that it slides along) is seen of a single drop only: see `Witness`.
+    """
+    order, drops, said = _order(motion), len(theta), []
     each = [
         checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
         for i in range(drops)
     ]
     found = [worst(list(column), range(drops)) for column in zip(*each, strict=True)]
-    rows = torch.linspace(0, drops - 1, min(drops, SAMPLED), dtype=torch.float64).round().long()
+    sampled = torch.linspace(0, drops - 1, min(drops, SAMPLED), dtype=torch.float64).round().long()
+    rows = sampled.tolist()
     some = "" if len(rows) == drops else f" (made for {len(rows)} of the {drops} drops, evenly over their numbers)"
     if not field.potential:
-        found.append(worst(_stability(motion, rows), rows.tolist(), some))
+        found.append(worst(_stability(motion, sampled), rows, some))
+    singular = passed_singular(motion.meter, witness, at_rest=motion.still)
+    motion.release()
     if isinstance(field, LossField):
         remarks = audit(Counted(motion.meter), theta[0])
         found.append(checks.derivatives(remarks))
         said = [str(r) for r in remarks if r.warning or r.name == "kinks"]
-    errors = _errors(motion, witness, settings, field, theta, limits, rows.tolist())
-    return [*found, worst(errors, rows.tolist(), some)], said
+    if singular is not None:
+        found.append(singular)
+    found.append(worst(_errors(motion, witness, settings, field, theta, limits, rows), rows, some))
+    if motion.fixed is None and (witness.jumps or singular is not None) and any(c.ok is False for c in found):
+        share = witness.jumping / max(float(motion.t[0]), 1e-300)
+        found = checks.at_kinks(found, kinks(nodes(field, theta[:1])), witness.jumps, witness.steps, share)
+    return found, said
 
 
 def worst(each: list[Certificate], drops: range | list[int], remark: str = "") -> Certificate:
     """Return the check that is worst over drops, saying of which drop it speaks and how many are broken or not made."""
+    if len(each) == 1:
+        return each[0]
 
     def rank(k: int) -> tuple[int, float]:
         c = each[k]
@@ -160,7 +151,7 @@ def _again(
         motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True,
     )  # fmt: skip
     try:
-        nothing = GridSampler(Keep(at=[again.t_end], theta=False), len(rows), theta.shape[1], again.t_end, theta)
+        nothing = Sampler(Keep(at=[0.0], theta=False), again.theta)  # its end is asked of the motion
         run(again, nothing, Witness(field, again), Limits(progress=limits.progress))
     except FieldError as problem:
         return str(problem)
@@ -210,4 +201,4 @@ def _order(motion: Flow) -> int:
 def _stable(motion: Flow) -> float:
     """Return what h·λ may be of the bound: without an error control nothing holds a method that goes beyond."""
     controlled = motion.fixed is None and getattr(motion.solvers[0], "rule", None) is None
-    return checks.STABLE if controlled else 1.05
+    return checks.STABLE if controlled else checks.STABLE_FIXED

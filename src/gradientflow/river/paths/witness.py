@@ -7,16 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.solvers.base import lengths
 
-# A step is suspected of a point that is not Lipschitz when the rate changes across it ten times as fast as before and
-# after, or the path is ten times as slow there.
-SPIKE = 10.0
-DIP = 0.1
-JUMP = 4.0  # times λ: the change of the gradient over a step, per length, beyond which a kink lies between its ends
-SEEN = 0.05  # of the speed: a smaller change is no matter
+# A step is suspected of a point that is not Lipschitz when the rate changes across it much faster than before and after, or
+# the path is much slower there. It is looked at more closely then: suspicion alone decides nothing.
+SPIKE = Limit("quotient_over_least", 10.0, "chosen: on smooth fields the quotient moves by less within a few steps")
+DIP = Limit("speed_over_largest", 0.1, "chosen: as `quotient_over_least`")
+JUMP = Limit(
+    "change_over_sharpness", 4.0, "chosen: λ bounds the change of a smooth gradient, and may itself grow in a step"
+)
+SEEN = Limit("change_over_speed", 0.05, "chosen: a smaller change of the gradient is no matter")
 SEARCHED = 1_000  # parameters up to which the strangest step is kept for a closer look: it is two more vectors
 LAWS_EVERY = 8  # steps between two looks at conserved quantities
 
