@@ -338,7 +338,9 @@ class Optimizer(msgspec.Struct):
 
 
 class Note(msgspec.Struct):
-    """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice"."""
+    """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "compiled" (by
+    PyTorch, so not traced), "advice".
+    """
 
     kind: str
     text: str

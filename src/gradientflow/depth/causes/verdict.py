@@ -167,9 +167,15 @@ def _calm(case: Case, verdict: Verdict) -> str:
                 "loss.backward() and optimizer.step(), or torch.autograd.grad."
             )
         if any(s.grad is not None for s in case.run.steps):
+            if any(n.kind == "compiled" for n in case.run.notes):
+                why, mend = "the model is compiled", " Try it without torch.compile."
+            elif verdict.watch.errors:
+                why, mend = "an error of the watcher, told apart", ""
+            else:
+                why, mend = "no backward call of a traced step passed by where the watcher listens", ""
             return (
-                f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way (a "
-                f"compiled model, or an error of the watcher): nothing can be said about depth. Try it without torch.compile."
+                f"The gradient of {verdict.steps} steps was seen and is finite, but no operation could be traced on its way "
+                f"({why}): nothing can be said about depth.{mend}"
             )
         return (
             "The script called backward but never took an optimizer step, and its parameters never moved: there is no "

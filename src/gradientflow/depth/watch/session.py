@@ -137,6 +137,12 @@ def run_script(
     recorder.meta.ended, recorder.meta.exit_code, recorder.meta.error = ending.how, ending.code, ending.error
     if ending.advice:
         recorder.note("advice", ending.advice)
+    if monitor.compiled:
+        recorder.note(
+            "compiled", "code of the script's was compiled, and what runs compiled is not traced by operation"
+        )
+    if monitor.elsewhere:
+        recorder.note("watcher", told_of_threads(monitor.elsewhere))
     for error in shield.errors:
         recorder.note("watcher", error)
     run = recorder.finish()
@@ -157,6 +163,14 @@ def _judged(run: Run) -> Verdict:
             script=run.meta.script, steps=run.meta.steps, loss=Loss(), symptom="not-measured", findings=[],
             budget=Budget(note=told), watch=Watch(len(run.probes), 0.0, errors), summary=f"No verdict: {told}.",
         )  # fmt: skip
+
+
+def told_of_threads(steps: int) -> str:
+    """Return what is said of steps that were not watched, because another thread trained at the same time."""
+    return (
+        f"{steps} optimizer steps were taken in other threads while one was watched: they are in no number here. "
+        f"Run one training at a time to have each watched"
+    )
 
 
 class _State:
