@@ -180,14 +180,15 @@ def _calm(case: Case, verdict: Verdict) -> str:
                 "loss.backward() and optimizer.step(), or torch.autograd.grad."
             )
         if any(s.grad is not None for s in case.run.steps):
-            why, mend = (
-                ("the model was compiled, and the watcher stepped aside", " Try it without torch.compile.")
-                if case.meta.compiled
-                else ("no backward call was traced", " Try it with --probe-every 1.")
-            )
+            if case.meta.compiled:
+                why, mend = "the model is compiled, and the watcher stepped aside", " Try it without torch.compile."
+            elif verdict.watch.errors:
+                why, mend = "an error of the watcher, told apart", ""
+            else:
+                why, mend = "no backward call of a traced step passed by where the watcher listens", ""
             return (
                 f"The gradient of {verdict.steps} steps was seen{_finiteness(case, 'and is finite')}, but no operation could be traced on "
-                f"its way: {why}. Nothing can be said about depth.{mend}"
+                f"its way ({why}): nothing can be said about depth.{mend}"
             )
         if verdict.steps or any(o.steps for o in case.meta.optimizers):
             return (

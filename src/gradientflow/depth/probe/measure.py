@@ -21,6 +21,8 @@ from gradientflow.depth.probe.trace import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
 from gradientflow.torch_internals import readable
 
+_UNSEEN = 64  # nodes between a root and what was traced, at most
+
 
 class BackwardMeasure:
     """Measures one backward pass over a trace.
@@ -49,8 +51,7 @@ class BackwardMeasure:
     def survey(self, roots: Iterable[Tensor]) -> int | None:
         """Find what of the graph behind `roots` was traced; return the index of the root's operation, None if nothing was."""
         trace = self.trace
-        starts = [r.grad_fn for r in roots if r.grad_fn is not None]
-        stack = [trace.owner[n] for n in starts if n in trace.owner]
+        stack = self._starts([r.grad_fn for r in roots if r.grad_fn is not None])
         root = max(stack) if stack else None
         while stack:
             op = stack.pop()
@@ -59,6 +60,17 @@ class BackwardMeasure:
             self.reached.add(op)
             stack.extend(o.op for o in trace.ops[op].operands if o.op is not None)
         return root
+
+    def _starts(self, todo: list[Node]) -> list[int]:
+        """Return the traced operations nearest to the roots: some calls (`as_subclass`) pass by no mode."""
+        found, left = [], _UNSEEN
+        while todo and left:
+            node, left = todo.pop(), left - 1
+            if node in self.trace.owner:
+                found.append(self.trace.owner[node])
+            else:
+                todo.extend(target for target, _ in node.next_functions if target is not None)
+        return found
 
     def attach(self) -> None:
         """Set the hooks. Only now: any other pass over the graph before would be measured too."""

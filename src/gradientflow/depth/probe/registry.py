@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -54,6 +55,7 @@ class Registry:
         self._roots: dict[int, tuple[weakref.ref[torch.nn.Module], str]] = {}
         self._paths: dict[int, dict[int, str]] = {}
         self._storage: dict[int, int] = {}
+        self._lock = threading.RLock()  # models are built in several threads at once
 
     def __len__(self) -> int:
         return len(self.params)
@@ -68,6 +70,10 @@ class Registry:
         found = self.find(t)
         if found is not None:
             return found
+        with self._lock:
+            return self._add(t)
+
+    def _add(self, t: Tensor) -> int:
         index = len(self.params)
         self.params.append(
             Param(

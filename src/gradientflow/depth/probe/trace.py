@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -29,7 +30,11 @@ from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
 
-BACKWARD_CALLS = (Tensor.backward, torch.autograd.backward, torch.autograd.grad)
+BACKWARD_CALLS: dict[Any, str] = {
+    Tensor.backward: "backward",
+    torch.autograd.backward: "backward",
+    torch.autograd.grad: "grad",
+}
 _MAX_NODES = 50_000
 _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
@@ -139,6 +144,7 @@ class Tracer(TorchFunctionMode):
         self.recording = False
         self.listening = True  # act on backward calls
         self.awake: Callable[[], None] = nothing  # called on every torch call that is seen
+        self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
         self.trace = Trace()
         self.origins = Origins()
 
@@ -157,10 +163,10 @@ class Tracer(TorchFunctionMode):
 
     def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.awake()
-        if not (self.recording or self.listening or self.births) or transformed():
+        if not (self.recording or self.listening or self.births) or get_ident() != self.thread or transformed():
             return func(*args, **kwargs)
-        if self.listening and func in BACKWARD_CALLS:
-            return self._backward(func, args, kwargs)
+        if self.listening and (call := _backward_call(func)) is not None:
+            return self._backward(call, func, args, kwargs)
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
@@ -179,19 +185,14 @@ class Tracer(TorchFunctionMode):
 
     # ── backward calls ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _backward(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = func.__name__
+    def _backward(self, call: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         first = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
         given = first if isinstance(first, (list, tuple)) else [first]
         roots = [t for t in given if isinstance(t, Tensor)]
-        create_graph = kwargs.get("create_graph", False) or (
-            func is not torch.autograd.grad and len(args) > 3 and bool(args[3])
-        )
-        if not roots or (create_graph and func is torch.autograd.grad):
+        create_graph = kwargs.get("create_graph", False) or (call != "grad" and len(args) > 3 and bool(args[3]))
+        if not roots or (create_graph and call == "grad"):
             return func(*args, **kwargs)  # a gradient inside the loss (a penalty): not the way back itself
-        inputs = (
-            calls.tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if func is torch.autograd.grad else []
-        )
+        inputs = calls.tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if call == "grad" else []
         return self.on_backward(call, roots, inputs, lambda: func(*args, **kwargs))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,6 +387,16 @@ class Tracer(TorchFunctionMode):
             if operand is not None:
                 operand.value = operand.value or value_stat(t)
                 operand.value.absmin = float(t.detach().abs().min())
+
+
+def _backward_call(func: Any) -> str | None:
+    """Return which way into the backward pass a function is, None where it is none. PyTorch calls it by what stands under its
+    name by then: the script may have put a function of its own there, around the one that was.
+    """
+    known = BACKWARD_CALLS.get(func) if func.__hash__ is not None else None
+    if known is None and (func is Tensor.backward or func is torch.autograd.backward):
+        return "backward"
+    return "grad" if known is None and func is torch.autograd.grad else known
 
 
 def nothing() -> None:

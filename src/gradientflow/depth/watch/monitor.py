@@ -7,6 +7,7 @@ forward; the first backward call in it is measured op by op. On every window the
 from __future__ import annotations
 
 import math
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from gradientflow.records import ABSENT, Optimizer, ParamNorms, Probe, Step
 from gradientflow.torch_internals import readable
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
+_AT_REST = 1.0  # seconds without a step after which another thread may be watched instead
 _SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
 
 
@@ -56,6 +58,7 @@ class Watched:
         self.params = params
         self.cheap = CheapTier(params)
         self.hooked = False
+        self.thread = 0  # that steps it
         self.carried: float | None = None
 
     def _gone(self, ref: Any) -> None:
@@ -90,6 +93,7 @@ class Monitor:
         self.optimizers: list[Watched] = []
         self.steps = 0
         self.backwards = 0
+        self.elsewhere = 0  # steps in other threads than the one that is watched
         self.probed = 0
         self.last_loss: float | None = None
         self.on_probe: Callable[[], None] | None = None
@@ -108,6 +112,8 @@ class Monitor:
         self._root: Tensor | None = None
         self._backwards_here = 0
         self._before_this_step = 0
+        self._thread = threading.current_thread()  # the one that is watched
+        self._stirred = self.began  # when it last came to an optimizer's step
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,7 +241,8 @@ class Monitor:
         reached = sorted({o.param for i in measure.reached for o in trace.ops[i].operands if o.param is not None})
         self.registry.name_leaves(reached, trace.last_where)
         for watched in self.optimizers:
-            watched.carried = norm_of_grads(watched.params) if first_here else None
+            mine = first_here and watched.thread == self.tracer.thread
+            watched.carried = norm_of_grads(watched.params) if mine else None
         self._probe = Probe(
             step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
             batch=measure.batch(), notes=trace.notes,
@@ -295,8 +302,11 @@ class Monitor:
     # ── optimizer steps ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _before(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
+        if not self._leads(take_over=True):
+            return
         self.compile_watch.notice()
         watched = self._watch(optimizer)
+        watched.thread = self.tracer.thread
         self.tracer.births = None
         if self._backwards_here or self._reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
@@ -305,6 +315,9 @@ class Monitor:
 
     def _after_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
         if not self.shield.at_home:
+            return
+        if not self._leads():
+            self.elsewhere += 1
             return
         self.steps += 1
         try:
@@ -334,6 +347,20 @@ class Monitor:
         )  # fmt: skip
         self.shield(self._send_probe, self.steps, watched)
         self.shield(self._open_window, self.steps + 1)
+
+    def _leads(self, take_over: bool = False) -> bool:
+        """Return whether this thread is the one that is watched. Of several that train at once only one is: what belongs to
+        another's model may be written to while we read it. The first to step is it, until it is over or long at rest.
+        """
+        here = threading.current_thread()
+        if here is not self._thread:
+            at_rest = not self.steps or not self._thread.is_alive() or time.perf_counter() - self._stirred > _AT_REST
+            if not (take_over and at_rest):
+                return False
+            self._thread, self.tracer.thread, self._root, self._backwards_here = here, threading.get_ident(), None, 0
+            self._reason = self._probe = None
+        self._stirred = time.perf_counter()
+        return True
 
     def _watch(self, optimizer: TorchOptimizer) -> Watched:
         """Return what is known of an optimizer, getting to know it at its first step."""

@@ -139,6 +139,8 @@ def run_script(
     recorder.meta.ended, recorder.meta.exit_code, recorder.meta.error = ending.how, ending.code, ending.error
     if ending.advice:
         recorder.note("advice", ending.advice)
+    if monitor.elsewhere:
+        recorder.note("watcher", told_of_threads(monitor.elsewhere))
     for error in [*lost(), *shield.errors]:
         recorder.note("watcher", error)
     run = recorder.finish()
@@ -149,6 +151,14 @@ def run_script(
 
 
 _FREE_SIGNALS = range(signal.SIGRTMIN + 1, signal.SIGRTMAX) if hasattr(signal, "SIGRTMIN") else range(0)
+
+
+def told_of_threads(steps: int) -> str:
+    """Return what is said of steps that were not watched, because another thread trained at the same time."""
+    return (
+        f"{steps} optimizer steps were taken in other threads while one was watched: they are in no number here. "
+        f"Run one training at a time to have each watched"
+    )
 
 
 class _State:

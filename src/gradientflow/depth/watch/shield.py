@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -29,6 +30,12 @@ class Effort:
         return min(time.perf_counter() - self._clock, time.process_time() - self._processor)
 
 
+class _Here(threading.local):
+    """What holds for one thread: how many of our functions are running inside each other."""
+
+    depth = 0
+
+
 class Shield:
     """Runs functions of ours so that no exception of them reaches the script, and counts the time they take.
 
@@ -46,7 +53,7 @@ class Shield:
         self._limit = limit
         self._failures: dict[Any, int] = {}
         self._pid = os.getpid()
-        self._depth = 0
+        self._here = _Here()
 
     @property
     def at_home(self) -> bool:
@@ -60,9 +67,10 @@ class Shield:
         key = getattr(function, "__qualname__", repr(function))
         if self._failures.get(key, 0) >= self._limit:
             return None
-        began, effort, depth, graded = time.perf_counter(), Effort(), self._depth, torch.is_grad_enabled()
+        here = self._here
+        began, effort, depth, graded = time.perf_counter(), Effort(), here.depth, torch.is_grad_enabled()
         try:
-            self._depth = depth + 1
+            here.depth = depth + 1
             with unseen(), undispatched():
                 return function(*args)
         except BaseException as problem:
@@ -75,7 +83,7 @@ class Shield:
             self.failed(key, problem)
             return None
         finally:
-            self._depth = depth
+            here.depth = depth
             if depth == 0:
                 self.spent += time.perf_counter() - began
                 self.effort += effort.seconds
