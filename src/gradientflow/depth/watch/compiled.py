@@ -41,5 +41,5 @@ class CompileWatch:
         no_more_compiling(self._callback, self._handler)
         self._handler = None
 
-    def _callback(self, args: Any) -> None:
+    def _callback(self, *told: Any) -> None:
         self._begins()

@@ -7,6 +7,7 @@ forward; the first backward call in it is measured op by op. On every window the
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 import weakref
@@ -354,7 +355,7 @@ class Monitor:
         """
         here = threading.current_thread()
         if here is not self._thread:
-            at_rest = not self.steps or not self._thread.is_alive() or time.perf_counter() - self._stirred > _AT_REST
+            at_rest = not self.steps or _waits(self._thread) or time.perf_counter() - self._stirred > _AT_REST
             if not (take_over and at_rest):
                 return False
             self._thread, self.tracer.thread, self._root, self._backwards_here = here, threading.get_ident(), None, 0
@@ -442,3 +443,13 @@ class Monitor:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else None
+
+
+def _waits(thread: threading.Thread) -> bool:
+    """Whether a thread has ended, or waits for another one to begin or to end."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        if frame.f_code.co_name in ("join", "start"):
+            return True
+        frame = frame.f_back
+    return not thread.is_alive()
