@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +22,7 @@ EXIT_BROKEN = 4
 EXIT_NOT_THERE = 5
 EXIT_INTERRUPTED = 130
 LONGEST_WORD = 400  # letters; paths are shorter
+_SIGNALLED = 128  # and the signal's number: what a shell tells of a process that a signal ended
 
 
 def told_on() -> Console:
@@ -43,3 +47,38 @@ def busy(text: str, *, quiet: bool) -> Iterator[None]:
     turning = Spinner("dots", f" {text}")
     with Live(turning, console=Console(file=sys.stderr), transient=True, redirect_stdout=sys.stdout.isatty()):
         yield
+
+
+class SignalledError(KeyboardInterrupt):
+    """A signal that asks to end arrived, as Ctrl-C does.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.code = _SIGNALLED + number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A block that SIGTERM and SIGHUP end as Ctrl-C does: what has begun is ended too, and what was measured is kept.
+
+    A signal that is ignored (as under nohup) stays ignored; outside the main thread nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, getattr(signal, "SIGHUP", None)) if n is not None]
+    before = {n: signal.signal(n, _raise) for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, None)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: ending takes a moment
+    raise SignalledError(number)

@@ -11,7 +11,14 @@ import typer
 
 from gradientflow import depth, store
 from gradientflow.cli import options
-from gradientflow.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
+from gradientflow.cli.common import (
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    SignalledError,
+    ended_by_signals,
+    say,
+    told_on,
+)
 from gradientflow.cli.report import show, write
 from gradientflow.errors import UsageError
 from gradientflow.records import REMEDIES, Run, Verdict
@@ -62,7 +69,7 @@ def replay(
         show(verdict, run_seen, page, err, problems)
     for problem in problems:
         say(err, problem)
-    raise SystemExit(EXIT_INTERRUPTED if stopped else EXIT_USAGE if problems else 0)
+    raise SystemExit(stopped or (EXIT_USAGE if problems else 0))
 
 
 def kinds(text: str | None) -> Sequence[str]:
@@ -79,17 +86,19 @@ def kinds(text: str | None) -> Sequence[str]:
 
 def tried(
     verdict: Verdict, run_seen: Run, folder: Path, *, budget: float, seeds: int, only: Sequence[str] = (), quiet: bool
-) -> bool:
-    """Replay the remedies of a verdict and put what came of them into it; return whether Ctrl-C ended it early."""
-    with ReplayLive(sys.stderr, quiet=quiet) as live:
+) -> int:
+    """Replay the remedies of a verdict and put what came of them into it; return the exit code where a signal ended it
+    early, else 0.
+    """
+    with ended_by_signals(), ReplayLive(sys.stderr, quiet=quiet) as live:
         try:
             found = depth.try_remedies(
                 run_seen, verdict, folder / store.TRIALS, budget=budget, seeds=seeds, only=only, progress=live,
                 save=lambda so_far: store.keep_replay(folder, so_far),
             )  # fmt: skip
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             depth.attach(verdict, store.read_replay(folder))
-            return True
+            return stop.code if isinstance(stop, SignalledError) else EXIT_INTERRUPTED
     store.keep_replay(folder, found)
     depth.attach(verdict, found)
-    return False
+    return 0

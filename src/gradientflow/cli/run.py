@@ -10,7 +10,7 @@ import typer
 
 from gradientflow import depth
 from gradientflow.cli import formats, options
-from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_INTERRUPTED, EXIT_USAGE, say, told_on
+from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on
 from gradientflow.cli.options import NO_LIMIT
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import show, write
@@ -99,7 +99,7 @@ def run(
     )
     problems = list(outcome.problems)
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
-    stopped = False
+    stopped = 0
     if replay and outcome.verdict.findings:
         try:
             stopped = tried(outcome.verdict, outcome.run, outcome.folder, budget=replay_budget, seeds=3, quiet=quiet)
@@ -113,7 +113,7 @@ def run(
         say(err, problem)
     code = outcome.ending.code
     if stopped and code == 0:
-        code = EXIT_INTERRUPTED
+        code = stopped
     if wanted and code == 0 and (found := [f.symptom for f in outcome.verdict.findings if f.symptom in wanted]):
         say(err, f"--fail-on: found {', '.join(dict.fromkeys(found))}")
         code = EXIT_FAILED_ON

@@ -17,6 +17,7 @@ from gradientflow.torch_internals.compiler import (
 )
 from gradientflow.torch_internals.frames import (
     calls_module,
+    dispatches,
     frame_of_any_thread,
     initialises,
     layer_being_reset,
@@ -58,7 +59,9 @@ from gradientflow.torch_internals.modules import (
     is_dropout,
     is_instance_or_batch_norm,
     is_weight_norm_kernel,
+    modules_within,
     parameters_of,
+    parameters_within,
 )
 from gradientflow.torch_internals.wall import INTERNALS, Internal, lost
 
@@ -77,6 +80,7 @@ __all__ = [
     "compiler_disabled",
     "compiler_is_loaded",
     "copy_all",
+    "dispatches",
     "forget_backward_hooks",
     "forward_hooks_of",
     "frame_of_any_thread",
@@ -93,11 +97,13 @@ __all__ = [
     "layer_being_reset",
     "lost",
     "modes_can_be_moved",
+    "modules_within",
     "no_more_compiling",
     "norms",
     "optimizer_being_made",
     "output_metadata",
     "parameters_of",
+    "parameters_within",
     "readable",
     "running_frame",
     "runs_checkpoint",

@@ -13,6 +13,7 @@ import torch
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
 _CHECKPOINT_FILE = os.path.join(_TORCH, "utils", "checkpoint.py")
+_OVERRIDES_FILE = os.path.join(_TORCH, "overrides.py")
 _INIT_FILE = os.path.join("nn", "init.py")
 _OPTIMIZER_FILE = os.path.join("optim", "optimizer.py")
 
@@ -20,6 +21,11 @@ _OPTIMIZER_FILE = os.path.join("optim", "optimizer.py")
 def calls_module(code: CodeType) -> bool:
     """Whether this is the function that runs a module's forward: its frame's `self` is the module."""
     return code.co_name == "_call_impl" and code.co_filename == _MODULE_FILE
+
+
+def dispatches(code: CodeType) -> bool:
+    """Whether this is the function by which those of PyTorch's that are written in Python ask who listens."""
+    return code.co_name == "handle_torch_function" and code.co_filename == _OVERRIDES_FILE
 
 
 def runs_checkpoint(code: CodeType) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 import torch
@@ -22,6 +23,30 @@ def buffers_of(module: torch.nn.Module) -> dict[str, torch.Tensor | None]:
 def children_of(module: torch.nn.Module) -> dict[str, torch.nn.Module | None]:
     """Return a module's own children by name: a live dict."""
     return module._modules
+
+
+def modules_within(root: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Yield a module and all below it with their paths, each once, past any `named_modules` of the script's."""
+    seen: set[int] = set()
+    todo = [("", root)]
+    while todo:
+        path, module = todo.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        yield path, module
+        below = [(f"{path}.{name}" if path else name, m) for name, m in children_of(module).items() if m is not None]
+        todo += reversed(below)
+
+
+def parameters_within(root: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """Yield the parameters of a module and of all below it with their paths, each once, past any method of the script's."""
+    seen: set[int] = set()
+    for path, module in modules_within(root):
+        for name, p in parameters_of(module).items():
+            if p is not None and id(p) not in seen:
+                seen.add(id(p))
+                yield (f"{path}.{name}" if path else name), p
 
 
 _norm_base = lean_on(

@@ -13,7 +13,7 @@ from torch import Tensor
 from gradientflow.depth.probe.frames import Where, variables_of
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.records import Param
-from gradientflow.torch_internals import parameters_of
+from gradientflow.torch_internals import modules_within, parameters_of, parameters_within
 
 
 class _Ref:
@@ -136,7 +136,7 @@ class Registry:
         """Return a module's path from the outermost module on the stack, with the root's variable name if it has one."""
         paths = self._paths.get(id(root))
         if paths is None or id(module) not in paths:
-            paths = {id(m): name for name, m in root.named_modules(remove_duplicate=True)}
+            paths = {id(m): name for name, m in modules_within(root)}
             self._paths[id(root)] = paths
         return paths.get(id(module), type(module).__name__)
 
@@ -149,14 +149,14 @@ class Registry:
         in front where several roots were seen.
         """
         for root, where in roots:
-            if id(root) not in self._roots and next(root.parameters(), None) is not None:  # (a loss is no model)
+            if id(root) not in self._roots and next(parameters_within(root), None) is not None:  # (a loss is no model)
                 label = _variable_name(root, where) or type(root).__name__
                 self._roots[id(root)] = (weakref.ref(root), label)
         alive = [(m, label) for ref, label in self._roots.values() if (m := ref()) is not None]
-        inner = {id(child) for m, _ in alive for child in m.modules() if child is not m}
+        inner = {id(child) for m, _ in alive for _, child in modules_within(m) if child is not m}
         alive = [(m, label) for m, label in alive if id(m) not in inner]
         for module, label in alive:
-            for name, p in module.named_parameters():
+            for name, p in parameters_within(module):
                 self.params[self.index_of(p)].name = f"{label}.{name}" if len(alive) > 1 else name
 
     def root_label(self, root: torch.nn.Module) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import get_ident
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.names import called, op_name
 from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
+from gradientflow.depth.probe.passing import callers_frame, passed_on, take_out
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.depth.probe.tracebacks import cleaned
@@ -155,22 +157,26 @@ class Tracer(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        caller = callers_frame()
         try:
-            return self._run(func, args, kwargs or {})
+            return self._run(caller, func, args, kwargs or {})
         except BaseException as problem:
+            take_out(problem, caller)
             cleaned(problem)
             raise
 
-    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(
+        self, caller: FrameType | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         self.awake()
         if not (self.recording or self.listening or self.births) or get_ident() != self.thread or transformed():
-            return func(*args, **kwargs)
+            return passed_on(caller, func, args, kwargs)
         if self.listening and (call := _backward_call(func)) is not None:
-            return self._backward(call, func, args, kwargs)
+            return self._backward(caller, call, func, args, kwargs)
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
-        out = func(*args, **kwargs)
+        out = passed_on(caller, func, args, kwargs)
         if self.births is not None or self.recording:
             self.shield(self._see, func, args, kwargs, out)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:
@@ -185,15 +191,24 @@ class Tracer(TorchFunctionMode):
 
     # ── backward calls ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _backward(self, call: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _backward(
+        self,
+        caller: FrameType | None,
+        call: str,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         first = args[0] if args else kwargs.get("tensors", kwargs.get("outputs"))
         given = first if isinstance(first, (list, tuple)) else [first]
         roots = [t for t in given if isinstance(t, Tensor)]
         create_graph = kwargs.get("create_graph", False) or (call != "grad" and len(args) > 3 and bool(args[3]))
-        if not roots or (create_graph and call == "grad"):
-            return func(*args, **kwargs)  # a gradient inside the loss (a penalty): not the way back itself
+        if not roots or (
+            create_graph and call == "grad"
+        ):  # a gradient inside the loss (a penalty): not the way back itself
+            return passed_on(caller, func, args, kwargs)
         inputs = calls.tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if call == "grad" else []
-        return self.on_backward(call, roots, inputs, lambda: func(*args, **kwargs))
+        return self.on_backward(call, roots, inputs, lambda: passed_on(caller, func, args, kwargs))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,20 +23,6 @@ def cleaned(problem: BaseException) -> None:
     problem.__traceback__ = without_ours(problem.__traceback__)
 
 
-def clean_all(problem: BaseException) -> None:
-    """Take our frames out of an exception, of those that led to it, and of those that it groups."""
-    seen: set[int] = set()
-    todo: list[BaseException | None] = [problem]
-    while todo:
-        entry = todo.pop()
-        if entry is not None and id(entry) not in seen:
-            seen.add(id(entry))
-            cleaned(entry)
-            todo += [entry.__cause__, entry.__context__]
-            if isinstance(entry, BaseExceptionGroup):
-                todo += entry.exceptions
-
-
 def without_ours(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without frames of gradientflow, which the script knows nothing of."""
     kept: list[TracebackType] = []

@@ -89,8 +89,8 @@ class CheapTier:
             dots = self._dots() if updates and not fresh_gradient else []
             parts = [n for _, n in self._grads] + weights + updates + dots
             scalar = None
-            if loss is not None and loss.numel() >= 1 and not traced:
-                scalar = loss.detach()
+            if loss is not None and Tensor.numel(loss) >= 1 and not traced:
+                scalar = Tensor.detach(loss)
                 scalar = scalar.reshape(()) if scalar.numel() == 1 else scalar.float().sum()
                 parts.append(scalar)
             values = _read(parts)

@@ -222,7 +222,7 @@ class Monitor:
         return result
 
     def _seen_backward(self, root: Tensor) -> None:
-        self._root = root.detach() if readable(root) else None
+        self._root = Tensor.detach(root) if readable(root) else None
         self.births.trained = True
         self.backwards += 1
         self._backwards_here += 1
@@ -282,7 +282,7 @@ class Monitor:
         probe, root = self._probe, self._root
         if probe is None:
             return
-        probe.loss = float(root.float().sum()) if root is not None else None
+        probe.loss = float(Tensor.sum(Tensor.float(root))) if root is not None else None
         probe.params = measure.param_states()
         probe.ops = self.tracer.trace.ops
         self.shield(self._over_time.after, probe, measure, self.elapsed)

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from gradientflow.torch_internals import function_modes, is_default_device, modes_can_be_moved, set_function_modes
+from gradientflow.torch_internals import (
+    function_modes,
+    is_default_device,
+    modes_can_be_moved,
+    parameters_within,
+    set_function_modes,
+)
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
@@ -105,5 +111,5 @@ def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:
     judged = module.layers[0] if isinstance(module, nn.TransformerEncoder) else module  # whose weights PyTorch looks at
     if judged.training:
         return False
-    tensors = [*judged.parameters(), *(a for a in args if isinstance(a, Tensor))]
+    tensors = [*(p for _, p in parameters_within(judged)), *(a for a in args if isinstance(a, Tensor))]
     return not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors)

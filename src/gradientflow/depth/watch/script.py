@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import struct
 import sys
 import traceback
 import types
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from types import CodeType
 
-from gradientflow.depth.probe.tracebacks import clean_all
+from gradientflow.depth.watch.tracebacks import clean, hidden
 from gradientflow.errors import ScriptError
 from gradientflow.files import here
 
@@ -30,6 +31,9 @@ _BEFORE_ANY_SCRIPT = (
     "stat",
     "zipimport",
 )
+
+
+_LONG = 1 << (8 * struct.calcsize("l") - 1)
 
 
 class StopRun(BaseException):
@@ -163,7 +167,8 @@ def execute(program: Program) -> Ending:
     sys.path[0] = program.first_path
     ours = _make_room(program.first_path)
     try:
-        exec(program.code, main.__dict__)
+        with hidden(execute.__code__):
+            exec(program.code, main.__dict__)
     except StopRun as stop:
         return Ending(stop.reason, 0)
     except SystemExit as stop:
@@ -198,7 +203,7 @@ def _make_room(folder: str) -> dict[str, types.ModuleType]:
 
 def _failed(problem: BaseException) -> Ending:
     """Print an exception as Python would at the end of a script, and return the ending that it is."""
-    clean_all(problem)
+    clean(problem)
     text = "".join(traceback.format_exception_only(problem)).strip()
     _flush()
     try:
@@ -222,7 +227,7 @@ def _exit_code(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
     if isinstance(stop.code, int):
-        return stop.code & 0xFF
+        return (stop.code if -_LONG <= stop.code < _LONG else -1) & 0xFF  # Python takes -1 for what is no C long
     print(stop.code, file=sys.stderr)  # as Python does with a message
     return 1
 

@@ -18,7 +18,7 @@ from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.shield import Effort
 from gradientflow.records import Sharpness
-from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node
+from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node, modules_within
 
 MAX_ENTRIES = 20_000_000
 
@@ -107,17 +107,17 @@ class SharpnessMeter:
 
 def second_pass_refused(root: Tensor, trace: Trace) -> str | None:
     """Return why a second pass over the script's graph could change what the script computes, None where it cannot."""
-    if root.numel() != 1 or root.grad_fn is None:
+    if Tensor.numel(root) != 1 or root.grad_fn is None:
         return "backward was not called on a scalar"
     if _has_code_of_the_users(root.grad_fn):
         return "there is an autograd function in Python in the graph, and a second backward would call it again"
-    if not bool(torch.isfinite(root.detach())):
+    if not bool(torch.isfinite(Tensor.detach(root))):
         return "the loss is not finite"
     if trace.checkpointed:
         return "the script uses activation checkpointing, and a second backward would run the forward again"
     if trace.hooked or any_global_backward_hook():
         return "the script has hooks of its own in the graph, and a second backward would call them again"
-    modules: list[Any] = [m for root_module, _ in trace.roots.values() for m in root_module.modules()]
+    modules: list[Any] = [m for root_module, _ in trace.roots.values() for _, m in modules_within(root_module)]
     if any(map(hooks_of, modules)):
         return "the script has backward hooks on its modules, and a second backward would call them again"
     return None

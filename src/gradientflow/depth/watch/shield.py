@@ -91,8 +91,8 @@ class Shield:
     def failed(self, key: Any, problem: BaseException) -> None:
         """Remember one failure of ours, with the place in our code, to be told at the end."""
         count = self._failures[key] = self._failures.get(key, 0) + 1
-        frames = traceback.extract_tb(problem.__traceback__)
-        place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "?"
+        frames = list(traceback.walk_tb(problem.__traceback__))  # (what else `traceback` tells leaves us out)
+        place = f"{os.path.basename(frames[-1][0].f_code.co_filename)}:{frames[-1][1]}" if frames else "?"
         text = f"{type(problem).__name__}: {problem} (in {key}, {place})"
         if text not in self.errors:
             self.errors.append(text)
