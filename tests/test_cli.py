@@ -20,6 +20,7 @@ from gradientflow import cli
 from gradientflow.records import SCHEMA, Meta, Step, Verdict
 from gradientflow.store import Store, read
 from tests.depth.scripts import sandbox, write
+from tests.interrupts import heeds_ctrl_c
 
 SOURCE = str(Path(gradientflow.__file__).parents[1])
 
@@ -152,7 +153,7 @@ def test_workers_children_output_and_exit_code_are_pythons(tmp_path: Path) -> No
 def test_one_interrupt_stops_the_script_and_gives_the_verdict(tmp_path: Path) -> None:
     _script(tmp_path, steps=100_000, pause=0.005)
     with subprocess.Popen(
-        _command("run", "--out", "here", "train.py"), stdout=-1, stderr=-1, env=_environment()
+        _command("run", "--out", "here", "train.py"), stdout=-1, stderr=-1, env=_environment(), preexec_fn=heeds_ctrl_c
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -173,7 +174,7 @@ def test_killed_outright_it_still_tells_what_was_seen(tmp_path: Path) -> None:
     script = _script(tmp_path, steps=100_000, pause=0.005, loss=f"({stamp}, (w ** 2).sum())[1]")
     script.write_text(script.read_text().replace("print(", "log = open('last', 'ab', buffering=0)\nprint("))
     with subprocess.Popen(
-        _command("run", "--out", "here", "train.py"), stdout=-1, stderr=-1, env=_environment()
+        _command("run", "--out", "here", "train.py"), stdout=-1, stderr=-1, env=_environment(), preexec_fn=heeds_ctrl_c
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"

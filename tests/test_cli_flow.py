@@ -20,6 +20,7 @@ from gradientflow import cli
 from gradientflow.cli.optimizers import read
 from gradientflow.errors import UsageError
 from gradientflow.records import FLOW_SCHEMA
+from tests.interrupts import heeds_ctrl_c
 
 SOURCE = str(Path(gradientflow.__file__).parents[1])
 
@@ -373,7 +374,11 @@ def make():
 def _start(*args: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
     return subprocess.Popen(
-        [sys.executable, "-m", "gradientflow", "flow", *args], stdout=-1, stderr=-1, env=environment
+        [sys.executable, "-m", "gradientflow", "flow", *args],
+        stdout=-1,
+        stderr=-1,
+        env=environment,
+        preexec_fn=heeds_ctrl_c,
     )
 
 

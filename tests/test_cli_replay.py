@@ -14,6 +14,7 @@ import pytest
 from gradientflow import store
 from gradientflow.records import Meta, Step
 from tests.depth.scripts import sandbox, write
+from tests.interrupts import heeds_ctrl_c
 from tests.test_cli import _command, _environment, _here, _run
 
 DIVERGES = """
@@ -63,7 +64,7 @@ def test_interrupted_it_keeps_the_trials_it_had(tmp_path: Path) -> None:
     write(tmp_path, DIVERGES.format(pause=0.01), "train.py")
     process = subprocess.Popen(
         _command("run", "--replay", "--out", "out", "train.py"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        env=_environment(), text=True,
+        env=_environment(), text=True, preexec_fn=heeds_ctrl_c,
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:

@@ -14,6 +14,7 @@ import pytest
 
 from gradientflow import store
 from gradientflow.errors import RecordError
+from tests.interrupts import heeds_ctrl_c
 
 TRAIN = """
 import os, shutil, sys, time
@@ -40,7 +41,7 @@ def watch(
     command = f'{before}\nexec "{sys.executable}" -m gradientflow run {" ".join(options)} "{folder / "script.py"}"'
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=timeout, errors="replace",
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=heeds_ctrl_c,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-import gradientflow.depth.watch.session as session
+import gradientflow.depth.causes.verdict as verdicts
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.report import print_verdict
 from tests.depth.scripts import Left, differences, plain, sandbox, watched, write
@@ -93,7 +95,7 @@ def test_a_fault_in_a_backward_hook_or_the_cheap_tier_changes_nothing(
 def test_a_fault_in_the_judge_is_told_instead_of_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, SCRIPT)
     alone = plain(file)
-    monkeypatch.setattr(session, "judge", _fail)
+    monkeypatch.setattr(verdicts, "_judged", _fail)
     left = watched(file)
     assert differences(alone, left) == []
     assert left.outcome is not None
@@ -245,8 +247,17 @@ def test_a_disk_that_fills_up_while_the_script_trains(tmp_path: Path) -> None:
     file = write(tmp_path, SCRIPT.replace("range(6)", "range(300)"))
 
     def fill(monitor: Monitor) -> None:
-        db = monitor.sink.store._db  # type: ignore[attr-defined]
-        db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0] + 3}")
+        store = monitor.sink.store  # type: ignore[attr-defined]
+        opened = store._open
+        with contextlib.closing(opened(1.0)) as db:
+            most = db.execute("PRAGMA page_count").fetchone()[0] + 3
+
+        def small(wait: float) -> sqlite3.Connection:
+            db = opened(wait)
+            db.execute(f"PRAGMA max_page_count={most}")
+            return db
+
+        store._open = small
 
     left = watched(file, probe_every=1, prepare=fill)
     assert differences(plain(file), left) == []

