@@ -89,21 +89,6 @@ def test_a_working_directory_that_goes(tmp_path: Path) -> None:
     assert len(store.read(tmp_path / "out").steps) == 10
 
 
-def test_a_script_that_closes_every_file_descriptor(tmp_path: Path) -> None:
-    body = """
-train(5)
-time.sleep(.5)
-os.closerange(3, 256)
-files = [open(f'{os.path.dirname(__file__)}/user{k}.bin', 'wb+') for k in range(4)]
-for f in files: f.write(b'A' * 8192); f.flush()
-for _ in range(8): train(5); time.sleep(.15)
-for f in files: f.seek(0); print(f.read() == b'A' * 8192)
-"""
-    ran = watch(tmp_path, body, "--out out")
-    assert (ran.returncode, ran.stdout.split()) == (0, ["True"] * 6)
-    assert len(store.read(tmp_path / "out").steps) == 45
-
-
 @pytest.mark.parametrize("before", ["", "trap '' INT"], ids=["plain", "ignored"])
 def test_a_time_limit_wakes_a_script_that_sleeps(before: str, tmp_path: Path) -> None:
     body = (
