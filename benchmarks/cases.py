@@ -4,7 +4,8 @@
                                [--replay] [--replay-budget 120]
 
 DIR holds scripts and a `labels.json`: a list of {"file", "healthy", "symptoms", "causes", "lines", …}, where a faulty
-script lists the symptoms and causes that are accepted (best first) and the line ranges [first, last] its fault is in.
+script lists the symptoms and causes that are accepted (best first) and the line ranges [first, last] its fault is in;
+"env" holds what the script is to find in its environment.
 
 Without --cases it is benchmarks/cases, the set of this repository. A `stated.json` beside the labels holds the figures that
 a run of all scripts must reach: the least share of right symptoms, causes and lines, and the most false alarms.
@@ -33,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -166,13 +167,15 @@ def by_cause(results: Sequence[Result]) -> dict[str, dict[str, Any]]:
 # ── running ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def execute(command: Sequence[str], folder: Path, timeout: float, threads: int) -> tuple[int | None, float, str]:
+def execute(
+    command: Sequence[str], folder: Path, timeout: float, threads: int, env: Mapping[str, str] | None = None
+) -> tuple[int | None, float, str]:
     """Run a command in a folder: exit code (None: ran out of time), seconds, the end of what it said."""
     began = time.perf_counter()
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONIOENCODING": "utf-8"} | dict(env or {}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -206,10 +209,11 @@ def run_case(
     `replay` is the seconds its remedies may be replayed for; None: they are not, nor are those of a healthy script.
     """
     script = str((cases / label["file"]).resolve())
+    env = label.get("env")
     plain_code, plain_seconds = None, None
     if plain:
         with tempfile.TemporaryDirectory(prefix="case-plain-") as folder:
-            plain_code, plain_seconds, _ = execute([sys.executable, script], Path(folder), timeout, threads)
+            plain_code, plain_seconds, _ = execute([sys.executable, script], Path(folder), timeout, threads, env)
     with tempfile.TemporaryDirectory(prefix="case-") as folder:
         file = Path(folder) / "verdict.json"
         work = Path(folder) / "work"
@@ -217,7 +221,7 @@ def run_case(
         out = str(Path(folder) / "out")
         again = ["--replay", "--replay-budget", str(replay)] if replay is not None and not label["healthy"] else []
         command = [*watch, "run", "--quiet", *again, "--json", str(file), "--out", out, script]
-        code, seconds, output = execute(command, work, timeout + (replay or 0.0), threads)
+        code, seconds, output = execute(command, work, timeout + (replay or 0.0), threads, env)
         try:
             verdict = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -237,8 +241,8 @@ def choose(labels: list[Label], only: str | None) -> list[Label]:
     """The labels named in a comma-separated list, with or without .py; all of them if there is no list."""
     if not only:
         return labels
-    wanted = [name.strip().removesuffix(".py") for name in only.split(",") if name.strip()]
-    known = {Path(label["file"]).stem: label for label in labels}
+    wanted = [name.strip().removesuffix(".py").removesuffix("/train") for name in only.split(",") if name.strip()]
+    known = {label["file"].removesuffix(".py").removesuffix("/train"): label for label in labels}
     if unknown := [name for name in wanted if name not in known]:
         raise SystemExit(f"error: --only names {', '.join(unknown)}, not in labels.json")
     return [known[name] for name in wanted]
