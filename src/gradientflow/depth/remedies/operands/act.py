@@ -193,4 +193,3 @@ _SAFE: dict[str, Callable[[ClampOp, Call], None]] = {
     "log_softmax": _scores,
     "logsumexp": _scores,
 }
-SAFE = frozenset(_SAFE)
