@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from gradientflow.depth.remedies.planner import Planner
 from gradientflow.depth.remedies.row import Never
 from gradientflow.depth.remedies.table import TABLE
+from gradientflow.limits import Limit
 from gradientflow.records import Change, Finding, Run, Verdict
 
-_FINDINGS = 4  # findings whose remedies are looked at
-_FROM_FIRST = 2  # remedies of the top finding that come before any of the others'
+TRIED = Limit("trials", 4, "chosen: what a budget of minutes has time for")
+FINDINGS = Limit("findings", 4, "chosen: what stands below them is rarely a cause of its own")
+FROM_FIRST = Limit("remedies", 2, "chosen: of the top finding, before any of the others'")
 
 
-def candidates(run: Run, verdict: Verdict, *, most: int = 4) -> list[tuple[int, Change]]:
+def candidates(run: Run, verdict: Verdict, *, most: int = int(TRIED)) -> list[tuple[int, Change]]:
     """Return what to try, the best-supported first.
 
     Args:
@@ -46,10 +48,10 @@ def _in_order(planner: Planner, verdict: Verdict) -> Iterator[tuple[int, Change]
     first: list[tuple[int, Change]] = []
     second: list[tuple[int, Change]] = []
     rest: list[tuple[int, Change]] = []
-    for index, finding in enumerate(verdict.findings[:_FINDINGS]):
+    for index, finding in enumerate(verdict.findings[: int(FINDINGS)]):
         planned = [changes for r in finding.remedies if (changes := _planned(planner, finding, r.kind)[0])]
         for rank, (change, *forms) in enumerate(planned):
-            early = first if index == 0 and rank < _FROM_FIRST else second if index > 0 and rank == 0 else rest
+            early = first if index == 0 and rank < FROM_FIRST else second if index > 0 and rank == 0 else rest
             early.append((index, change))
             rest.extend((index, form) for form in forms)
     top = [pair for pair in rest if first and pair[0] == 0 and pair[1].kind == first[0][1].kind][:1]
@@ -82,7 +84,7 @@ def untried(run: Run, verdict: Verdict) -> list[tuple[int, str, str]]:
     """
     planner = Planner(run, verdict)
     found = []
-    for index, finding in enumerate(verdict.findings[:_FINDINGS]):
+    for index, finding in enumerate(verdict.findings[: int(FINDINGS)]):
         for remedy in finding.remedies:
             changes, why = _planned(planner, finding, remedy.kind)
             if not changes:

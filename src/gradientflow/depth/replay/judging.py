@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from gradientflow.depth.replay.stats import Difference
+from gradientflow.limits import Limit
 from gradientflow.records import FAILED, NO_WIN, NOT_TRIED, WIN, WORSE, Finding, Outlook, Trial, Verdict
 
-NOTEWORTHY = 0.01  # relative difference, 2 % of the loss: below this it is not called one, however sure it is
-_REACH = 0.3  # decades regained that count where a depth finding's symptom is not gone
+NOTEWORTHY = Limit("difference", 0.01, "chosen: 2 % of the loss; less is not called one, however sure it is")
+REGAINED = Limit("decades_regained", 0.3, "chosen: a factor of two, where the symptom is still seen")
 
 
 def outcome_of(
@@ -47,9 +48,12 @@ def outcome_of(
         return WORSE, f"the loss is clearly higher: {told}"
     if trial.gone:
         return WIN, f"{finding.symptom} is gone; no clear difference in the loss: {told}"
-    if finding.symptom in ("vanishing", "exploding") and _regained(baseline, after) > _REACH:
-        return NO_WIN, f"{_regained(baseline, after):.1f} decades regained, but no clear difference in the loss: {told}"
-    return NO_WIN, f"no clear difference in the loss: {told}"
+    doubt = "no clear difference in the loss"
+    if difference.high < 0:
+        doubt = f"the loss is lower, but by less than {2 * NOTEWORTHY:.0%}"
+    if finding.symptom in ("vanishing", "exploding") and _regained(baseline, after) > REGAINED:
+        return NO_WIN, f"{_regained(baseline, after):.1f} decades regained, but {doubt}: {told}"
+    return NO_WIN, f"{doubt}: {told}"
 
 
 def clearly_better(difference: Difference) -> bool:

@@ -20,9 +20,10 @@ from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.depth.replay import candidates as choice
 from gradientflow.depth.replay.judging import outcome_of, promise, remains_of, signed
 from gradientflow.depth.replay.nursery import Nursery
-from gradientflow.depth.replay.stats import compare
+from gradientflow.depth.replay.stats import SEEDS, compare
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
 from gradientflow.errors import UsageError
+from gradientflow.limits import Limit
 from gradientflow.records import (
     FAILED,
     NO_WIN,
@@ -37,10 +38,20 @@ from gradientflow.records import (
     Verdict,
 )
 
-_LEAST, _SEEDS = 30, 3
-_TRIED, _ALL = 4, 100  # candidates that are tried; that are looked through for the kinds that were asked for
+_ALL = 100  # candidates that are looked through for the kinds that were asked for
+_SEEDED = 2  # trials that are run with further seeds
 _START = 4.0  # seconds that a child takes before its first step, where nothing better is known
 _SHARE = 0.6  # of the budget goes to one seed of every candidate
+_SLOWER = 1.3  # times what a step took when it was watched
+LEAST_STEPS = Limit("steps", 30, "chosen: fewer losses have no end that could be told from their noise")
+SHOWN = Limit("steps_over_those_to_the_symptom", 1.3, "chosen: a margin, since a remedy may only put it off")
+SHOWN_FOR = Limit("steps_after_the_symptom", 5, "chosen: what happens in the first steps is seen for some more")
+# of the seconds that the slowest run so far took, what must be left to begin another
+TIME_TO_TRY = Limit("time_left_over_a_run", 0.5, "chosen: a first trial that is cut short still says something")
+TIME_FOR_MORE = Limit("time_left_over_a_run_for_more", 1.2, "chosen: what is cut short adds nothing to a whole trial")
+TIME_TO_CHECK = Limit(
+    "time_left_over_a_run_to_check", 0.8, "chosen: the edited source need only show the same direction"
+)
 
 
 class Progress(Protocol):
@@ -63,7 +74,7 @@ def replay(
     folder: Path,
     *,
     budget: float = REPLAY_BUDGET,
-    seeds: int = _SEEDS,
+    seeds: int = int(SEEDS),
     only: Sequence[str] = (),
     progress: Progress | None = None,
     save: Callable[[Replay], None] | None = None,
@@ -141,9 +152,9 @@ class _Race:
     # ── the five parts ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, only: Sequence[str]) -> Replay:
-        candidates = choice.candidates(self.watched, self.verdict, most=_ALL if only else _TRIED)
+        candidates = choice.candidates(self.watched, self.verdict, most=_ALL if only else int(choice.TRIED))
         if only:
-            candidates = [(k, c) for k, c in candidates if c.kind in only][:_TRIED]
+            candidates = [(k, c) for k, c in candidates if c.kind in only][: int(choice.TRIED)]
         steps = self._horizon(len(candidates) + 1)
         self.runner = Trials(self.watched.meta, self.folder, steps, self.nursery)
         self.total = len(candidates) + 1
@@ -157,7 +168,7 @@ class _Race:
         self.baseline = base.outlook
         self.reproducible = self._reproduces(base)
         for number, (index, change) in enumerate(candidates):
-            if self.left < 0.5 * self.each:
+            if self.left < TIME_TO_TRY * self.each:
                 self._not_tried(index, change, f"the budget of {self.budget:.0f} s was spent")
                 continue
             self._try(index, [change], f"{number + 1}-{change.kind}")
@@ -176,8 +187,8 @@ class _Race:
         meta = self.watched.meta
         seen = max(meta.steps, 1)
         per_step = max(meta.elapsed - meta.overhead, 1e-3) / seen
-        affordable = (_SHARE * self.budget / max(runs, 1) - _START) / (1.3 * per_step)
-        needed = max(_LEAST, *(_shown_by(f) for f in self.verdict.findings[:1]))
+        affordable = (_SHARE * self.budget / max(runs, 1) - _START) / (_SLOWER * per_step)
+        needed = max(int(LEAST_STEPS), *(_shown_by(f) for f in self.verdict.findings[:1]))
         steps = max(min(seen, int(affordable)), min(needed, seen))
         if steps < seen:
             self.notes.append(f"trials were stopped after {steps} of {seen} steps, to stay within {self.budget:.0f} s")
@@ -193,9 +204,9 @@ class _Race:
 
     def _more_seeds(self) -> None:
         """Run the baseline and the two most promising trials with further seeds."""
-        best = [k for k in self._ranked() if self.trials[k].outcome not in (FAILED, NOT_TRIED)][:2]
+        best = [k for k in self._ranked() if self.trials[k].outcome not in (FAILED, NOT_TRIED)][:_SEEDED]
         for shift in range(1, self.seeds):
-            if not best or self.left < 1.2 * self.each * (len(best) + 1):
+            if not best or self.left < TIME_FOR_MORE * self.each * (len(best) + 1):
                 break
             self.total += len(best) + 1
             base = self._run("baseline", f"the script as it is, seed +{shift}", shift=shift)
@@ -222,7 +233,7 @@ class _Race:
             return
         tried = {c.kind for c in trial.changes}
         further = [c for _, c in choice.candidates(attempt.run, attempt.verdict, most=3) if c.kind not in tried]
-        if not further or self.left < 1.2 * self.each:
+        if not further or self.left < TIME_FOR_MORE * self.each:
             return
         self.total += 1
         both = [*trial.changes, further[0]]
@@ -245,7 +256,7 @@ class _Race:
             return
         trial.diff = made.diff
         self.notes += made.notes
-        if self.left < 0.8 * self.each:
+        if self.left < TIME_TO_CHECK * self.each:
             return
         self.total += 1
         model = self.attempts[best][0]
@@ -350,4 +361,4 @@ def _shown_by(finding: Finding) -> int:
         *(finding.evidence.get("steps") or [] if isinstance(finding.evidence.get("steps"), list) else []),
     ]
     known = [int(s) for s in at if isinstance(s, (int, float))]
-    return int(1.3 * min(known)) + 5 if known else 0
+    return int(SHOWN * min(known)) + int(SHOWN_FOR) if known else 0

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from gradientflow.limits import Limit
+
 # Student's t, two-sided 95 %, for 1, 2, … degrees of freedom (Student 1908); beyond the list, that of the normal.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
       2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
 _BLOCKS = 8  # of one seed's differences: neighbouring steps are alike, the means of stretches much less so
-_SEEDS = 3  # from so many on, the spread between seeds is what counts
+SEEDS = Limit("seeds", 3, "chosen: the fewest whose spread says something; from here on it is what counts")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def compare(baseline: Sequence[Sequence[float]], changed: Sequence[Sequence[floa
     if not parts:
         return None
     mean = fmean(fmean(p) for p in parts)
-    sample = [fmean(p) for p in parts] if len(parts) >= _SEEDS else [m for p in parts for m in _blocks(p)]
+    sample = [fmean(p) for p in parts] if len(parts) >= SEEDS else [m for p in parts for m in _blocks(p)]
     if len(sample) < 2:
         return Difference(mean, -1.0, 1.0)
     half = t_value(len(sample) - 1) * stdev(sample) / math.sqrt(len(sample))

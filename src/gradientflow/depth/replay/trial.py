@@ -21,10 +21,11 @@ from gradientflow.depth.causes.case import Case
 from gradientflow.depth.replay.child import TOLD, Errand, Told
 from gradientflow.depth.replay.nursery import Nursery
 from gradientflow.errors import RecordError
+from gradientflow.limits import Limit
 from gradientflow.records import Change, Meta, Outlook, Run, Verdict
 
-_GRACE = 10.0  # seconds that a child may take beyond its time: to start, and to end
-_LAST = 0.2  # share of the steps that counts as the end
+_BEYOND = 10.0  # seconds that a child may take beyond its time: to start, and to end
+END = Limit("share_of_steps_at_the_end", 0.2, "chosen: the last fifth, over which losses are averaged and compared")
 _LOG = "output.txt"
 
 
@@ -112,7 +113,7 @@ class Trials:
         paper.write_bytes(msgspec.json.encode(errand))
         began = time.perf_counter()
         code = self.nursery.run(
-            paper.absolute(), (folder / _LOG).absolute(), seconds + _GRACE,
+            paper.absolute(), (folder / _LOG).absolute(), seconds + _BEYOND,
             lambda: beat(_steps_so_far(folder)) if beat is not None else None,
         )  # fmt: skip
         done.seconds = time.perf_counter() - began
@@ -142,7 +143,7 @@ def losses_of(run: Run, factor: float = 1.0) -> dict[int, float]:
 def outlook(run: Run, verdict: Verdict, losses: Mapping[int, float]) -> Outlook:
     """Return how a run went: its losses at the ends, the decades at the first probe, and what is wrong with it."""
     values = list(losses.values())
-    tail = values[-max(1, round(_LAST * len(values))) :]
+    tail = values[-max(1, round(END * len(values))) :]
     finite = all(map(math.isfinite, tail)) and not any(s.nonfinite for s in run.steps[-len(tail) :])
     top = verdict.findings[0] if verdict.findings else None
     graph = next(iter(Case(run).finite), None)
@@ -164,7 +165,7 @@ def tails(attempts: Sequence[Attempt], others: Sequence[Attempt]) -> tuple[list[
     first, second = [], []
     for a, b in zip(attempts, others, strict=True):
         shared = sorted(a.losses.keys() & b.losses.keys())
-        last = shared[-max(1, round(_LAST * len(shared))) :]
+        last = shared[-max(1, round(END * len(shared))) :]
         first.append([a.losses[s] for s in last])
         second.append([b.losses[s] for s in last])
     return first, second
