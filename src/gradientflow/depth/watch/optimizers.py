@@ -66,7 +66,7 @@ class Optimizers:
             return self._meet(optimizer, params)
         if list(map(id, found.params)) != list(map(id, params)):  # a parameter group was added, a layer replaced
             found.params, found.cheap = params, CheapTier(params)
-            found.record.params = [self._registry.index_of(p) for p in params]
+            found.record.params = self._registry.stepped_by(optimizer)
         return found
 
     def _meet(self, optimizer: TorchOptimizer, params: list[Tensor]) -> Watched:
@@ -76,7 +76,7 @@ class Optimizers:
             index=len(self._all), name=type(optimizer).__name__,
             options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
             | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
-            params=[self._registry.index_of(p) for p in params],
+            params=self._registry.stepped_by(optimizer),
             file=where.file, line=where.line, made_file=made[0], made_line=made[1],
         )  # fmt: skip
         for index in record.params:
