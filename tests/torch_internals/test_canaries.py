@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -266,6 +267,35 @@ def wrapped_tensors_are_seen() -> None:
     assert seen == [False, False, False]
 
 
+def ours_is_not_compiled() -> None:
+    graphs: list[int] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    def made() -> Callable[[Tensor], Tensor]:
+        def inner(x: Tensor) -> Tensor:
+            return x.sin() + 1
+
+        def outer(x: Tensor) -> Tensor:
+            torch._dynamo.graph_break()
+            return inner(x) * 2
+
+        outer.__code__ = outer.__code__.replace()  # (what is told of a function's code holds for good)
+        return outer
+
+    torch.compile(made(), backend=backend)(torch.ones(3))
+    assert graphs  # (control: it is compiled, and what it calls)
+    graphs.clear()
+    torch._dynamo.reset()
+    ours = made()
+    wall.never_compile(ours)
+    torch.compile(ours, backend=backend)(torch.ones(3))
+    assert not graphs
+    torch._dynamo.reset()
+
+
 CANARIES: dict[str, Callable[[], None]] = {
     "torch._C._len_torch_function_stack": modes_move,
     "torch._C._push_on_torch_function_stack": modes_move,
@@ -300,6 +330,9 @@ CANARIES: dict[str, Callable[[], None]] = {
     "torch._foreach_add_": fused_calls_compute,
     "torch._dynamo.callback.callback_handler": compilation_is_announced,
     "torch._dynamo.config": compilation_can_be_switched_off,
+    "torch._C._dynamo.eval_frame.set_code_exec_strategy": ours_is_not_compiled,
+    "torch._C._dynamo.eval_frame._FrameAction": ours_is_not_compiled,
+    "torch._C._dynamo.eval_frame._FrameExecStrategy": ours_is_not_compiled,
 }
 
 

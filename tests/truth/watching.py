@@ -32,7 +32,7 @@ def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
     sink, shield = ListSink(), Shield()
     monitor = Monitor(sink, Schedule(every), shield)
     if jacobian:
-        monitor.isometry = IsometryMeter()
+        monitor.window.isometry = IsometryMeter()
     sink.run.meta.params = monitor.registry.params
     monitor.start()
     try:

@@ -12,6 +12,7 @@ from gradientflow.torch_internals.compiler import (
     compiler_disabled,
     compiler_is_loaded,
     is_compiler_module,
+    never_compile,
     no_more_compiling,
     when_compiling,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "lost",
     "modes_can_be_moved",
     "modules_within",
+    "never_compile",
     "no_more_compiling",
     "norms",
     "optimizer_being_made",

@@ -17,6 +17,27 @@ _compiler_settings = lean_on(
     "torch._dynamo.config", "switches compilation off for a replay", "compiled parts are not reached by a remedy", lazy=True,
 )  # fmt: skip
 
+_strategy = lean_on(
+    "torch._C._dynamo.eval_frame.set_code_exec_strategy", "keeps functions of ours from being compiled",
+    "PyTorch may compile functions of ours where it leaves the script's as they are",
+)  # fmt: skip
+_frame_action = lean_on(
+    "torch._C._dynamo.eval_frame._FrameAction", "names what the compiler does with a function",
+    "PyTorch may compile functions of ours where it leaves the script's as they are",
+)  # fmt: skip
+_frame_strategy = lean_on(
+    "torch._C._dynamo.eval_frame._FrameExecStrategy", "what the compiler does with a function and what that calls",
+    "PyTorch may compile functions of ours where it leaves the script's as they are",
+)  # fmt: skip
+
+
+def never_compile(*functions: Callable[..., Any]) -> None:
+    """Have the compiler leave functions of ours alone, and whatever they call, where they run inside what it compiles."""
+    skip = getattr(_frame_action.value, "SKIP", None)
+    if skip is not None and _frame_strategy.value is not None:
+        for function in functions:
+            _strategy.ask(None, function.__code__, _frame_strategy.ask(None, skip, skip))
+
 
 def when_compiling(begins: Callable[[Any], None], known: Any) -> Any:
     """Have a function called at the beginning of each compilation, once the compiler is loaded.

@@ -43,9 +43,11 @@ class Internal:
 
     def ask(self, default: Any, *args: Any) -> Any:
         """Return what the function of this name gives, or `default` where it is missing or fails."""
-        function = self.value
-        if function is None:
-            return default
+        function = self._value  # (asked of every tensor of every step: the short way first)
+        if function is None or self.broken:
+            function = self.value
+            if function is None:
+                return default
         try:
             return function(*args)
         except Exception as problem:

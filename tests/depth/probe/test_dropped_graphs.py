@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradientflow.depth.probe.trace import Trace
+from gradientflow.depth.probe.traced import Trace
 from tests.depth.scripts import sandbox, watched, write
 
 ROUNDS = 300

@@ -106,7 +106,34 @@ for i in range(6):
 """
 
 
-@pytest.mark.parametrize(("middle", "compiled"), [(ENGINE, False), ("model.compile(backend='eager')" + _LOOP, True)])
+COMPILED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = model
+    def forward(self, x):
+        return self.body(x) + 1
+model = Net()
+model.compile(backend="eager")
+"""
+READY_MADE = (
+    "model.compile(backend='eager')"  # of which PyTorch compiles nothing: a forward of its own it leaves as it is
+)
+
+
+def test_where_nothing_of_a_compiled_model_is_compiled_it_is_measured(tmp_path: Path) -> None:
+    file = write(tmp_path, _HEAD + READY_MADE + _LOOP.replace("BACKWARD", "loss.backward()"))
+    alone = plain(file)
+    torch._dynamo.reset()
+    left = watched(file, probe_every=1)
+    torch._dynamo.reset()
+    assert differences(alone, left) == []
+    assert left.outcome is not None
+    assert left.outcome.verdict.watch.probed_steps == 6
+    assert left.outcome.verdict.symptom != "not-measured"
+
+
+@pytest.mark.parametrize(("middle", "compiled"), [(ENGINE, False), (COMPILED + _LOOP, True)])
 def test_to_leave_out_compile_is_advised_only_where_something_was_compiled(
     middle: str, compiled: bool, tmp_path: Path
 ) -> None:

@@ -51,7 +51,7 @@ def isolated() -> Any:
     [
         "tracer._record", "tracer._see", "tracer.origins.see", "births._registered", "births._contained", "births.see",
         "registry.name_modules", "registry.index_of", "schedule.due", "schedule.saw", "sink.step", "sink.add",
-        "_watch", "_before_backward", "_after_backward", "_hook_losses", "_sharpness", "_meter.measure", "_send_probe",
+        "optimizers.watch", "_before_backward", "_after_backward", "_hook_losses", "window._sharpness", "window._meter.measure", "_send_probe",
         "losses._find", "manual.know", "on_probe", "_open_window", "_emit", "_post._step_aside",
     ],
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_a_part_that_keeps_failing_is_switched_off(tmp_path: Path) -> None:
     assert any("switched off" in e for e in left.outcome.verdict.watch.errors)
 
 
-@pytest.mark.parametrize("where", ["sink.step", "_watch"])
+@pytest.mark.parametrize("where", ["sink.step", "optimizers.watch"])
 def test_the_limit_of_steps_holds_though_the_watcher_fails(where: str, tmp_path: Path) -> None:
     left = watched(write(tmp_path, SCRIPT), prepare=_sharper(where), max_steps=5)
     assert left.outcome is not None

@@ -141,8 +141,8 @@ for step in range(6):
 @pytest.mark.parametrize(
     "where",
     [
-        "tracer._record", "tracer._see", "registry.index_of", "_watch", "_before_backward", "_after_backward", "_sharpness",
-        "_meter.measure", "_over_time.before", "_send_probe", "_open_window", "_emit", "sink.step", "_hook_losses",
+        "tracer._record", "tracer._see", "registry.index_of", "optimizers.watch", "_before_backward", "_after_backward", "window._sharpness",
+        "window._meter.measure", "window.over_time.before", "_send_probe", "_open_window", "_emit", "sink.step", "_hook_losses",
     ],
 )  # fmt: skip
 def test_an_alarm_anywhere_in_our_work_is_caught_by_the_script(where: str, tmp_path: Path) -> None:

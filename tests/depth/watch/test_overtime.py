@@ -96,13 +96,13 @@ def test_a_recurrent_script_is_not_disturbed_and_its_recurrence_is_measured(name
 
 def _spoil(monitor: Monitor) -> None:
     """Draw one random number where a call is measured again."""
-    after: Any = monitor._over_time.after
+    after: Any = monitor.window.over_time.after
 
     def drawing(*args: Any) -> None:
         after(*args)
         torch.rand(1)
 
-    monitor._over_time.after = drawing  # type: ignore[method-assign]
+    monitor.window.over_time.after = drawing  # type: ignore[method-assign]
 
 
 def test_a_re_run_that_draws_a_random_number_is_found_out(tmp_path: Path) -> None:

@@ -57,13 +57,13 @@ def test_of_trainings_at_once_one_is_watched_and_the_others_are_told(tmp_path: P
 
     def listen(monitor: Monitor) -> None:
         sys.setswitchinterval(1e-5)
-        real = monitor._watch
+        real = monitor.optimizers.watch
 
         def watch(optimizer: Any) -> Any:
             seen.add((id(optimizer), monitor.tracer.thread))
             return real(optimizer)
 
-        monitor._watch = watch  # type: ignore[method-assign]
+        monitor.optimizers.watch = watch  # type: ignore[method-assign]
 
     left = watched(file, probe_every=1, prepare=listen)
     assert left.outcome is not None

@@ -16,7 +16,7 @@ from gradientflow.depth.look.question import Question
 from gradientflow.depth.look.sources import make_known
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.probe.stats import units_alike
-from gradientflow.depth.watch.cheap import CheapTier, total
+from gradientflow.depth.watch.cheap import CheapTier
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Recorder
@@ -24,7 +24,7 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import UsageError
 from gradientflow.files import here
-from gradientflow.records import ABSENT, ParamNorms, Probe, Run, Step
+from gradientflow.records import ABSENT, Probe, Run, Step
 from gradientflow.torch_internals import lost
 
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -162,12 +162,13 @@ class Look:
         norms = tier.after(value, False)
         recorder.step(
             Step(
-                step=1, at=monitor.elapsed, optimizer=0, lr=None, loss=norms.loss, grad=total(norms.grad),
-                weight=total(norms.weight), update=None, nonfinite=sum(not math.isfinite(g) for g in norms.grad),
+                step=1, at=monitor.elapsed, optimizer=0, lr=None, loss=norms.loss, grad=norms.all_grad,
+                weight=norms.all_weight, update=None, nonfinite=norms.nonfinite,
             )
         )  # fmt: skip
         indices = [monitor.registry.index_of(p) for p in params]
-        recorder.add(ParamNorms(1, 0, indices, norms.grad, norms.weight, [ABSENT] * len(params)))
+        norms.update = [ABSENT] * len(params)  # no step was taken
+        recorder.add(norms.record(1, 0, indices))
 
     def _train(self, model: nn.Module, optimizer: Optimizer, steps: int) -> None:
         tool = optimizer

@@ -75,6 +75,8 @@ class Births:
             where = locate(3, modules=False, limit=1)
             self.modules[id(child)] = (where.file, where.line, name)
 
+    HOOKS = (_registered, _contained)
+
     def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Look at one torch call made while the model is built."""
         if func == _IS_LEAF:

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from gradientflow.curvature import lanczos
-from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.probe.tracebacks import let_through
+from gradientflow.depth.probe.traced import Trace
 from gradientflow.records import Op, Stretch
 from gradientflow.torch_internals import output_metadata
 

@@ -17,7 +17,7 @@ from torch.autograd.graph import Node
 
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
-from gradientflow.depth.probe.trace import Edge, Trace
+from gradientflow.depth.probe.traced import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
 from gradientflow.torch_internals import readable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.frames import locate
@@ -69,7 +70,7 @@ _FOLLOWED = 20_000  # tensors followed in one window: a script that makes them o
 class Origins:
     """The line of origin of tensors that carry no gradient, by identity. Holds no tensor alive.
 
-    PyTorch's own weak references are used, not Python's: `torch.utils.swap_tensors` refuses tensors that have one.
+    Of none, where modules are converted by `torch.utils.swap_tensors`: it refuses tensors that anybody refers to weakly.
     """
 
     def __init__(self) -> None:
@@ -85,6 +86,9 @@ class Origins:
         """Look at one torch call. Arithmetic of the user's and writes into a tensor are a new origin; what only picks,
         stacks, casts or moves comes from where its first known argument came from.
         """
+        if torch.__future__.get_swap_module_params_on_conversion():
+            self._known.clear()
+            return
         if self._left <= 0 or name == "__get__":
             return
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from gradientflow.depth.probe.frames import Where, variables_of
 from gradientflow.depth.probe.tracebacks import let_through
@@ -19,19 +20,24 @@ from gradientflow.torch_internals import modules_within, parameters_of, paramete
 class _Ref:
     """Leads to a parameter without holding it alive.
 
-    Through the modules it is registered in, where they are known: PyTorch refuses to convert a parameter in place
-    (`torch.utils.swap_tensors`) while somebody holds a weak reference to it. Through such a reference otherwise.
+    Through the modules it is registered in and the optimizers that step it, where they are known: PyTorch refuses to convert
+    a parameter in place (`torch.utils.swap_tensors`) while somebody refers to it weakly. By such a reference otherwise.
     """
 
-    __slots__ = ("_id", "_owners", "_weak")
+    __slots__ = ("_id", "_owners", "_steps", "_weak")
 
     def __init__(self, t: Tensor) -> None:
         self._id = id(t)
         self._weak: weakref.ref[Tensor] | None = weakref.ref(t)
         self._owners: list[tuple[weakref.ref[torch.nn.Module], str]] = []
+        self._steps: list[tuple[weakref.ref[Optimizer], int, int]] = []
 
     def owned(self, module: torch.nn.Module, name: str) -> None:
         self._owners.append((weakref.ref(module), name))
+        self._weak = None
+
+    def stepped(self, optimizer: Optimizer, group: int, place: int) -> None:
+        self._steps.append((weakref.ref(optimizer), group, place))
         self._weak = None
 
     def __call__(self) -> Tensor | None:
@@ -42,6 +48,12 @@ class _Ref:
             found = parameters_of(module).get(name) if module is not None else None
             if found is not None and id(found) == self._id:
                 return found
+        for by, group, place in self._steps:
+            optimizer = by()
+            groups = optimizer.param_groups if optimizer is not None else []
+            params = groups[group]["params"] if group < len(groups) else []
+            if place < len(params) and id(params[place]) == self._id:
+                return params[place]  # type: ignore[no-any-return]
         return None
 
 
@@ -99,6 +111,15 @@ class Registry:
             t = ref()
             if t is not None:
                 yield index, t
+
+    def stepped_by(self, optimizer: Optimizer) -> list[int]:
+        """Return the indices of an optimizer's parameters, in its order; it leads to them from now on."""
+        indices: list[int] = []
+        for i, group in enumerate(optimizer.param_groups):
+            for k, p in enumerate(group["params"]):
+                indices.append(self.index_of(p))
+                self._refs[indices[-1]].stepped(optimizer, i, k)
+        return indices
 
     # ── where it was made, where it was initialised ──────────────────────────────────────────────────────────────
 

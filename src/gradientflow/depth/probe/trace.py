@@ -7,7 +7,6 @@ edges that leave them name its operands. Nothing is patched, and outside a probe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -20,14 +19,15 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import Where, locate
+from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.names import called, op_name
-from gradientflow.depth.probe.opaque import OPAQUE, Call, capture, noise_before
+from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on, take_out
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.depth.probe.tracebacks import cleaned
+from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
@@ -41,82 +41,11 @@ _MAX_NODES = 50_000
 _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
 _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
-_RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 _MAX_CUTS = 200
 _LEAVING = frozenset({"numpy", "item", "tolist", "__array__"})  # calls that take values out of PyTorch
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
-
-
-@dataclass(slots=True)
-class Edge:
-    """One edge of the autograd graph that leaves an operation: from input `slot` of `node` to output `nr` of `target`."""
-
-    node: Node
-    slot: int
-    target: Node
-    nr: int
-    operand: int
-
-
-@dataclass(slots=True)
-class Traced:
-    """The graph side of an `Op`: its output nodes, and the edges that leave it. Dropped once the backward is measured."""
-
-    outputs: list[tuple[Node, int, int]]  # node, output number, entries
-    edges: list[Edge]
-    channel: int
-    results: list[Any] = field(default_factory=list)  # weak references to the output tensors
-
-
-@dataclass
-class Trace:
-    """What one window saw, in the order of execution."""
-
-    ops: list[Op] = field(default_factory=list)
-    traced: list[Traced] = field(default_factory=list)
-    owner: dict[Node, int] = field(default_factory=dict)
-    roots: dict[int, tuple[torch.nn.Module, Where]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    hooked: bool = False  # the user has hooks in this graph: no second backward over it
-    checkpointed: bool = False
-    full: bool = False
-    without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
-    last_where: Where | None = None
-    calls: dict[int, Call] = field(default_factory=dict)  # of opaque recurrences, by operation
-    cuts: list[Cut] = field(default_factory=list)
-
-    def release(self) -> None:
-        """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
-        self.traced, self.owner, self.roots, self.last_where, self.calls = [], {}, {}, None, {}
-
-    def sweep(self) -> None:
-        """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.
-
-        From the last operation to the first, as each node that goes lets go of the tensors it saved from those before it.
-        """
-        nodes: dict[int, list[Node]] = {}
-        while self.owner:
-            node, index = self.owner.popitem()
-            nodes.setdefault(index, []).append(node)
-            del node
-        needed: set[int] = set()
-        for index in reversed(range(len(self.traced))):
-            traced = self.traced[index]
-            recent = index >= len(self.traced) - _RECENT
-            if recent or index in needed or any(not r.expired() for r in traced.results):
-                needed.update(o.op for o in self.ops[index].operands if o.op is not None)
-            else:
-                nodes.pop(index, None)
-                traced.outputs, traced.edges, traced.results = [], [], []
-                self.calls.pop(index, None)
-        self.owner.update((node, index) for index, own in nodes.items() for node in own)
-
-    def note(self, text: str) -> None:
-        """Remember, once, what could not be measured."""
-        if text not in self.notes:
-            self.notes.append(text)
 
 
 class Tracer(TorchFunctionMode):

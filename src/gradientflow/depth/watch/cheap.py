@@ -1,4 +1,4 @@
-"""The tier of every step: gradient, weight and update norms of each parameter, by fused norms and one synchronisation."""
+"""The tier of every step: gradient, weight and update norms of the parameters, by fused norms and one synchronisation."""
 
 from __future__ import annotations
 
@@ -9,26 +9,56 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gradientflow.records import ABSENT
+from gradientflow.depth.watch.rotation import TENSORS, Piece, Rotation
+from gradientflow.records import ABSENT, ParamNorms
 from gradientflow.torch_internals import copy_all, readable, subtract_all, transformed
 from gradientflow.torch_internals import norms as norms_of
 
-MAX_COPIED = 50_000_000  # entries; beyond this the update norm of a step is left out, to spare the memory of a copy
+_SMALL = 1 << 14  # entries; gradients of fewer are put together, where there are too many for a call each
 
 
 @dataclass
 class Norms:
-    """Per-parameter norms of one step; ABSENT where there was nothing to measure. `loss` is None where none was seen."""
+    """The norms of one step: of all parameters together, and of each that was looked at by itself.
+
+    `grad`, `weight` and `update` have an entry for each parameter, ABSENT where nothing was measured.
+    """
 
     grad: list[float] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
     update: list[float] = field(default_factory=list)
-    loss: float | None = None
+    graded: list[int] = field(default_factory=list)  # places of the parameters that had a gradient
+    all_grad: float | None = None
+    all_weight: float | None = None
+    all_update: float | None = None
+    loss: float | None = None  # None where none was seen
     along: float | None = None  # cosine between the update and −gradient, where it was asked for
+
+    @property
+    def nonfinite(self) -> int:
+        """Number of parameters whose gradient is not finite."""
+        return sum(not math.isfinite(g) for g in self.grad)
+
+    def record(self, step: int, optimizer: int, params: Sequence[int]) -> ParamNorms:
+        """Return what goes on record; of very many parameters those that were looked at.
+
+        Args:
+            step: its number.
+            optimizer: which took it.
+            params: the index of each parameter.
+        """
+        rows = list(zip(params, self.grad, self.weight, self.update, strict=True))
+        if len(rows) > TENSORS:
+            rows = [row for row in rows if row[1:] != (ABSENT,) * 3]
+        columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
+        return ParamNorms(step, optimizer, *columns)
 
 
 class CheapTier:
     """Norms around one optimizer's step. `before` is called ahead of the step, `after` behind it.
+
+    Of a large model the update is known by a part that moves from step to step (`rotation`); the gradient's norm is always
+    that of all of it.
 
     Args:
         params: the optimizer's parameters.
@@ -37,9 +67,14 @@ class CheapTier:
     def __init__(self, params: Sequence[Tensor]) -> None:
         self.params = list(params)
         self._there: list[int] = []  # those that hold numbers, at the step that is under way
+        self._rotation = Rotation([])
+        self._pieces: list[Piece] = []
         self._copy: list[Tensor] = []
-        self._grads: list[tuple[int, Tensor]] = []
+        self._grads: list[tuple[int, Tensor]] = []  # norms of gradients, by place
+        self._rest: list[Tensor] = []  # norms of gradients whose place is not kept
+        self._graded: list[int] = []
         self._kept: list[Tensor | None] = []
+        self._weights: dict[int, float] = {}  # as last seen
 
     def before(self, direction: bool = False) -> None:
         """Take the gradient norms and a copy of the weights ahead of the step.
@@ -51,21 +86,25 @@ class CheapTier:
         there = [] if traced else [i for i, p in enumerate(self.params) if readable(p)]
         with torch.no_grad():
             if there != self._there:
-                self._there, self._copy = there, []
-            self._grads = self._grad_norms()
-            self._kept = [_dense(self.params[i].grad) for i in there] if direction else []
-            plain = [self.params[i].detach() for i in there]
-            if not self._copy and sum(p.numel() for p in plain) <= MAX_COPIED:
-                self._copy = [p.clone() for p in plain]
-            elif self._copy:
+                self._there, self._copy, self._weights = there, [], {}
+                self._rotation = Rotation([self.params[i] for i in there])
+            self._pieces = self._rotation.next()
+            self._see_gradients()
+            self._kept = [self._gradient(piece) for piece in self._pieces] if direction else []
+            plain = self._plain()
+            if self._copy and self._rotation.whole and [c.shape for c in self._copy] == [p.shape for p in plain]:
                 copy_all(self._copy, plain)
+            else:
+                self._copy = [p.clone() for p in plain]
 
     def given(self, grads: Sequence[Tensor | None]) -> None:
         """Take gradients that were returned to the script, not left in `.grad`, one per parameter."""
         with torch.no_grad():
             given = [(i, g.detach()) for i in self._there if (g := grads[i]) is not None and readable(g)]
-            self._grads = list(zip([i for i, _ in given], norms_of([g for _, g in given]), strict=True))
-            self._kept = [_dense(grads[i]) for i in self._there] if self._kept else []
+            self._graded, self._rest = [i for i, _ in given], []
+            self._grads = list(zip(self._graded, norms_of([g for _, g in given]), strict=True))
+            if self._kept:
+                self._kept = [_part(grads[self._there[piece.index]], piece) for piece in self._pieces]
 
     def after(self, loss: Tensor | None, fresh_gradient: bool) -> Norms:
         """Return the norms of the step.
@@ -76,54 +115,138 @@ class CheapTier:
         """
         traced = transformed()
         if traced:  # the step itself is being recorded: what its tensors hold are not the script's numbers
-            self._there, self._grads, self._copy = [], [], []
+            self._there, self._pieces, self._copy = [], [], []
+            self._grads, self._rest, self._graded = [], [], []
         with torch.no_grad():
             if fresh_gradient and not traced:
-                self._grads = self._grad_norms()
-            plain = [self.params[i].detach() for i in self._there]
-            weights = norms_of(plain)
-            updates: list[Tensor] = []
-            if self._copy:
-                subtract_all(self._copy, plain)
-                updates = norms_of(self._copy)
-            dots = self._dots() if updates and not fresh_gradient else []
-            parts = [n for _, n in self._grads] + weights + updates + dots
-            scalar = None
-            if loss is not None and Tensor.numel(loss) >= 1 and not traced:
-                scalar = Tensor.detach(loss)
-                scalar = scalar.reshape(()) if scalar.numel() == 1 else scalar.float().sum()
-                parts.append(scalar)
-            values = _read(parts)
-        n, g = len(weights), len(self._grads)
-        absent = [ABSENT] * len(self.params)
-        norms = Norms(absent, absent[:], absent[:])
-        for (i, _), value in zip(self._grads, values[:g], strict=True):
-            norms.grad[i] = value
-        for i, value in zip(self._there, values[g : g + n], strict=True):
-            norms.weight[i] = value
-        for i, value in zip(self._there, values[g + n : g + n + len(updates)], strict=False):
-            norms.update[i] = value
-        if scalar is not None:
-            norms.loss = values[-1]
-        if dots:
-            lengths = (total(norms.grad) or 0.0) * (total(norms.update) or 0.0)
-            dot = math.fsum(values[g + n + len(updates) : g + n + len(updates) + len(dots)])
-            norms.along = dot / lengths if lengths > 0 and math.isfinite(lengths) and math.isfinite(dot) else None
-        self._grads = []
+                self._see_gradients()
+            changed = self._changes()
+            known = [(i, n) for i, n in self._grads]
+            parts = {
+                "grad": [n for _, n in known], "rest": self._rest,
+                "weight": norms_of([self.params[i].detach() for i in self._weighed()]),
+                "update": norms_of(changed),
+                "dots": [] if fresh_gradient else self._dots(changed),
+                "loss": [_scalar(loss)] if loss is not None and Tensor.numel(loss) >= 1 and not traced else [],
+            }  # fmt: skip
+            read = iter(_read([part for kind in parts.values() for part in kind]))
+            values = {kind: [next(read) for _ in found] for kind, found in parts.items()}
+            if self._rest and not math.isfinite(math.fsum(values["rest"])):  # which of them is it
+                known, values["rest"] = self._each_gradient(), []
+                values["grad"] = _read([n for _, n in known])
+        norms = self._told([i for i, _ in known], values, bool(changed))
+        self._grads, self._rest = [], []
+        if not self._rotation.whole:
+            self._copy, self._kept = [], []
         return norms
 
-    def _dots(self) -> list[Tensor]:
-        """Return ⟨w_before − w_after, gradient⟩ of each parameter that has a gradient (`_copy` holds the difference)."""
-        return [(d * g).sum() for d, g in zip(self._copy, self._kept, strict=False) if g is not None]
+    def _told(self, graded: list[int], values: dict[str, list[float]], compared: bool) -> Norms:
+        absent = [ABSENT] * len(self.params)
+        norms = Norms(absent, absent[:], absent[:], self._graded)
+        for i, value in zip(graded, values["grad"], strict=True):
+            norms.grad[i] = value
+        weighed = self._weighed()
+        for i, value in zip(weighed, values["weight"], strict=True):
+            self._weights[i] = value
+        for i in {*weighed, *(self._there[piece.index] for piece in self._pieces)}:
+            norms.weight[i] = self._weights[i]
+        for piece, value in zip(self._pieces, values["update"], strict=False):
+            norms.update[self._there[piece.index]] = piece.times * value
+        norms.all_grad = total([*values["grad"], *values["rest"]])
+        norms.all_weight = total(list(self._weights.values()))
+        norms.all_update = self._whole_update(norms) if compared else None
+        norms.loss = values["loss"][0] if values["loss"] else None
+        if values["dots"]:
+            norms.along = _cosine(values["dots"])
+        return norms
 
-    def _grad_norms(self) -> list[tuple[int, Tensor]]:
+    def _whole_update(self, norms: Norms) -> float | None:
+        """Return the norm of the update of all parameters: where not all were looked at, in proportion to the weights."""
+        seen = total(norms.update)
+        if seen is None or not self._rotation.partial_in_tensors:
+            return seen
+        part = total([norms.weight[self._there[piece.index]] for piece in self._pieces])
+        return seen * (norms.all_weight or 0.0) / part if part else seen
+
+    def _weighed(self) -> list[int]:
+        """Return the places of the parameters whose weight norms are taken at this step: all of them at the first."""
+        if len(self._weights) < len(self._there) or not self._rotation.partial_in_tensors:
+            return self._there
+        return [self._there[piece.index] for piece in self._pieces]
+
+    def _plain(self) -> list[Tensor]:
+        return [piece.of(self.params[self._there[piece.index]].detach()) for piece in self._pieces]
+
+    def _changes(self) -> list[Tensor]:
+        """Return w_before − w_after of each piece, in the place of its copy."""
+        plain = self._plain() if self._copy else []
+        if not plain or [c.shape for c in self._copy] != [p.shape for p in plain]:
+            return []
+        subtract_all(self._copy, plain)
+        return self._copy
+
+    def _dots(self, changed: list[Tensor]) -> list[Tensor]:
+        """Return, three for each piece with a gradient: ⟨w_before − w_after, gradient⟩ and the squares of both, for all of it."""
+        found: list[Tensor] = []
+        for piece, change, gradient in zip(self._pieces, changed, self._kept, strict=False):
+            if gradient is not None and change.shape == gradient.shape:
+                d, g = _wide(change), _wide(gradient)
+                found += [piece.times**2 * (a * b).sum() for a, b in ((d, g), (d, d), (g, g))]
+        return found
+
+    # ── gradients ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _gradient(self, piece: Piece) -> Tensor | None:
+        return _part(self.params[self._there[piece.index]].grad, piece)
+
+    def _see_gradients(self) -> None:
+        """Take the norms of all gradients: one by one, or, where they are too many, of the small ones all at once."""
         graded = [(i, g) for i in self._there if (g := self.params[i].grad) is not None and readable(g)]
-        dense = [g.coalesce().values() if g.is_sparse else g for _, g in graded]
-        return list(zip([i for i, _ in graded], norms_of(dense), strict=True))
+        self._graded = [i for i, _ in graded]
+        if len(graded) <= TENSORS:
+            self._grads, self._rest = _norms_of_all(graded), []
+            return
+        looked_at = {self._there[piece.index] for piece in self._pieces}
+        self._grads = _norms_of_all([(i, g) for i, g in graded if i in looked_at])
+        others = [_dense(g) for i, g in graded if i not in looked_at]
+        together: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for g in others:
+            if g.numel() <= _SMALL:
+                together.setdefault((g.device, g.dtype), []).append(g.reshape(-1))
+        joined = [torch.cat(small) for small in together.values()]
+        self._rest = norms_of([*(g for g in others if g.numel() > _SMALL), *joined])
+
+    def _each_gradient(self) -> list[tuple[int, Tensor]]:
+        return _norms_of_all([(i, g) for i in self._graded if (g := self.params[i].grad) is not None and readable(g)])
 
 
-def _dense(g: Tensor | None) -> Tensor | None:
-    return None if g is None or g.is_sparse or not readable(g) else g.detach().clone()
+def _norms_of_all(graded: Sequence[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:
+    return list(zip([i for i, _ in graded], norms_of([_dense(g) for _, g in graded]), strict=True))
+
+
+def _dense(g: Tensor) -> Tensor:
+    return g.coalesce().values() if g.is_sparse else g
+
+
+def _part(g: Tensor | None, piece: Piece) -> Tensor | None:
+    return None if g is None or g.is_sparse or not readable(g) else piece.of(g.detach()).clone()
+
+
+def _wide(t: Tensor) -> Tensor:
+    """Return a tensor in numbers whose products neither vanish nor overflow."""
+    real = torch.view_as_real(t) if t.is_complex() else t
+    return real.float() if t.device.type == "mps" else real.double()
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    found = Tensor.detach(loss)
+    return found.reshape(()) if found.numel() == 1 else found.float().sum()
+
+
+def _cosine(dots: Sequence[float]) -> float | None:
+    dot, left, right = (math.fsum(dots[k::3]) if all(map(math.isfinite, dots)) else math.nan for k in range(3))
+    lengths = math.sqrt(left) * math.sqrt(right)
+    return dot / lengths if lengths > 0 and math.isfinite(lengths) else None
 
 
 def _read(parts: list[Tensor]) -> list[float]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.probe.jacobian import measure, stations, way_out
 from gradientflow.depth.probe.measure import BackwardMeasure
-from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.probe.tracebacks import let_through
+from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import Isometry, Meta, Probe, Stretch
 from gradientflow.torch_internals import hooks_of

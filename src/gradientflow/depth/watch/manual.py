@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, total
+from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted
 
 
 class ManualSteps:
@@ -42,7 +42,7 @@ class ManualSteps:
             return
         norms = self._cheap.after(self._root, False)
         self._root = None
-        if self.confirmed or total(norms.update):
+        if self.confirmed or norms.all_update:
             self.confirmed = True
             self._emit(self._indices, norms)
 

@@ -6,11 +6,8 @@ forward; the first backward call in it is measured op by op. On every window the
 
 from __future__ import annotations
 
-import math
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -20,27 +17,25 @@ from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.trace import Trace, Tracer, nothing
+from gradientflow.depth.probe.trace import Tracer, nothing
 from gradientflow.depth.probe.tracebacks import cleaned
-from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted, norm_of_grads, total
+from gradientflow.depth.probe.traced import Trace
+from gradientflow.depth.watch.cheap import Norms, direction_wanted
 from gradientflow.depth.watch.compiled import CompileWatch, exporting
-from gradientflow.depth.watch.isometry import IsometryMeter
+from gradientflow.depth.watch.leading import Leader
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
-from gradientflow.depth.watch.overtime import OverTime
+from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
-from gradientflow.depth.watch.sharp import SharpnessMeter
-from gradientflow.depth.watch.shield import Effort, Shield
-from gradientflow.records import ABSENT, Optimizer, ParamNorms, Probe, Step
-from gradientflow.torch_internals import readable
+from gradientflow.depth.watch.shield import Shield
+from gradientflow.depth.watch.window import Window
+from gradientflow.records import ParamNorms, Probe, Step
+from gradientflow.torch_internals import never_compile, readable
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
-_AT_REST = 1.0  # seconds without a step after which another thread may be watched instead
-_SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
 
 
 class Sink(Protocol):
@@ -48,23 +43,6 @@ class Sink(Protocol):
 
     def step(self, step: Step) -> None: ...
     def add(self, record: ParamNorms | Probe) -> None: ...
-
-
-class Watched:
-    """One optimizer under watch."""
-
-    def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor]) -> None:
-        self.ref = weakref.ref(optimizer, self._gone)
-        self.record = record
-        self.params = params
-        self.cheap = CheapTier(params)
-        self.hooked = False
-        self.thread = 0  # that steps it
-        self.carried: float | None = None
-
-    def _gone(self, ref: Any) -> None:
-        """The script dropped the optimizer: hold its model alive no longer."""
-        self.params, self.cheap = [], CheapTier([])
 
 
 class Monitor:
@@ -84,6 +62,7 @@ class Monitor:
         self.schedule = schedule
         self.shield = shield
         self.stop_after = stop_after
+        self.began = time.perf_counter()
         self.registry = Registry()
         self.births = Births(self.registry, shield)
         self.tracer = Tracer(self.registry, self.births, self._around_backward, shield)
@@ -91,30 +70,19 @@ class Monitor:
         self.compile_watch = CompileWatch(lambda: shield(self._step_aside))
         self.compiled = False
         self.manual = ManualSteps(self._manual_step)
-        self.optimizers: list[Watched] = []
+        self.optimizers = Optimizers(self.registry, self.births)
+        self.window = Window(self.registry, self.tracer, self.optimizers, shield, lambda: self.elapsed)
         self.steps = 0
         self.backwards = 0
         self.elsewhere = 0  # steps in other threads than the one that is watched
         self.probed = 0
         self.last_loss: float | None = None
         self.on_probe: Callable[[], None] | None = None
-        self.began = time.perf_counter()
-        self._by_id: dict[int, Watched] = {}
-        self._meter = SharpnessMeter()
-        self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
-        self._over_time = OverTime(self.registry, shield)
-        self._on_sharpness = 0.0
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
         self._in_backward = False  # a backward call that the mode saw is running
-        self._reason: str | None = None  # why this window is probed
-        self._measured = False
-        self._probe: Probe | None = None
-        self._root: Tensor | None = None
-        self._backwards_here = 0
         self._before_this_step = 0
-        self._thread = threading.current_thread()  # the one that is watched
-        self._stirred = self.began  # when it last came to an optimizer's step
+        self._leader = Leader()
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,9 +93,10 @@ class Monitor:
             register_optimizer_step_pre_hook(partial(self.shield, self._before)),
             register_optimizer_step_post_hook(self._after_step),
         ]
+        never_compile(Tracer.__torch_function__, Shield.__call__, Monitor._after_step, *Post.HOOKS, *Births.HOOKS)
         self.shield.interrupted = self._interrupted
         self.births.open(self.compile_watch.notice, self._step_aside)
-        self.tracer.awake = self.compile_watch.notice
+        self.tracer.awake = self._awake
         self.shield(self._open_window, 1)
 
     def stop(self) -> None:
@@ -157,13 +126,9 @@ class Monitor:
     # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_window(self, coming: int) -> None:
-        self._measured = False
-        self._probe = None
-        self._backwards_here = 0
-        self._reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, len(self.optimizers)))
-        if self.compiled:
-            self._reason = None
-        if self._reason is not None:
+        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, len(self.optimizers)))
+        self.window.open(None if self.compiled else reason)
+        if self.window.reason is not None:
             self.tracer.fresh()
             self.tracer.recording = self.tracer.listening = True
             self._post.enter()
@@ -177,11 +142,16 @@ class Monitor:
         self.tracer.recording = self.tracer.listening = False
         self._post.leave()
 
+    def _awake(self) -> None:
+        """A torch call is seen by the mode."""
+        self.compile_watch.notice()
+        self._post.heed()
+
     def _step_aside(self) -> None:
         """PyTorch begins to compile: no mode may be on the stack, now or in later steps, or it would be compiled too. An
         export is over when it is over: it costs this window only.
         """
-        self._reason = None
+        self.window.reason = None
         if exporting():
             self._quiet()
             return
@@ -192,7 +162,7 @@ class Monitor:
 
     def _interrupted(self) -> None:
         """An exception of the script's came while we worked: what was half seen of this window is nothing to go by."""
-        self._reason = self._probe = None
+        self.window.drop()
         self.tracer.recording = False
         self.tracer.fresh()
 
@@ -204,7 +174,7 @@ class Monitor:
         if by_hand:
             self.shield(self.manual.before_backward)
         measure = None
-        if self.tracer.recording and self._reason is not None and not self._measured:
+        if self.window.waits:
             measure = self.shield(self._before_backward, roots)
         else:
             self.shield(self._seen_backward, roots[0])
@@ -222,102 +192,63 @@ class Monitor:
         return result
 
     def _seen_backward(self, root: Tensor) -> None:
-        self._root = Tensor.detach(root) if readable(root) else None
+        self.window.root = Tensor.detach(root) if readable(root) else None
         self.births.trained = True
         self.backwards += 1
-        self._backwards_here += 1
+        self.window.backwards += 1
 
     def _before_backward(self, roots: list[Tensor]) -> BackwardMeasure | None:
-        began = time.perf_counter()
-        trace = self.tracer.trace
-        measure = BackwardMeasure(trace, self.registry, self.shield)
-        root = measure.survey(roots)
-        first_here = self._backwards_here == 0
+        first_here = self.window.backwards == 0
         self._seen_backward(roots[0])
-        if root is None:  # nothing of this graph was traced: wait for the next backward call
-            return None
-        self._measured = True
-        self.tracer.recording = False
-        self.registry.name_modules(trace.roots.values())
-        reached = sorted({o.param for i in measure.reached for o in trace.ops[i].operands if o.param is not None})
-        self.registry.name_leaves(reached, trace.last_where)
-        for watched in self.optimizers:
-            mine = first_here and watched.thread == self.tracer.thread
-            watched.carried = norm_of_grads(watched.params) if mine else None
-        self._probe = Probe(
-            step=self.steps + 1, at=self.elapsed, reason=self._reason or "", loss=None, root=root, ops=[], params=[],
-            batch=measure.batch(), notes=trace.notes,
-            without_grad=sorted(trace.without_grad),
-        )  # fmt: skip
-        if not self.optimizers and first_here:
-            self._probe.carried = norm_of_grads([t for i in reached if (t := self.registry.tensor(i)) is not None])
-        self.shield(self._sharpness, roots[0], reached)
-        if self.isometry is not None:
-            self._probe.isometry = self.shield(self.isometry.measure, roots, measure, self._probe)
-        self.shield(self._over_time.before, self._probe, trace, roots[0], self.elapsed)
-        measure.attach()
-        self._probe.cost = time.perf_counter() - began
-        return measure
-
-    def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
-        """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
-        says nothing.
-        """
-        effort = Effort()
-        allowance = max(_SHARPNESS_FLOOR, 0.02 * self.elapsed) - self._on_sharpness
-        live = [(i, t) for i in reached if (t := self.registry.tensor(i)) is not None and t.requires_grad]
-        owner = next((w for w in self.optimizers if {i for i, _ in live} & set(w.record.params)), None)
-        if owner is not None:
-            live = [(i, t) for i, t in live if i in set(owner.record.params)]
-            if owner.record.adaptive:
-                return
-        if self._probe is not None:
-            self._probe.sharpness = self._meter.measure(root, [t for _, t in live], self.tracer.trace, allowance)
-            self._on_sharpness += effort.seconds
+        return self.window.before_backward(roots, self.steps + 1, first_here)
 
     def _after_backward(self, measure: BackwardMeasure) -> None:
-        began = time.perf_counter()
-        measure.detach()
-        measure.finish()
-        probe, root = self._probe, self._root
-        if probe is None:
-            return
-        probe.loss = float(Tensor.sum(Tensor.float(root))) if root is not None else None
-        probe.params = measure.param_states()
-        probe.ops = self.tracer.trace.ops
-        self.shield(self._over_time.after, probe, measure, self.elapsed)
-        probe.cuts = self.tracer.trace.cuts
-        probe.cost += time.perf_counter() - began
-        self._hook_losses(measure.order)
-        self.tracer.trace.release()
+        if self.window.after_backward(measure):
+            self._hook_losses(measure.order)
 
     def _hook_losses(self, order: Sequence[int]) -> None:
         """Hook the parameter of each optimizer whose gradient comes first."""
         for watched in self.optimizers:
-            mine = [i for i in order if i in set(watched.record.params)]
-            first = self.registry.tensor(mine[0]) if mine else None
-            if first is not None and not watched.hooked:
+            if watched.hooked:
+                continue
+            its = set(watched.record.params)
+            first = next((i for i in order if i in its), None)
+            tensor = self.registry.tensor(first) if first is not None else None
+            if tensor is not None:
                 watched.hooked = True
-                self.losses.hook([first])
+                self.losses.hook([tensor])
 
     # ── optimizer steps ──────────────────────────────────────────────────────────────────────────────────────────
 
     def _before(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
-        if not self._leads(take_over=True):
+        if not self._leader.leads() and not self._take_over():
             return
         self.compile_watch.notice()
-        watched = self._watch(optimizer)
+        new = self.optimizers.known(optimizer) is None
+        watched = self.optimizers.watch(optimizer)
+        if new:
+            self.manual.forget()
         watched.thread = self.tracer.thread
         self.tracer.births = None
-        if self._backwards_here or self._reason is None:  # else the forward of a closure is still to come in the step
+        window = self.window
+        if window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
         watched.cheap.before(direction_wanted(watched.record.steps + 1))
-        self._before_this_step = self._backwards_here
+        self._before_this_step = window.backwards
+
+    def _take_over(self) -> bool:
+        """Watch this thread, where the one that was watched is at rest."""
+        if not self._leader.take_over(began=self.steps > 0):
+            return False
+        self.tracer.thread = threading.get_ident()
+        self.window.root, self.window.backwards = None, 0
+        self.window.drop()
+        return True
 
     def _after_step(self, optimizer: TorchOptimizer, args: Any, kwargs: Any) -> None:
         if not self.shield.at_home:
             return
-        if not self._leads():
+        if not self._leader.leads():
             self.elsewhere += 1
             return
         self.steps += 1
@@ -331,83 +262,46 @@ class Monitor:
 
     def _after(self, optimizer: TorchOptimizer) -> None:
         self._quiet()
-        watched = self._by_id[id(optimizer)]
-        record = watched.record
-        norms = watched.cheap.after(self._root, self._backwards_here > self._before_this_step)
-        self._root = None
+        watched = self.optimizers.known(optimizer)
+        if watched is None:
+            return
+        window, record = self.window, watched.record
+        norms = watched.cheap.after(window.root, window.backwards > self._before_this_step)
+        window.root = None
         record.steps += 1
-        graded = [i for i, g in zip(record.params, norms.grad, strict=True) if g != ABSENT]
-        for index in graded:
-            self.registry.params[index].graded += 1
+        self._count(record.params, norms)
         if not watched.hooked:
-            self._hook_losses(graded[::-1])
+            self._hook_losses([record.params[i] for i in reversed(norms.graded)])
         group = optimizer.param_groups[0]
         self.shield(
-            self._emit, record.params, norms, record.index, self._backwards_here, _number(group.get("lr")),
+            self._emit, record.params, norms, record.index, window.backwards, _number(group.get("lr")),
             _number(group.get("momentum")),
         )  # fmt: skip
         self.shield(self._send_probe, self.steps, watched)
         self.shield(self._open_window, self.steps + 1)
 
-    def _leads(self, take_over: bool = False) -> bool:
-        """Return whether this thread is the one that is watched. Of several that train at once only one is: what belongs to
-        another's model may be written to while we read it. The first to step is it, until it is over or long at rest.
-        """
-        here = threading.current_thread()
-        if here is not self._thread:
-            at_rest = not self.steps or _waits(self._thread) or time.perf_counter() - self._stirred > _AT_REST
-            if not (take_over and at_rest):
-                return False
-            self._thread, self.tracer.thread, self._root, self._backwards_here = here, threading.get_ident(), None, 0
-            self._reason = self._probe = None
-        self._stirred = time.perf_counter()
-        return True
-
-    def _watch(self, optimizer: TorchOptimizer) -> Watched:
-        """Return what is known of an optimizer, getting to know it at its first step."""
-        params = [p for group in optimizer.param_groups for p in group["params"]]
-        found = self._by_id.get(id(optimizer))
-        if found is not None and found.ref() is optimizer:
-            if list(map(id, found.params)) != list(map(id, params)):  # a parameter group was added, a layer replaced
-                found.params, found.cheap = params, CheapTier(params)
-                found.record.params = [self.registry.index_of(p) for p in params]
-            return found
-        where = locate(3, modules=False, limit=1)
-        made = self.births.optimizers.get(id(optimizer), (None, None))
-        record = Optimizer(
-            index=len(self.optimizers), name=type(optimizer).__name__,
-            options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
-            | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
-            params=[self.registry.index_of(p) for p in params],
-            file=where.file, line=where.line, made_file=made[0], made_line=made[1],
-        )  # fmt: skip
-        for index in record.params:
-            if self.registry.params[index].optimizer is None:
-                self.registry.params[index].optimizer = record.index
-        watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params)
-        self.optimizers.append(watched)
-        self.manual.forget()
-        return watched
+    def _count(self, indices: list[int], norms: Norms) -> None:
+        for place in norms.graded:
+            self.registry.params[indices[place]].graded += 1
 
     def _emit(
         self, indices: list[int], norms: Norms, optimizer: int, backwards: int, lr: float | None, momentum: float | None
     ) -> None:
         step = Step(
-            step=self.steps, at=self.elapsed, optimizer=optimizer, lr=lr, loss=norms.loss, grad=total(norms.grad),
-            weight=total(norms.weight), update=total(norms.update),
-            nonfinite=sum(not math.isfinite(g) for g in norms.grad), backwards=backwards, momentum=momentum,
-            along=norms.along,
+            step=self.steps, at=self.elapsed, optimizer=optimizer, lr=lr, loss=norms.loss, grad=norms.all_grad,
+            weight=norms.all_weight, update=norms.all_update, nonfinite=norms.nonfinite, backwards=backwards,
+            momentum=momentum, along=norms.along,
         )  # fmt: skip
         if step.loss is not None:
             self.last_loss = step.loss
         self.sink.step(step)
         if step.step % (step.step // _NORMS_EVERY_STEP + 1) == 0 or step.nonfinite:
-            self.sink.add(ParamNorms(step.step, optimizer, indices, norms.grad, norms.weight, norms.update))
+            self.sink.add(norms.record(step.step, optimizer, indices))
         self.schedule.saw(step)
 
     def _send_probe(self, step: int, watched: Watched | None) -> None:
-        probe, self._probe = self._probe, None
-        if probe is None or not self._measured or not probe.ops:  # (a backward call that was cut short left it without)
+        probe = self.window.take()
+        if probe is None:
             return
         probe.step = step
         if watched is not None:
@@ -420,10 +314,10 @@ class Monitor:
     # ── scripts without an optimizer ─────────────────────────────────────────────────────────────────────────────
 
     def _after_manual(self, inputs: list[Tensor], result: Any) -> None:
-        if self._probe is not None:
-            live = [(s.param, t) for s in self._probe.params if (t := self.registry.tensor(s.param)) is not None]
+        if self.window.probe is not None:
+            live = [(s.param, t) for s in self.window.probe.params if (t := self.registry.tensor(s.param)) is not None]
             self.manual.know([i for i, _ in live], [t for _, t in live])
-        self.manual.after_backward(self._root, inputs, result)
+        self.manual.after_backward(self.window.root, inputs, result)
         if self.manual.confirmed:
             self._send_probe(self.steps + 1, None)
             self._open_window(self.steps + 2)
@@ -436,20 +330,9 @@ class Monitor:
             self._send_probe(1, None)
             self.tracer.births = None
         self.steps += 1
-        for index, g in zip(indices, norms.grad, strict=True):
-            self.registry.params[index].graded += g != ABSENT
+        self._count(indices, norms)
         self._emit(indices, norms, 0, 1, None, None)
 
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else None
-
-
-def _waits(thread: threading.Thread) -> bool:
-    """Whether a thread has ended, or waits for another one to begin or to end."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    while frame is not None and frame.f_code.co_filename == threading.__file__:
-        if frame.f_code.co_name in ("join", "start"):
-            return True
-        frame = frame.f_back
-    return not thread.is_alive()

@@ -19,8 +19,8 @@ from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.opaque import Call
 from gradientflow.depth.probe.recurrent import MAX_CELLS, measure, reach
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.probe.tracebacks import let_through
+from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
 from gradientflow.records import GradStat, Meta, Probe, Recurrence
 

@@ -2,12 +2,17 @@
 
 Under, because a `with` block of the user's takes off whatever lies on top when it ends. Away while one of PyTorch's
 transformer layers runs without gradients, because it takes its fused fast path, whose result differs in the last bits,
-only where no function mode is seen.
+only where no function mode is seen. The hooks that tell of such layers add a frame to every module's call, so they are
+there only where there are such layers. An instance refers to its class: where no class is referred to more often than
+before, there is no new one.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+import sysconfig
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +31,7 @@ from gradientflow.torch_internals import (
 )
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
+_COUNTED = sysconfig.get_config_var("Py_GIL_DISABLED") != 1  # (without the lock the counts of references are not exact)
 
 
 class _Here(threading.local):
@@ -50,6 +56,8 @@ class Post:
         self._here = _Here()
         self._pid = os.getpid()
         self._handles: list[Any] = []
+        self._looked_at: list[int] = []
+        self._found = False  # that there is a layer with a fast path
 
     def enter(self) -> None:
         """Put the mode on the stack, if it is not there."""
@@ -60,7 +68,19 @@ class Post:
             here.aside = []
             self._put()
             here.on = True
-        if not self._handles:
+        self.heed()
+
+    def heed(self) -> None:
+        """Listen to modules from now on, if there are layers with a fast path. Cheap: to be called with every torch call."""
+        if self._handles or not self._here.on:
+            return
+        if not self._found:
+            references = _references() if _COUNTED else []
+            if _COUNTED and references == self._looked_at:
+                return
+            self._looked_at = references  # (more of them can also mean that another module names the class)
+            self._found = not _COUNTED or _there_is_one()
+        if self._found:
             self._handles = [
                 register_module_forward_pre_hook(self._before_module),
                 register_module_forward_hook(self._after_module, always_call=True),
@@ -88,6 +108,8 @@ class Post:
             aside.pop()
             self._put()
 
+    HOOKS = (_before_module, _after_module)
+
     def _step_aside(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._here.aside and _may_be_fused(module, args) and self._take():
             self._here.aside.append(module)
@@ -104,6 +126,24 @@ class Post:
             return False
         set_function_modes(kept)
         return True
+
+
+def _family() -> list[type]:
+    """Return the classes with a fast path and all that are derived from them."""
+    found: list[type] = list(_FAST_PATHS)
+    for kind in found:
+        found += kind.__subclasses__()
+    return found
+
+
+def _references() -> list[int]:
+    """Return how often each class of the family is referred to: more often, once there is an instance of it."""
+    return [sys.getrefcount(kind) for kind in _family()]
+
+
+def _there_is_one() -> bool:
+    """Whether there is an instance of the family."""
+    return any(issubclass(type(r), _FAST_PATHS) for kind in _family() for r in gc.get_referrers(kind))
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:

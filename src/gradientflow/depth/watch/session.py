@@ -90,7 +90,7 @@ def run_script(
     limit = _Limit(max_steps, max_time)
     monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)
     if jacobian:
-        monitor.isometry = IsometryMeter()
+        monitor.window.isometry = IsometryMeter()
     recorder.attach(monitor)
     recorder.source(str(shown(Path(program.file))))
     state = _State()

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from gradientflow.curvature import flat, hessian_operator, top_eigenpair
-from gradientflow.depth.probe.trace import Trace
 from gradientflow.depth.probe.tracebacks import let_through
+from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.shield import Effort
 from gradientflow.records import Sharpness
 from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node, modules_within

@@ -1,0 +1,87 @@
+"""The optimizers under watch, each known from its first step on."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer as TorchOptimizer
+
+from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.watch.cheap import CheapTier
+from gradientflow.records import Optimizer
+
+
+class Watched:
+    """One optimizer under watch."""
+
+    def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor]) -> None:
+        self.ref = weakref.ref(optimizer, self._gone)
+        self.record = record
+        self.params = params
+        self.cheap = CheapTier(params)
+        self.hooked = False
+        self.thread = 0  # that steps it
+        self.carried: float | None = None
+
+    def _gone(self, ref: Any) -> None:
+        """The script dropped the optimizer: hold its model alive no longer."""
+        self.params, self.cheap = [], CheapTier([])
+
+
+class Optimizers:
+    """All that have stepped, in the order of their first steps.
+
+    Args:
+        registry: who is who among the parameters.
+        births: where the optimizers were made.
+    """
+
+    def __init__(self, registry: Registry, births: Births) -> None:
+        self._registry = registry
+        self._births = births
+        self._all: list[Watched] = []
+        self._by_id: dict[int, Watched] = {}
+
+    def __iter__(self) -> Iterator[Watched]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def known(self, optimizer: TorchOptimizer) -> Watched | None:
+        """Return what is known of an optimizer; None where it has not stepped yet."""
+        found = self._by_id.get(id(optimizer))
+        return found if found is not None and found.ref() is optimizer else None
+
+    def watch(self, optimizer: TorchOptimizer) -> Watched:
+        """Return what is known of an optimizer, getting to know it at its first step."""
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        found = self.known(optimizer)
+        if found is None:
+            return self._meet(optimizer, params)
+        if list(map(id, found.params)) != list(map(id, params)):  # a parameter group was added, a layer replaced
+            found.params, found.cheap = params, CheapTier(params)
+            found.record.params = self._registry.stepped_by(optimizer)
+        return found
+
+    def _meet(self, optimizer: TorchOptimizer, params: list[Tensor]) -> Watched:
+        where = locate(4, modules=False, limit=1)
+        made = self._births.optimizers.get(id(optimizer), (None, None))
+        record = Optimizer(
+            index=len(self._all), name=type(optimizer).__name__,
+            options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
+            | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
+            params=self._registry.stepped_by(optimizer),
+            file=where.file, line=where.line, made_file=made[0], made_line=made[1],
+        )  # fmt: skip
+        for index in record.params:
+            if self._registry.params[index].optimizer is None:
+                self._registry.params[index].optimizer = record.index
+        watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params)
+        self._all.append(watched)
+        return watched

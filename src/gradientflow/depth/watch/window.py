@@ -1,0 +1,138 @@
+"""A probed window: what lies between two optimizer steps, its forward traced and its first backward call measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from gradientflow.depth.probe.measure import BackwardMeasure
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.trace import Tracer
+from gradientflow.depth.watch.cheap import norm_of_grads
+from gradientflow.depth.watch.isometry import IsometryMeter
+from gradientflow.depth.watch.optimizers import Optimizers
+from gradientflow.depth.watch.overtime import OverTime
+from gradientflow.depth.watch.sharp import SharpnessMeter
+from gradientflow.depth.watch.shield import Effort, Shield
+from gradientflow.records import Probe
+
+_SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
+
+
+class Window:
+    """The window that is open, one after the other.
+
+    Args:
+        registry: who is who among the parameters.
+        tracer: sees the forward.
+        optimizers: those that have stepped so far.
+        shield: protects the script from us.
+        clock: seconds since the run began.
+    """
+
+    def __init__(
+        self, registry: Registry, tracer: Tracer, optimizers: Optimizers, shield: Shield, clock: Callable[[], float]
+    ) -> None:
+        self.reason: str | None = None  # why it is probed
+        self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
+        self.over_time = OverTime(registry, shield)
+        self.probe: Probe | None = None
+        self.root: Tensor | None = None  # what the last backward call was called on
+        self.backwards = 0  # calls in it
+        self._registry, self._tracer, self._optimizers = registry, tracer, optimizers
+        self._shield, self._clock = shield, clock
+        self._meter = SharpnessMeter()
+        self._on_sharpness = 0.0
+        self._measured = False
+
+    def open(self, reason: str | None) -> None:
+        """Begin a window."""
+        self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
+
+    def drop(self) -> None:
+        """What was seen of this window is nothing to go by."""
+        self.reason = self.probe = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next backward call is to be measured."""
+        return self._tracer.recording and self.reason is not None and not self._measured
+
+    def before_backward(self, roots: list[Tensor], step: int, first_here: bool) -> BackwardMeasure | None:
+        """Get ready for a backward call; None where nothing of its graph was traced.
+
+        Args:
+            roots: what it is called on.
+            step: number of the step it belongs to.
+            first_here: no other backward call was seen in this window.
+        """
+        began = time.perf_counter()
+        trace = self._tracer.trace
+        measure = BackwardMeasure(trace, self._registry, self._shield)
+        root = measure.survey(roots)
+        if root is None:  # wait for the next backward call
+            return None
+        self._measured = True
+        self._tracer.recording = False
+        self._registry.name_modules(trace.roots.values())
+        reached = sorted({o.param for i in measure.reached for o in trace.ops[i].operands if o.param is not None})
+        self._registry.name_leaves(reached, trace.last_where)
+        for watched in self._optimizers:
+            mine = first_here and watched.thread == self._tracer.thread
+            watched.carried = norm_of_grads(watched.params) if mine else None
+        self.probe = Probe(
+            step=step, at=self._clock(), reason=self.reason or "", loss=None, root=root, ops=[], params=[],
+            batch=measure.batch(), notes=trace.notes,
+            without_grad=sorted(trace.without_grad),
+        )  # fmt: skip
+        if not self._optimizers and first_here:
+            self.probe.carried = norm_of_grads([t for i in reached if (t := self._registry.tensor(i)) is not None])
+        self._shield(self._sharpness, roots[0], reached)
+        if self.isometry is not None:
+            self.probe.isometry = self._shield(self.isometry.measure, roots, measure, self.probe)
+        self._shield(self.over_time.before, self.probe, trace, roots[0], self._clock())
+        measure.attach()
+        self.probe.cost = time.perf_counter() - began
+        return measure
+
+    def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
+        """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
+        says nothing.
+        """
+        effort = Effort()
+        allowance = max(_SHARPNESS_FLOOR, 0.02 * self._clock()) - self._on_sharpness
+        live = [(i, t) for i in reached if (t := self._registry.tensor(i)) is not None and t.requires_grad]
+        reachable = {i for i, _ in live}
+        owner = next((w for w in self._optimizers if not reachable.isdisjoint(w.record.params)), None)
+        if owner is not None:
+            if owner.record.adaptive:
+                return
+            its = set(owner.record.params)
+            live = [(i, t) for i, t in live if i in its]
+        if self.probe is not None:
+            self.probe.sharpness = self._meter.measure(root, [t for _, t in live], self._tracer.trace, allowance)
+            self._on_sharpness += effort.seconds
+
+    def after_backward(self, measure: BackwardMeasure) -> bool:
+        """Take in what a backward call brought; return whether there is a probe of it."""
+        began = time.perf_counter()
+        measure.detach()
+        measure.finish()
+        probe, trace = self.probe, self._tracer.trace
+        if probe is None:
+            return False
+        probe.loss = float(Tensor.sum(Tensor.float(self.root))) if self.root is not None else None
+        probe.params = measure.param_states()
+        probe.ops = trace.ops
+        self._shield(self.over_time.after, probe, measure, self._clock())
+        probe.cuts = trace.cuts
+        probe.cost += time.perf_counter() - began
+        trace.release()
+        return True
+
+    def take(self) -> Probe | None:
+        """Return the probe, once; None where none was finished (a backward call that was cut short left it without)."""
+        probe, self.probe = self.probe, None
+        return probe if probe is not None and self._measured and probe.ops else None
