@@ -22,6 +22,8 @@ def _log_softmax(x: Tensor) -> Tensor:
     return F.log_softmax(x, dim=-1)
 
 
+_KEPT = 1000  # tensors that are known for scores before those that are gone are forgotten
+
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "gelu": F.gelu,
@@ -99,7 +101,7 @@ class FixOutput(SwapActivation):
         if self in call.notes and isinstance(out, Tensor):
             with quietly():
                 self._raw[id(out)] = weak(out)
-                if len(self._raw) > 1000:
+                if len(self._raw) > _KEPT:
                     self._raw = {k: ref for k, ref in self._raw.items() if not ref.expired()}
         return out
 

@@ -16,9 +16,16 @@ from gradientflow.depth.remedies.acting.around_steps import OnSteps, norm_of
 from gradientflow.depth.remedies.acting.base import Together, quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
 from gradientflow.depth.remedies.acting.sites import Sites
-from gradientflow.depth.remedies.data.entrance import ENOUGH, FEW, AtTheEntrance, Column, Entry, is_data
+from gradientflow.depth.remedies.data.entrance import ENOUGH, OWN_ROWS, AtTheEntrance, Column, Entry, is_data
+from gradientflow.depth.remedies.data.limits import NORMS, OUT_OF_LINE
+from gradientflow.limits import Limit
 from gradientflow.ops import COMPARING
 from gradientflow.records import Change
+
+ABSURD = Limit("robust_deviations", 50.0, "chosen: of a column's entries; heavy tails stay below")
+ONE_VALUE = Limit("spread_over_mean", 1e-12, "chosen: targets that differ by no more than rounding are all equal")
+_MAD = 1.4826  # standard deviations of a normal distribution in one median deviation (Hampel 1974)
+_SORTED = 1_000_000  # entries of which a quantile is taken
 
 
 class ScaleInput(AtTheEntrance):
@@ -31,7 +38,7 @@ class ScaleInput(AtTheEntrance):
         """Return columns of which nothing is known yet, or what the settings say of them."""
         column, settings = Column(), self.change.settings
         if "mean" in settings and "std" in settings:
-            column.rows, column.whole = ENOUGH, True
+            column.rows, column.whole = int(ENOUGH), True
             column.shift, column.scale = (
                 torch.tensor(settings[name], dtype=torch.float64).reshape(-1) for name in ("mean", "std")
             )
@@ -45,7 +52,7 @@ class ScaleInput(AtTheEntrance):
 
 
 class RepairRows(AtTheEntrance):
-    """Entries that are not finite, or absurd (more than 50 robust deviations from the median), become the column's median."""
+    """Entries that are not finite, or absurd (more than `ABSURD` robust deviations from the median), become the column's median."""
 
     def fresh(self) -> dict[str, Tensor]:
         """Return a memory for the columns' medians."""
@@ -59,20 +66,20 @@ class RepairRows(AtTheEntrance):
             if data.dim() > 1
             else data.double().reshape(-1, 1)
         )
-        if "middle" not in known and wide.shape[0] >= FEW:
+        if "middle" not in known and wide.shape[0] >= OWN_ROWS:
             middle = torch.nan_to_num(wide.nanmedian(0).values)
             reach = torch.nan_to_num((wide - middle).abs().nanmedian(0).values)
             level = (
                 torch.nan_to_num(wide.abs(), nan=0.0, posinf=0.0).quantile(0.9)
-                if wide.numel() < 1_000_000
+                if wide.numel() < _SORTED
                 else reach.max()
             )
             known["middle"] = middle
-            known["reach"] = torch.where(reach > 0, 1.4826 * reach, torch.maximum(middle.abs(), level))
+            known["reach"] = torch.where(reach > 0, _MAD * reach, torch.maximum(middle.abs(), level))
         middle = known.get("middle", torch.zeros(wide.shape[1], dtype=wide.dtype, device=wide.device))
         bad = ~torch.isfinite(wide)
         if "reach" in known:
-            bad |= (wide - middle).abs() > self.number("deviations", 50.0) * known["reach"].clamp(min=1e-30)
+            bad |= (wide - middle).abs() > self.number("deviations", ABSURD) * known["reach"].clamp(min=1e-30)
         if not bool(bad.any()):
             return None
         mended = torch.where(bad, middle.expand_as(wide), wide).to(data.dtype)
@@ -127,7 +134,7 @@ class ScaleTarget(OnCalls):
         if math.isnan(self._shift):
             finite = data[torch.isfinite(data)].double()
             self._shift, self._scale = float(finite.mean()), float(finite.std(correction=0))
-            if not self._scale > 1e-12 * abs(self._shift):
+            if not self._scale > ONE_VALUE * abs(self._shift):
                 self._scale = abs(self._shift) or 1.0
 
 
@@ -142,8 +149,8 @@ class SkipBadStep(OnSteps):
         """Take the gradients away from a step that is out of line."""
         norms = self._norms.setdefault(optimizer, [])
         norm = norm_of(params)
-        usual = median(norms[-50:]) if len(norms) >= 5 else math.inf
-        if math.isfinite(norm) and not norm > self.number("times", 20.0) * usual:
+        usual = median(norms[-50:]) if len(norms) >= NORMS else math.inf
+        if math.isfinite(norm) and not norm > self.number("times", OUT_OF_LINE) * usual:
             norms.append(norm)
             return
         for p in params:

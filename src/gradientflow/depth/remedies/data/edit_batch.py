@@ -6,6 +6,7 @@ import ast
 import math
 from statistics import median
 
+from gradientflow.depth.remedies.data.limits import NORMS, OUT_OF_LINE, STANDS_OUT
 from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.loop import COUNTING, FUNCTIONS, LOOPS, parameters_at
 from gradientflow.depth.remedies.writing.patch import number
@@ -17,11 +18,11 @@ _LEFT_OUT = "the batch is left out; the rows that make it bad are still in the d
 def drop_batch(job: Job) -> None:
     """Leave a step out when its loss is not finite; where every loss is, when its gradient is far larger than usual.
 
-    Settings: `limit` (a loss above which the step is left out), or `times` (the usual norm of the gradient; 20 if not given).
+    Settings: `limit` (a loss above which the step is left out), or `times` (the usual norm of the gradient; `OUT_OF_LINE` if not given).
     """
     usual = _usual_norm(job)
     if job.number("limit") is None and usual is not None:
-        _drop_steep(job, usual * (job.number("times") or 20.0))
+        _drop_steep(job, usual * (job.number("times") or OUT_OF_LINE))
         return
     backward = job.backward()
     root = job.loss(backward)
@@ -48,10 +49,10 @@ def _usual_norm(job: Job) -> float | None:
     steps = [s for s in job.run.steps if job.optimizer is None or s.optimizer == job.optimizer.index]
     norms = [s.grad for s in steps if s.grad is not None]
     losses = [s.loss for s in steps if s.loss is not None]
-    if len(norms) < 5 or not all(math.isfinite(v) for v in (*norms, *losses)):
+    if len(norms) < NORMS or not all(math.isfinite(v) for v in (*norms, *losses)):
         return None
     usual = median(norms)
-    return usual if usual > 0 and max(norms) > 5 * usual else None
+    return usual if usual > 0 and max(norms) > STANDS_OUT * usual else None
 
 
 def _drop_steep(job: Job, limit: float) -> None:

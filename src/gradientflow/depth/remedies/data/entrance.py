@@ -11,10 +11,12 @@ from torch import Tensor
 from gradientflow.depth.remedies.acting.base import quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
 from gradientflow.depth.remedies.acting.leaves import LAYERS, leaf_of
+from gradientflow.limits import Limit
 from gradientflow.ops import RECURRENT
 
-ENOUGH = 64  # rows after which the statistics of tiny batches stand still
-FEW = 8  # rows: a batch of fewer is too small to be standardised by itself
+ENOUGH = Limit("rows_seen", 64, "chosen: after these the statistics of tiny batches stand still")
+OWN_ROWS = Limit("rows_of_a_batch", 8, "chosen: a batch of fewer is too small to be standardised by itself")
+STILL = Limit("spread_over_level", 1e-6, "chosen: what varies less is rounding of a column that is constant")
 
 
 @dataclass
@@ -94,7 +96,7 @@ class Column:
         )
         wide = torch.where(torch.isfinite(wide), wide, torch.zeros_like(wide))
         if self._sum is None or self._squares is None or self._anchor is None:
-            self.whole = wide.shape[0] >= FEW
+            self.whole = wide.shape[0] >= OWN_ROWS
             self._anchor = wide.mean(0)
             self._sum, self._squares = torch.zeros_like(self._anchor), torch.zeros_like(self._anchor)
         self._sum = self._sum + (wide - self._anchor).sum(0)
@@ -104,11 +106,11 @@ class Column:
         spread = (self._squares / self.rows - mean.square()).clamp(min=0.0).sqrt()
         level = (mean + self._anchor).abs()
         few = max(
-            0.0, 1.0 - self.rows / FEW
+            0.0, 1.0 - self.rows / OWN_ROWS
         )  # the first rows of tiny batches: by their size as much as by their spread
         spread = (1.0 - few) * spread + few * level
         overall = float(spread.square().mean().sqrt())
-        still = spread <= 1e-6 * level.clamp(min=1e-30)
+        still = spread <= STILL * level.clamp(min=1e-30)
         one = torch.ones_like(spread)
         size = torch.where(level > 0, level, torch.full_like(level, overall or 1.0))
         self.scale = torch.where(still, torch.where(level == 1.0, one, size), spread)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.remedies.data.limits import OUT_OF_LINE
 from gradientflow.depth.remedies.planner import Planner, named, unique
+from gradientflow.limits import Limit
 from gradientflow.ops import COMPARING
 from gradientflow.records import Change, Finding, Op
+
+LARGE = Limit(
+    "size_over_largest_input", 0.3, "chosen: of several inputs those that are as large as the largest, or nearly"
+)
+FOLLOWED = Limit("operations", 8, "chosen: what a loss by hand does with a difference stands in the next few lines")
 
 
 def scale_input(plan: Planner, finding: Finding) -> list[Change]:
@@ -14,7 +21,7 @@ def scale_input(plan: Planner, finding: Finding) -> list[Change]:
     if graph is None:
         return []
     entering = plan.case.inputs(graph)
-    large = [e for e in entering if e[2].rms > 0.3 * max(v.rms for _, _, v in entering)]
+    large = [e for e in entering if e[2].rms > LARGE * max(v.rms for _, _, v in entering)]
     at = unique(plan.place(op) for op, _, _ in large)
     return [Change("scale-input", f"inputs standardised column by column before {named(at)}", at)] if at else []
 
@@ -37,7 +44,7 @@ def _power(graph: Graph, op: Op) -> float:
     """Return how a loss by hand grows with the difference: 1 for |d|, or the root of a mean of squares; else 2."""
     names: list[str] = []
     todo = list(graph.consumers[op.index])
-    while todo and len(names) < 8:
+    while todo and len(names) < FOLLOWED:
         index = todo.pop(0)
         names.append(graph.probe.ops[index].name)
         todo += graph.consumers[index][:1]
@@ -49,5 +56,5 @@ def drop_bad_batch(plan: Planner, finding: Finding) -> list[Change]:
     graph = plan.graph(finding)
     entering = plan.case.inputs(graph) if graph is not None else []
     at = unique(plan.place(op) for op, _, _ in entering)
-    text = f"absurd and missing values replaced by the column's median{' before ' + named(at) if at else ''}, and steps left out whose gradient is not finite or 20 times the usual"
+    text = f"absurd and missing values replaced by the column's median{' before ' + named(at) if at else ''}, and steps left out whose gradient is not finite or {OUT_OF_LINE:g} times the usual"
     return [Change("drop-bad-batch", text, at)]

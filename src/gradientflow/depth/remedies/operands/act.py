@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
+from gradientflow.depth.remedies.operands.plan import EPS
 from gradientflow.ops import DISTANCES, FROM_ZERO, GROWING, PRODUCTS, WITHIN_ONE
 
 
@@ -47,7 +48,7 @@ class ClampOp(OnCalls):
     def eps(self, t: Tensor) -> float:
         """Return the distance to be kept, at least what the dtype can tell from zero."""
         tiny = float(torch.finfo(t.dtype).tiny) if t.is_floating_point() else 0.0
-        return max(self.number("eps", 1e-6), 100 * tiny)
+        return max(self.number("eps", EPS), 100 * tiny)
 
     def move(self, call: Call, moved: Callable[[Tensor], Tensor], position: int = 0, *names: str) -> None:
         """Put the moved operand in the operand's place; written back, where the call works in place."""
@@ -135,12 +136,12 @@ def _exponent(act: ClampOp, call: Call) -> None:
 
 def _normalize(act: ClampOp, call: Call) -> None:
     given = call.argument(3, "eps")
-    call.put(max(float(given or 0.0), act.number("eps", 1e-6)), 3, "eps")
+    call.put(max(float(given or 0.0), act.number("eps", EPS)), 3, "eps")
 
 
 def _cosine(act: ClampOp, call: Call) -> None:
     given = call.argument(3, "eps")
-    call.put(max(float(given or 0.0), act.number("eps", 1e-6)), 3, "eps")
+    call.put(max(float(given or 0.0), act.number("eps", EPS)), 3, "eps")
 
 
 def _result(act: ClampOp, call: Call) -> None:

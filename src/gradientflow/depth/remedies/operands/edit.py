@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
+from gradientflow.depth.remedies.operands.plan import EPS
 from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.depth.remedies.writing.values import keyword, literal
+from gradientflow.limits import Limit
 from gradientflow.ops import ARCS, DISTANCES, GROWING, LOGS, ROOTS
 
+ALIKE = Limit("operations", 3, "chosen: as many of one kind on a line are one expression; of more one may be another")
 _TOP = {"exp2": 64.0}
 
 
@@ -34,7 +37,7 @@ def _at(job: Job, line: int | None, op: str | None) -> None:
 
 
 def _same(job: Job, chosen: list[tuple[str, ast.expr, Callable[[], None]]]) -> bool:
-    return 1 < len(chosen) <= 3 and len({c[0] for c in chosen}) == 1
+    return 1 < len(chosen) <= ALIKE and len({c[0] for c in chosen}) == 1
 
 
 def _known(op: str) -> bool:
@@ -94,9 +97,9 @@ def _call(job: Job, call: ast.Call) -> tuple[str, Callable[[], None]] | None:
     if name in DISTANCES:
         return name, lambda: _result(job, call)
     if name == "logit" and not keyword(call, "eps"):
-        return name, lambda: job.patch.argument(call, f"eps={_eps(job, 1e-6)}")
+        return name, lambda: job.patch.argument(call, f"eps={_eps(job, EPS)}")
     if name == "log1p":
-        return name, lambda: _method(job, kept, f".clamp_min({-1.0 + (job.number('eps') or 1e-6):.9g})")
+        return name, lambda: _method(job, kept, f".clamp_min({-1.0 + (job.number('eps') or EPS):.9g})")
     if name in LOGS | ROOTS:
         return name, lambda: _above(job, kept, name)
     if name in GROWING:
@@ -128,7 +131,7 @@ def _eps(job: Job, usual: float) -> str:
 
 
 def _edge(job: Job) -> float:
-    return job.number("max") or 1.0 - (job.number("eps") or 1e-6)
+    return job.number("max") or 1.0 - (job.number("eps") or EPS)
 
 
 def _above(job: Job, operand: ast.expr, name: str) -> None:
@@ -236,7 +239,7 @@ def _growing(job: Job, operand: ast.expr, name: str) -> None:
 def _result(job: Job, call: ast.Call) -> None:
     """Keep a norm or distance that is divided by away from zero."""
     end = job.source.span(call)[1]
-    job.patch.cut(end, end, f".clamp_min({_eps(job, 1e-6)})")
+    job.patch.cut(end, end, f".clamp_min({_eps(job, EPS)})")
 
 
 def _bounded(job: Job, operand: ast.expr, low: float | None, high: float) -> None:
@@ -275,7 +278,7 @@ def _method(job: Job, operand: ast.expr, call: str) -> None:
 
 
 def _normalize(job: Job, call: ast.Call) -> None:
-    eps = _eps(job, 1e-6)
+    eps = _eps(job, EPS)
     given = keyword(call, "eps")
     if given is not None:
         job.patch.replace(given.value, eps)

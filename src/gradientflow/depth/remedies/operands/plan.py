@@ -6,8 +6,13 @@ import math
 
 from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.remedies.planner import Planner
+from gradientflow.limits import Limit
 from gradientflow.records import Change, Finding, Place
 from gradientflow.records.replay import Setting
+
+EPS = 1e-6  # of the operand's usual size: how far it is kept from the singular point
+SMALL = Limit("operand_at_least", 1e-2, "chosen: a size of a few steps may be that of this operand by chance")
+LARGE = Limit("operand_at_most", 1e2, "chosen: what stands so far out is the trouble, not the usual size")
 
 
 def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
@@ -16,8 +21,8 @@ def clamp_op(plan: Planner, finding: Finding) -> list[Change]:
     if at is None or at.op is None or at.file is None or at.op == "data":
         return []
     size = finding.evidence.get("operand_max")
-    size = min(max(abs(size), 1e-2), 1e2) if isinstance(size, (int, float)) and math.isfinite(size) else 1.0
-    eps = rounded(1e-6 * size, 1) or 1e-6
+    size = min(max(abs(size), SMALL), LARGE) if isinstance(size, (int, float)) and math.isfinite(size) else 1.0
+    eps = rounded(EPS * size, 1) or EPS
     place = Place(at.file, at.line, None, at.op)
     settings: dict[str, Setting] = {"eps": eps}
     text = f"the operand of {at.op} at {at.file}:{at.line} kept {eps:g} from its singular point"

@@ -6,13 +6,24 @@ import math
 from statistics import median
 
 from gradientflow.depth.causes.case import rounded
+from gradientflow.depth.causes.trend import SPIKE
 from gradientflow.depth.remedies.planner import Planner, named, unique
+from gradientflow.limits import Limit
 from gradientflow.records import Change, Finding, Optimizer, Place
 from gradientflow.records.replay import Setting
 
-_FELL = 1e-3  # last over largest learning rate, below which the schedule is what keeps it small
-_FEW = 8  # samples: the sharpness over fewer is not that of the data
-_ROWS = 32  # samples that a step should see at least, where noise is the trouble
+FELL = Limit("rate_over_largest", 1e-3, "chosen: below it the schedule is what keeps the step small")
+MEASURED_ON = Limit("samples", 8, "chosen: the sharpness over fewer is not that of the data")
+HALF = Limit("share_of_stable_step", 0.5, "chosen: half-way, where the sharpness may still double (Cohen et al. 2021)")
+TENTH_TOO = Limit(
+    "factor_of_the_step", 0.03, "chosen: a tenth of less would stand still; the second form is then a tenth"
+)
+WARMUP_LEAST = Limit("steps_of_warmup_at_least", 10, "chosen: fewer are no rise")
+WARMUP_MOST = Limit("steps_of_warmup_at_most", 200, "chosen: a long run need not wait a quarter of its time")
+CLIP_MOST = Limit("norm_at_most", 1.0, "chosen: the usual one; a smaller usual gradient is clipped at its own norm")
+BATCHES = Limit("batches", 4, "chosen: the noise is halved at least")
+SAMPLES = Limit("samples_of_a_step", 32, "chosen: what a step should see at least, where noise is the trouble")
+_LOWERED = 0.01  # of a regularisation is left
 
 
 def lower_step(plan: Planner, finding: Finding) -> list[Change]:
@@ -25,9 +36,9 @@ def lower_step(plan: Planner, finding: Finding) -> list[Change]:
     lr = float(told) if isinstance(told, (int, float)) and told else lr
     stable = _stable(plan, optimizer, finding)
     factors = [0.1, 0.01]
-    if stable is not None and lr and 0 < 0.5 * stable < lr:
-        half = 0.5 * stable / lr
-        factors = [half, 0.1 * half if half > 0.03 else 0.1]
+    if stable is not None and lr and 0 < HALF * stable < lr:
+        half = HALF * stable / lr
+        factors = [half, 0.1 * half if half > TENTH_TOO else 0.1]
     return [_scaled(plan, "lower-step", f, lr, optimizer) for f in factors]
 
 
@@ -40,14 +51,14 @@ def _stable(plan: Planner, optimizer: Optimizer, finding: Finding) -> float | No
     start = next((p.loss for p in probes if p.loss is not None), None)
     calm = [
         p.sharpness.value for p in probes
-        if p.sharpness is not None and p.loss is not None and start is not None and p.loss <= start + 2.0 * abs(start)
+        if p.sharpness is not None and p.loss is not None and start is not None and p.loss <= start + SPIKE * abs(start)
     ]  # fmt: skip
     if trend is None or trend.adaptive:  # the sharpness says nothing of how far it may step
         return None
     if calm and max(calm) > 0:
-        rows = next((p.batch for p in probes if p.batch is not None), _FEW)
+        rows = next((p.batch for p in probes if p.batch is not None), MEASURED_ON)
         # over a few samples the sharpness is that of those samples: others may be many times as sharp
-        return trend.momentum_factor() / max(calm) * (1.0 if rows >= _FEW else 0.1)
+        return trend.momentum_factor() / max(calm) * (1.0 if rows >= MEASURED_ON else 0.1)
     told = finding.evidence.get("stable_below")
     return float(told) if isinstance(told, (int, float)) and not probes else None
 
@@ -58,7 +69,7 @@ def raise_step(plan: Planner, finding: Finding) -> list[Change]:
     if optimizer is None:
         return []
     lrs = [s.lr for s in plan.case.main.steps if s.lr and s.optimizer == optimizer.index]
-    if lrs and lrs[-1] < _FELL * max(lrs):
+    if lrs and lrs[-1] < FELL * max(lrs):
         text = f"learning rate held at {max(lrs):.2g}, where the schedule lets it fall to {lrs[-1]:.2g}"
         return [Change("raise-step", text, _made(optimizer), {"least": max(lrs)} | _only(plan, optimizer))]
     return [_scaled(plan, "raise-step", f, lrs[0] if lrs else None, optimizer) for f in (10.0, 100.0)]
@@ -85,7 +96,7 @@ def warmup(plan: Planner, finding: Finding) -> list[Change]:
     optimizer = plan.optimizer(finding)
     if optimizer is None:
         return []
-    steps = max(10, min(200, len(plan.case.main.steps) // 4))
+    steps = max(int(WARMUP_LEAST), min(int(WARMUP_MOST), len(plan.case.main.steps) // 4))
     return [
         Change(
             "warmup",
@@ -103,7 +114,7 @@ def clip(plan: Planner, finding: Finding) -> list[Change]:
     steps = plan.case.main.steps[:200]
     grads = [s.grad for s in steps if s.grad is not None and math.isfinite(s.grad) and s.grad > 0]
     usual = median(grads) if grads else 1.0
-    limit = rounded(usual, 2) or 1.0 if usual < 1.0 else 1.0
+    limit = rounded(usual, 2) or 1.0 if usual < CLIP_MOST else float(CLIP_MOST)
     return [Change("clip-gradient", f"gradients clipped to norm {limit:g} before each step", [], {"max_norm": limit})]
 
 
@@ -117,7 +128,7 @@ def larger_batch(plan: Planner, finding: Finding) -> list[Change]:
     if plan.optimizer(finding) is None:
         return []
     rows = next((g.probe.batch for g in plan.case.finite if g.probe.batch), 1)
-    batches = max(4, _ROWS // rows)
+    batches = max(int(BATCHES), int(SAMPLES) // rows)
     return [
         Change("larger-batch", f"gradients averaged over {batches} batches for each step", [], {"batches": batches})
     ]
@@ -139,6 +150,6 @@ def lower_regularisation(plan: Planner, finding: Finding) -> list[Change]:
     text = (
         f"the penalty at {named(at)} a hundredth of what it is"
         if at
-        else f"weight decay {0.01 * decay:g} instead of {decay:g}"
+        else f"weight decay {_LOWERED * decay:g} instead of {decay:g}"
     )
-    return [Change("lower-regularisation", text, at, {"factor": 0.01})]
+    return [Change("lower-regularisation", text, at, {"factor": _LOWERED})]

@@ -20,7 +20,12 @@ from gradientflow.depth.remedies.acting.leaves import (
     flat_weights,
     weights_of,
 )
+from gradientflow.depth.remedies.weights.plan import OPEN
+from gradientflow.limits import Limit
 from gradientflow.ops import GATED, NORMALISATIONS, RECURRENT
+
+NO_PATTERN = Limit("spread_over_size", 1e-4, "chosen: weights that are one value and rounding have no pattern to keep")
+SINGULAR = Limit("pivot_over_largest", 1e-7, "chosen: the rounding of the float32 that the weights are kept in")
 
 
 class OnWeights(OnCalls):
@@ -101,7 +106,13 @@ class RescaleInit(OnWeights):
             size = float(data.double().square().mean().sqrt())
             rows = data.flatten(1)
             alike = rows.shape[0] > 1 and bool((rows == rows[:1]).all())
-            if settings.get("fresh") or alike or not math.isfinite(spread) or spread <= 1e-4 * size or size == 0.0:
+            if (
+                settings.get("fresh")
+                or alike
+                or not math.isfinite(spread)
+                or spread <= NO_PATTERN * size
+                or size == 0.0
+            ):
                 data.copy_(drawn(data, len(self._done)) * wanted)
             else:
                 data.mul_(wanted / size)
@@ -164,7 +175,7 @@ class OpenGates(OnWeights):
         for bias in (w for w in flat_weights(call) if w.dim() == 1 and w.numel() % gates == 0):
             if self.first(bias):
                 size = bias.numel() // gates
-                bias.data[size : 2 * size] = self.number("bias", 3.0) / 2  # input's and state's bias are added up
+                bias.data[size : 2 * size] = self.number("bias", OPEN) / 2  # input's and state's bias are added up
                 self.acted += 1
 
 
@@ -181,7 +192,7 @@ def orthogonal(t: Tensor) -> Tensor:
     for attempt in range(2):
         q, r = torch.linalg.qr(work)
         pivots = r.diagonal()
-        if bool(torch.isfinite(q).all()) and float(pivots.abs().min()) > 1e-7 * float(pivots.abs().max()):
+        if bool(torch.isfinite(q).all()) and float(pivots.abs().min()) > SINGULAR * float(pivots.abs().max()):
             break
         work = drawn(work, attempt)
     q = q * torch.where(pivots < 0, -1.0, 1.0)

@@ -10,7 +10,7 @@ from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.records import Param
 
-_FEW = 4  # layers that are initialised one by one; more are initialised in a loop over the model's modules
+_ONE_BY_ONE = 4  # layers that are initialised one by one; more are initialised in a loop over the model's modules
 
 
 def by_name(job: Job, weights: list[Param]) -> bool:
@@ -53,7 +53,7 @@ def _named_layers(job: Job, weights: list[Param]) -> list[tuple[ast.stmt, str, P
             return None
         found[made[0]] = (made[0], source.segment(made[0].targets[0]), weight)
     layers = sorted(found.values(), key=lambda f: f[0].lineno)
-    if not 0 < len(layers) <= _FEW or any(f[0] not in source.block(layers[0][0]) for f in layers):
+    if not 0 < len(layers) <= _ONE_BY_ONE or any(f[0] not in source.block(layers[0][0]) for f in layers):
         return None
     return layers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from gradientflow.depth.causes import places
+from gradientflow.depth.remedies.weights.plan import OPEN
 from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.source import NoEditError
@@ -15,12 +16,11 @@ _GATES = {"LSTM": (4, "forget"), "LSTMCell": (4, "forget"), "GRU": (3, "update")
 _HOLDING = ("nn.Sequential", "nn.ModuleList", "nn.ModuleDict", "collections.OrderedDict", "dict", "list")
 _LISTING = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.Starred, ast.keyword)
 _MOVING = ("to", "cuda", "cpu", "double", "float", "half", "bfloat16", "requires_grad_", "train")
-_OPEN = 3.0  # of both biases together, where the change says nothing
 
 
 def open_gates(job: Job) -> None:
     """Fill the biases of the keeping gates after the line that makes the layer; setting: `bias`, of both biases together."""
-    half = number((job.number("bias") or _OPEN) / 2)
+    half = number((job.number("bias") or OPEN) / 2)
     found: dict[str, tuple[ast.stmt, str, list[Param]]] = {}
     for param in _biases(job):
         made, owner = _made(job, param.line)

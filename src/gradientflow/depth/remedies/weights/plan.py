@@ -8,10 +8,15 @@ from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.wiring import EQUAL_WEIGHTS
 from gradientflow.depth.remedies.planner import Planner, body_of, named, unique
+from gradientflow.limits import Limit
 from gradientflow.ops import critical_gain
 from gradientflow.records import Change, Finding, Op
 from gradientflow.records.replay import Setting
 
+TOO_SMALL = Limit("output_weights_over_their_scale", 0.1, "chosen: an output that is small at the start does no harm")
+TOO_LARGE = Limit("output_weights_over_scale", 2.0, "chosen: a wrong answer that is sure of itself costs steps")
+GAIN_MOST = Limit("recurrent_gain", 1.5, "chosen: more would drive the state to the ends of its range")
+OPEN = 3.0  # what the biases of a gate that keeps the state are in sum: σ(3) = 0.95 (Gers et al. 2000; Jozefowicz et al. 2015)
 _THROUGH = ("shape", "elementwise", "singular", "norm", "random")
 
 
@@ -58,7 +63,7 @@ def _to_rescale(graph: Graph, gain: float) -> list[int]:
             state, shape = graph.states.get(weight), graph.params[weight].shape
             inputs = math.prod(shape[1:])
             off = state is not None and state.norm / math.sqrt(math.prod(shape)) * math.sqrt(inputs) / gain
-            if off and not 0.1 < off < 2.0:
+            if off and not TOO_SMALL < off < TOO_LARGE:
                 chosen.append(last)
     return chosen or graph.layers
 
@@ -125,7 +130,7 @@ def open_gates(plan: Planner, finding: Finding) -> list[Change]:
     """The gated layer at the finding's place."""
     graph = plan.graph(finding)
     at = unique(plan.place(op) for op in plan.at(graph, finding.place) if op.kind == "recurrent") if graph else []
-    return [Change("open-gates", f"gates that keep the state opened at {named(at)}", at, {"bias": 3.0})] if at else []
+    return [Change("open-gates", f"gates that keep the state opened at {named(at)}", at, {"bias": OPEN})] if at else []
 
 
 def _recurrent_gain(graph: Graph, finding: Finding, found: list[Op]) -> float:
@@ -141,7 +146,7 @@ def _recurrent_gain(graph: Graph, finding: Finding, found: list[Op]) -> float:
         return 1.0
     state, shape = graph.states.get(weights[0]), graph.params[weights[0]].shape
     passed = state.norm / math.sqrt(shape[0]) if state is not None else 0.0
-    return rounded(min(max(passed / measured, 1.0), 1.5), 3) or 1.0
+    return rounded(min(max(passed / measured, 1.0), GAIN_MOST), 3) or 1.0
 
 
 def _own_calls(graph: Graph, found: list[Op]) -> list[int]:

@@ -7,10 +7,13 @@ import ast
 from gradientflow.depth.remedies.writing.job import INITIALISED, Job
 from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.uses import uses
+from gradientflow.limits import Limit
 from gradientflow.ops import HALVING, critical_gain
 from gradientflow.records import Param
 
 _NONLINEARITIES = {"linear": 1.0} | {name: critical_gain([name]) for name in ("relu", "tanh")}  # by PyTorch's words
+
+SAME_GAIN = Limit("gain_apart", 0.01, "chosen: gains are told with three figures")
 
 
 def targets_of(job: Job) -> list[Param]:
@@ -70,7 +73,9 @@ def drawing(job: Job, weight: str, raw: bool) -> str:
     """The call that initialises a weight; `raw` for a plain matrix that is multiplied from the right (`x @ w`)."""
     scheme, _ = scheme_of(job)
     gain = job.number("gain")
-    kind = next((name for name, g in _NONLINEARITIES.items() if gain is not None and abs(gain - g) < 0.01 * g), None)
+    kind = next(
+        (name for name, g in _NONLINEARITIES.items() if gain is not None and abs(gain - g) < SAME_GAIN * g), None
+    )
     if scheme == "kaiming" and gain is None:
         kind = "relu"
     if kind is not None:

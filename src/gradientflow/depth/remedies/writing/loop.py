@@ -10,6 +10,7 @@ from gradientflow.depth.remedies.writing.source import NoEditError
 LOOPS = (ast.For, ast.While, ast.AsyncFor)
 COUNTING = (ast.For, ast.AsyncFor)  # `continue` in a while loop may skip what ends it
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_LONGEST = 60  # characters of an expression that is written a second time
 
 
 def update_loop(job: Job) -> ast.For:
@@ -84,7 +85,7 @@ def parameters_at(job: Job, step: ast.stmt, stepper: str) -> str:
         return group
     given = call.args[0] if call.args else next((k.value for k in call.keywords if k.arg == "params"), None)
     text = job.source.segment(given) if given is not None else ""
-    if given is None or "\n" in text or len(text) > 60 or not again(job, given):
+    if given is None or "\n" in text or len(text) > _LONGEST or not again(job, given):
         return group
     if any(isinstance(d, ast.Dict) for d in ast.walk(given)):
         return group

@@ -9,6 +9,9 @@ from gradientflow.depth.remedies.writing.job import Job
 from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.source import NoEditError
 
+_POWER = 64  # the largest exponent that is worked out
+_LINKS = 4  # names that are followed, from one to the next
+
 Make = Callable[[float], float]
 
 
@@ -34,7 +37,7 @@ def literal(node: ast.AST | None) -> float | None:
                 return left * right
             if isinstance(node.op, ast.Div):
                 return left / right
-            if isinstance(node.op, ast.Pow) and abs(right) <= 64:
+            if isinstance(node.op, ast.Pow) and abs(right) <= _POWER:
                 return float(left**right)
         except (ArithmeticError, TypeError):
             return None
@@ -48,7 +51,7 @@ def written(job: Job, node: ast.expr, depth: int = 0) -> ast.expr | None:
     """
     if literal(node) is not None:
         return node
-    if depth > 4:
+    if depth > _LINKS:
         return None
     source = job.source
     if isinstance(node, ast.Name):
