@@ -45,6 +45,10 @@ class Limit(float):
         return self.name, float(self), self.source
 
 
+# What two rooms hold to that do not know each other stands here.
+REACH = Limit("share_within_reach", 0.01, "chosen: two decades below the gradient at the newest state")
+
+
 def told(*limits: Limit, gates: Iterable[Limit] = ()) -> dict[str, Any]:
     """Return limits as entries of an evidence.
 

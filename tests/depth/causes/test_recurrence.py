@@ -125,7 +125,7 @@ def test_the_course_of_a_gradient() -> None:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured shall not depend on how busy the machine is."""
-    monkeypatch.setattr("gradientflow.depth.watch.overtime._FLOOR", 1e6)
+    monkeypatch.setattr("gradientflow.depth.watch.overtime.OVER_TIME", 1e6)
 
 
 class Reader(nn.Module):

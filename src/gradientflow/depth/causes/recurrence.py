@@ -20,7 +20,7 @@ from gradientflow.depth.causes.graph import CALLS, CHAINED, REPEATS, Graph
 from gradientflow.depth.causes.loops import loops, record
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS, STUCK
-from gradientflow.limits import Limit, told
+from gradientflow.limits import REACH, Limit, told
 from gradientflow.ops import GATED
 from gradientflow.records import Finding, Op, Place, Recurrence
 
@@ -37,7 +37,6 @@ PATIENCE = Limit("steps_to_open_the_gates", 50, "chosen: for a gated cell; below
 UNDERFLOW = Limit(
     "decades_of_zero", -38.0, "the smallest normal float32, 1.2e-38: told where the gradient is exactly zero"
 )
-REACH = Limit("share_within_reach", 0.01, "chosen: two decades below the newest state")
 COURSE = Limit("time_steps", 4, "chosen: the fewest that show a slope")
 LONG = Limit("time_steps", 8, "chosen: a shorter sequence loses nothing that is worth another cell")
 LOOKED_AT = Limit("probes_looked_at", 3, "chosen: the first that show a recurrence")

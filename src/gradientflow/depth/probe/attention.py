@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gradientflow.depth.probe.stats import ONE_HOT
 from gradientflow.depth.probe.tracebacks import let_through
 
 HEADS, ROWS = 16, 32
-ONE_HOT = 0.99
 _MHA = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -29,7 +29,7 @@ def score_stat(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         args, kwargs: what it was called with.
 
     Returns:
-        (share of rows whose largest weight is above 0.99, standard deviation of the scores within a row). Rows that may
+        (share of rows whose largest weight is above `ONE_HOT`, standard deviation of the scores within a row). Rows that may
         look at one key only do not count. (None, None) where the call cannot be read.
     """
     with torch.no_grad():

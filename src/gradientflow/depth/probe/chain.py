@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from gradientflow.depth.probe.lyapunov import directions, exponents
+from gradientflow.depth.probe.lyapunov import FEWEST, FOLLOWED, directions, exponents, warmup
 from gradientflow.depth.probe.stats import grad_stat
 
-_EXPONENTS = 2
-_ROWS = 4
+_DIRECTIONS = 2  # whose exponents are measured: each costs a backward pass for every step
 _STEPS = 64  # Jacobians that are multiplied, at most: the newest
 
 
@@ -52,15 +51,15 @@ class Chain:
         carried = [0.0 if g is None else grad_stat(g).norm for g in back[::-1]]
         if len({len(outputs) for outputs in self._edges}) > 1 or list(newest.shape) != self._shape or newest.dim() > 2:
             return carried, []
-        affordable = (seconds - once) / max(once * _EXPONENTS / len(edges) * 4, 1e-4)
+        affordable = (seconds - once) / max(once * _DIRECTIONS / len(edges) * 4, 1e-4)
         steps = min(len(edges) - 1, _STEPS, int(affordable))
-        if steps < 4:
+        if steps < FEWEST:
             return carried, []
         return carried, self._exponents(newest, steps)
 
     def _exponents(self, like: Tensor, steps: int) -> list[float]:
         flat = like.reshape(1, -1) if like.dim() == 1 else like
-        rows, parts = min(len(flat), _ROWS), len(self._edges[0])
+        rows, parts = min(len(flat), FOLLOWED), len(self._edges[0])
 
         def pull(t: int) -> Callable[[Tensor], Tensor]:
             def apply(q: Tensor) -> Tensor:
@@ -79,8 +78,8 @@ class Chain:
 
         last = len(self._edges) - 1
         maps = [pull(t) for t in range(last, last - steps, -1)]
-        start = directions(rows, parts * flat.shape[1], _EXPONENTS, flat)
-        return exponents(maps, start, min(steps // 4, 20))
+        start = directions(rows, parts * flat.shape[1], _DIRECTIONS, flat)
+        return exponents(maps, start, warmup(steps))
 
     def _pull(self, t: int, sent: list[Tensor]) -> list[Tensor]:
         """Send gradients from the parts of one state to those of the state before, each part taken as independent."""

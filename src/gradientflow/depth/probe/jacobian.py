@@ -24,18 +24,19 @@ from torch.autograd.graph import GradientEdge
 from gradientflow.curvature import lanczos
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
+from gradientflow.limits import Limit
 from gradientflow.records import Op, Stretch
 from gradientflow.torch_internals import output_metadata
 
-EXACT = 256  # outputs of one sample up to which all of J is taken
-AT_MOST = 2048  # the same where PyTorch has no second derivative, and Lanczos cannot stand in
+EXACT = Limit("outputs", 256, "chosen: of one sample; up to here all of J costs no more than sampling it")
+AT_MOST = Limit("outputs_at_most", 2048, "chosen: the same where PyTorch has no second derivative for Lanczos")
 SAMPLES = 4  # of the batch, where all of J is taken
 PROBES = 16  # random vectors where it is not
 WIDTH = 24  # Lanczos products
-LEAST = 0.2  # of them, below which nothing is measured
+ENOUGH = Limit("share_of_passes", 0.2, "chosen: three random vectors and six products are too few for any figure")
 QUANTILES = 33
 _ENTRIES = 2**24  # of one batched pass
-_MIXED = 1e-10  # share of ‖Jᵀv‖² outside v's own sample above which samples mix
+MIXED = Limit("share_outside_the_sample", 1e-10, "chosen: of ‖Jᵀv‖²; rounding leaves nothing at all there")
 
 
 # ── stations ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,7 +117,7 @@ class Way:
         v = torch.zeros(self._to, dtype=self._like.dtype, device=self._like.device)
         v[middle] = self.signs(1)[0].reshape(self._to)[middle]
         squares = self.pull(v.reshape(1, -1)).reshape(self.rows, -1).double().square().sum(1)
-        return bool(squares.sum() - squares[middle] > _MIXED * squares.sum())
+        return bool(squares.sum() - squares[middle] > MIXED * squares.sum())
 
     def signs(self, rows: int) -> Tensor:
         """Return random signs, shape (rows, entries of the output in one row)."""
@@ -185,7 +186,7 @@ def measure(trace: Trace, source: int, target: int, *, seed: int = 0, seconds: f
     if way.outputs <= min(EXACT, passes):
         return _all_of_it(way, source, target)
     share = min(1.0, passes / (3 * (PROBES + WIDTH)))
-    if share < LEAST:
+    if share < ENOUGH:
         raise RuntimeError(f"one backward pass takes {seconds / passes:.2g} s, so there is no time for enough of them")
     found = _sampled(way, source, target, max(2, int(share * PROBES)), max(6, int(share * WIDTH)))
     exact = found.top is None and way.outputs <= min(AT_MOST, passes)

@@ -13,7 +13,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-DENSE = 128  # up to this size a spectrum is computed, beyond it iterated
+from gradientflow.limits import Limit
+
+DENSE = Limit("rows_of_a_matrix", 128, "chosen: up to here a whole spectrum costs less than iterating")
+FEWEST = Limit("jacobians", 4, "chosen: fewer say nothing of a rate")
+FOLLOWED = 4  # rows of a batch whose Jacobians are multiplied
+_TURNING = 20  # steps that only turn the directions, at most
+
+
+def warmup(steps: int) -> int:
+    """Return how many of the steps only turn the directions: a quarter, and not more than twenty."""
+    return min(steps // 4, _TURNING)
 
 
 def exponents(stretch: Sequence[Callable[[Tensor], Tensor]], start: Tensor, warmup: int) -> list[float]:

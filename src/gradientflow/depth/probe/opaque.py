@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.cells import Weights
+from gradientflow.limits import Limit
 from gradientflow.ops import GATES
 
 ROWS = 32  # of the batch, at most
 _ARGS = 9  # as PyTorch's own modules pass them, by position
-_WORK = 3e9  # multiplications and additions that one re-run may take: fewer rows where it would take more
+WORK = Limit("operations", 3e9, "chosen: what one re-run may take, a second or so; fewer rows where it would be more")
+WHOLE = Limit("work_of_a_batch", 4.0, "chosen: of what a re-run may take, where the whole batch has to be run again")
 
 
 @dataclass(slots=True)
@@ -128,12 +130,12 @@ def capture(op: int, name: str, args: tuple[Any, ...], out: Any, noise: Tensor |
     if data.device.type == "mps":
         return f"{name} runs on a device without double precision"
     work = 6.0 * steps * sum(t.numel() for t in flat)
-    rows = min(batch, ROWS, int(_WORK / max(work, 1.0)))
+    rows = min(batch, ROWS, int(WORK / max(work, 1.0)))
     if rows < 1:
         return f"{name} reads {steps} time steps with {sum(t.numel() for t in flat):,} weights: one row alone would cost too much"
     if dropout:
         rows = batch  # a mask can only be drawn again for the whole batch
-        if batch * work > 4 * _WORK:
+        if batch * work > WHOLE * WORK:
             return (
                 f"{name} has dropout between its layers, so that all {batch} rows would have to be run again: too much"
             )

@@ -16,18 +16,32 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.cells import Moment, tangent
-from gradientflow.depth.probe.lyapunov import DENSE, directions, exponents, largest_singular, spectral_radius
+from gradientflow.depth.probe.lyapunov import (
+    DENSE,
+    FEWEST,
+    FOLLOWED,
+    directions,
+    exponents,
+    largest_singular,
+    spectral_radius,
+    warmup,
+)
 from gradientflow.depth.probe.opaque import Call
 from gradientflow.depth.probe.unroll import Unrolled, unroll
+from gradientflow.limits import REACH, Limit
 from gradientflow.records import Recurrence
 
-MAX_CELLS = 4000  # time steps × layers × directions
+MAX_CELLS = Limit("cells", 4000, "chosen: time steps × layers × directions, about two seconds of them")
 EXPONENTS = 4
-_FOLLOWED = 4  # rows whose Jacobians are multiplied
 _MULTIPLIED = 200  # Jacobians that are multiplied, at most: the newest
-_LEFT = 0.01  # of the gradient at the newest state: the reach ends below it
 _FIRST = 6  # steps in which rounding has not grown yet
-_SAME = {torch.float64: 1e-8, torch.float32: 2e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+SAME = {
+    torch.float64: Limit("error_in_float64", 1e-8, "chosen: rounding of 4000 steps, and some decades to spare"),
+    torch.float32: Limit("error_in_float32", 2e-3, "chosen: cuDNN multiplies in TF32, of 10 bits"),
+    torch.float16: Limit("error_in_float16", 3e-2, "chosen: thirty times its rounding, 1e-3"),
+    torch.bfloat16: Limit("error_in_bfloat16", 1e-1, "chosen: some ten times its rounding, 8e-3"),
+}
+SAME_ELSE = Limit("error", 1e-2, "chosen: of a precision that is not known here")
 
 
 def measure(call: Call) -> list[Recurrence] | str:
@@ -39,7 +53,7 @@ def measure(call: Call) -> list[Recurrence] | str:
     if not call.grads:
         return f"no gradient arrived at the outputs of {call.cell}"
     layers, output = unroll(call)
-    tolerance = _SAME.get(call.precision, 1e-2)
+    tolerance = SAME.get(call.precision, SAME_ELSE)
     error = _error(call, layers, output)
     if not error <= tolerance and not _error_at_first(call, output) <= tolerance:
         return _differs(call, error)
@@ -169,20 +183,20 @@ def reach(carried: Sequence[float]) -> int | None:
     """
     if not carried or not carried[0] > 0 or not all(map(math.isfinite, carried)):
         return None
-    return max(k for k, g in enumerate(carried) if not g < _LEFT * carried[0])
+    return max(k for k, g in enumerate(carried) if not g < REACH * carried[0])
 
 
 def _stretching(record: Recurrence, call: Call, one: Unrolled) -> None:
     """Lyapunov exponents and the radius of the step's Jacobian, on the longest rows."""
     longest = max(call.lengths)
-    rows = [r for r, n in enumerate(call.lengths) if n == longest][:_FOLLOWED]
+    rows = [r for r, n in enumerate(call.lengths) if n == longest][:FOLLOWED]
     moments = [_rows(m, rows) for m in one.moments[:longest][-_MULTIPLIED:]]
     like = moments[0].h
     size = like.shape[1] + (moments[0].c.shape[1] if moments[0].c is not None else 0)
     maps: list[Callable[[Tensor], Tensor]] = [partial(tangent, one.cell, one.weights, m) for m in moments]
     start = directions(len(rows), size, EXPONENTS, like)
-    if len(maps) >= 4:
-        record.lyapunov = exponents(maps, start, min(len(maps) // 4, 20))
+    if len(maps) >= FEWEST:
+        record.lyapunov = exponents(maps, start, warmup(len(maps)))
     if size <= DENSE:
         one_row = torch.eye(size, device=like.device, dtype=like.dtype).expand(len(rows), -1, -1)
         at = sorted({len(maps) // 4, len(maps) // 2, 3 * len(maps) // 4})

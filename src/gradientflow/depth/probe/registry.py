@@ -16,6 +16,8 @@ from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.records import Param
 from gradientflow.torch_internals import modules_within, parameters_of, parameters_within
 
+_SEARCHED = 1000  # entries of a variable of the script's, for a parameter that has no other name
+
 
 class _Ref:
     """Leads to a parameter without holding it alive.
@@ -221,11 +223,11 @@ def _variable_name(thing: Any, where: Where) -> str | None:
         for name, value in list(scope.items()):
             if name.startswith("_"):
                 continue
-            if isinstance(value, dict) and len(value) < 1000:
+            if isinstance(value, dict) and len(value) < _SEARCHED:
                 for key, entry in list(value.items()):
                     if entry is thing:
                         return f"{name}[{key!r}]"
-            elif isinstance(value, (list, tuple)) and len(value) < 1000:
+            elif isinstance(value, (list, tuple)) and len(value) < _SEARCHED:
                 for i, entry in enumerate(value):
                     if entry is thing:
                         return f"{name}[{i}]"

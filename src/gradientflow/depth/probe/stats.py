@@ -11,8 +11,15 @@ import math
 import torch
 from torch import Tensor
 
+from gradientflow.limits import Limit
 from gradientflow.ops import DYING, RANGES
 from gradientflow.records import GradStat, ValueStat
+
+ONE_HOT = Limit("largest_weight", 0.99, "chosen: the other entries together are a hundredth, and so is the slope")
+AT_THE_END = Limit(
+    "share_of_range", 0.025, "chosen: of the range, at each end; the slope of a sigmoid there is a tenth of its largest"
+)
+TINY = Limit("norm", 1e-18, "the root of the smallest normal float32, 1.1e-19, and a decade to spare")
 
 
 def _plain(t: Tensor) -> Tensor:
@@ -48,9 +55,9 @@ def value_stat(t: Tensor, op: str | None = None, channel: int = -1) -> ValueStat
         parts = [mean, std, low, high, nonzero]
         span = RANGES.get(op or "")
         if op == "softmax":
-            parts.append((x.amax(dim=channel) > 0.99).to(x.dtype).mean())
+            parts.append((x.amax(dim=channel) > ONE_HOT).to(x.dtype).mean())
         elif span is not None:
-            margin = 0.025 * (span[1] - span[0])
+            margin = AT_THE_END * (span[1] - span[0])
             parts.append(((x < span[0] + margin) | (x > span[1] - margin)).to(x.dtype).mean())
         else:
             parts.append(torch.zeros_like(mean))
@@ -93,7 +100,7 @@ def grad_stat(g: Tensor) -> GradStat:
             x = x[torch.isfinite(x)].double()
             top = float(x.abs().max()) if x.numel() else 0.0
             norm = float(torch.linalg.vector_norm(x))
-        if top > 0 and (norm < 1e-18 or not math.isfinite(norm)):  # squares under- or overflowed
+        if top > 0 and (norm < TINY or not math.isfinite(norm)):  # squares under- or overflowed
             norm = top * float(torch.linalg.vector_norm(x.double() / top))
     return GradStat(norm, norm / math.sqrt(n), top, 1.0 - nonzero / n, nan, inf)
 

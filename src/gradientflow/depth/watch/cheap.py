@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.watch.rotation import TENSORS, Piece, Rotation
+from gradientflow.limits import Limit
 from gradientflow.records import ABSENT, ParamNorms
 from gradientflow.torch_internals import copy_all, readable, subtract_all, transformed
 from gradientflow.torch_internals import norms as norms_of
 
+DIRECTIONS = Limit("steps", 10, "chosen: the first ones, in which most goes wrong")
+_DIRECTION_EVERY = 50  # steps after them
 _SMALL = 1 << 14  # entries; gradients of fewer are put together, where there are too many for a call each
 
 
@@ -276,7 +279,7 @@ def _local(part: Tensor) -> Tensor:
 
 def direction_wanted(step: int) -> bool:
     """Whether a step's direction is measured: the first steps, and now and then after them (it costs a copy)."""
-    return step <= 10 or step % 50 == 0
+    return step <= DIRECTIONS or step % _DIRECTION_EVERY == 0
 
 
 def total(values: Sequence[float]) -> float | None:

@@ -18,13 +18,14 @@ from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.sharp import second_pass_refused
+from gradientflow.limits import Limit
 from gradientflow.records import Isometry, Meta, Probe, Stretch
 from gradientflow.torch_internals import hooks_of
 
 STRETCHES = 32  # stretches; of more stations an even choice is taken
 SECONDS = 30.0  # for one probe, about
 HOOKED = "the script has hooks of its own on its parameters, and a second backward could call them again"
-SHARE = 0.05  # of the run's time that later probes may take
+SHARE = Limit("share_for_jacobians", 0.05, "chosen: of the run's time, that later probes may take")
 
 
 class IsometryMeter:

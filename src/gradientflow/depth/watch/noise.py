@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gradientflow.limits import Limit
 from gradientflow.records import Noise
 from gradientflow.torch_internals import add_all, norms
 
-LEAST = 4  # gradients
+GRADIENTS = Limit("gradients", 4, "chosen: of fewer the mean is no larger batch to speak of")
 
 
 def noise_scale(small: float, large: float, b_small: float, b_large: float, steps: int = 2) -> Noise:
@@ -80,7 +81,7 @@ class NoiseMeter:
         Args:
             batch: samples in one step's batch.
         """
-        if self.steps < LEAST or not math.isfinite(self._squares):
+        if self.steps < GRADIENTS or not math.isfinite(self._squares):
             return None
         mean = _squared(self._sum) / self.steps**2
         return noise_scale(self._squares / self.steps, mean, batch, batch * self.steps, self.steps)

@@ -21,12 +21,13 @@ from gradientflow.depth.probe.recurrent import MAX_CELLS, measure, reach
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
+from gradientflow.depth.watch.allowance import OVER_TIME, SHARE_OF_EXTRAS, allowed
 from gradientflow.depth.watch.sharp import second_pass_refused
+from gradientflow.limits import Limit
 from gradientflow.records import GradStat, Meta, Probe, Recurrence
 
-_FLOOR = 0.8  # seconds that are always allowed for it
 _PER_CELL = 4e-4  # seconds per step of a cell, until it was measured
-_SHORTEST = 32  # time steps that are worth the while of running only the last part again
+SHORTEST = Limit("time_steps", 32, "chosen: a shorter last part is not worth the while of running it again")
 
 
 class OverTime:
@@ -56,7 +57,7 @@ class OverTime:
         began = time.perf_counter()
         trace = measured.trace
         for call in trace.calls.values():
-            left = max(_FLOOR, 0.02 * elapsed) - self._spent - (time.perf_counter() - began)
+            left = allowed(OVER_TIME, SHARE_OF_EXTRAS, elapsed) - self._spent - (time.perf_counter() - began)
             found = self._shield(self._again, call, left)
             if isinstance(found, str):
                 trace.note(f"gradient over time not measured: {found}")
@@ -74,7 +75,7 @@ class OverTime:
         each = call.layers * call.directions
         affordable = int(min(MAX_CELLS, seconds / self._per_cell)) // each
         whole = call.steps
-        if whole > affordable and (affordable < _SHORTEST or not call.shorten(affordable)):
+        if whole > affordable and (affordable < SHORTEST or not call.shorten(affordable)):
             if self._told:  # by an earlier probe
                 return []
             return (
@@ -103,7 +104,7 @@ class OverTime:
             trace.note(f"what a loop alone carries back over time was not measured: {reason}")
             return
         for loop in found:
-            left = max(_FLOOR, 0.02 * elapsed) - self._spent - (time.perf_counter() - began)
+            left = allowed(OVER_TIME, SHARE_OF_EXTRAS, elapsed) - self._spent - (time.perf_counter() - began)
             if left <= 0:
                 trace.note("what a loop alone carries back over time was not measured: it would cost too much")
                 break

@@ -26,6 +26,7 @@ from gradientflow.torch_internals import unseen
 _SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
 _RECENT_STEPS = 4000
 _PROBES_KEPT = 60
+_EITHER_END = 2  # probes, of the first and of the last, for a quick look
 
 
 class Recorder:
@@ -112,7 +113,7 @@ class Recorder:
     def glance(self) -> Run:
         """Return enough of the run for a quick look at how it is going: the first probes and the last."""
         probes = self.recent.probes
-        few = probes if len(probes) <= 4 else [*probes[:2], *probes[-2:]]
+        few = probes if len(probes) <= 2 * _EITHER_END else [*probes[:_EITHER_END], *probes[-_EITHER_END:]]
         return Run(self.meta, list(self.recent.steps), [], few, list(self.recent.notes))
 
     def finish(self) -> Run:

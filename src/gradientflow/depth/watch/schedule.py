@@ -6,12 +6,19 @@ import math
 from collections import deque
 from statistics import median
 
+from gradientflow.depth.watch.allowance import PROBES, SHARE_OF_PROBES, allowed
+from gradientflow.limits import Limit
 from gradientflow.records import Step
 
 _EARLY = (1, 2, 3, 5, 8)  # then every half as many steps again
 _FACTOR = 1.5
-_FLOOR = 1.0  # seconds of probing that are always allowed
 _RECENT = 25
+JUMP = Limit("rise_over_usual", 0.5, "chosen: half of the usual loss on top; a sign to look, no finding")
+STEPS_OF_LOSS = Limit("rise_over_usual_change", 6.0, "chosen: of the usual change between two steps; noise stays below")
+NORMS = Limit("gradients", 3, "chosen: the fewest that have a usual norm")
+STEEP = Limit("gradient_over_usual", 20.0, "chosen: noise of a small batch stays below ten")
+DEAR = Limit("alarms_beyond_the_cap", 2, "chosen: a trouble is looked at this often whatever it costs")
+ALARMS = Limit("alarms", 3, "chosen: from here on one kind of trouble is looked at ever more rarely")
 
 
 class Schedule:
@@ -22,7 +29,7 @@ class Schedule:
         cap: share of the run's time that probing may cost, beyond a floor of one second.
     """
 
-    def __init__(self, every: int | None = None, cap: float = 0.05) -> None:
+    def __init__(self, every: int | None = None, cap: float = SHARE_OF_PROBES) -> None:
         self.every = every
         self.cap = cap
         self._next = 1
@@ -48,8 +55,8 @@ class Schedule:
         if self.every is not None:
             due = step == 1 or step % self.every == 0
             return ("first" if step == 1 else "schedule") if due else None
-        affordable = spent <= max(_FLOOR, self.cap * elapsed)
-        if self._trouble is not None and (affordable or self._alarms.get(self._trouble, 0) <= 2):
+        affordable = spent <= allowed(PROBES, self.cap, elapsed)
+        if self._trouble is not None and (affordable or self._alarms.get(self._trouble, 0) <= DEAR):
             reason, self._trouble = f"trouble: {self._trouble}", None
             return reason
         if step >= self._next:
@@ -73,13 +80,13 @@ class Schedule:
             usual = median(losses)
             changes = [abs(b - a) for a, b in zip(losses, list(losses)[1:], strict=False)]
             step_of_loss = median(changes) if changes else 0.0
-            if step.loss - usual > max(0.5 * abs(usual), 6.0 * step_of_loss):
+            if step.loss - usual > max(JUMP * abs(usual), STEPS_OF_LOSS * step_of_loss):
                 trouble = "loss jumped"
-        if trouble is None and step.grad is not None and len(grads) >= 3:
+        if trouble is None and step.grad is not None and len(grads) >= NORMS:
             usual = median(grads)
             if step.grad == 0.0 and usual > 0:
                 trouble = "no gradient left"
-            elif usual > 0 and step.grad > 20.0 * usual:
+            elif usual > 0 and step.grad > STEEP * usual:
                 trouble = "gradient jumped"
         if step.loss is not None and math.isfinite(step.loss):
             losses.append(step.loss)
@@ -87,6 +94,6 @@ class Schedule:
             grads.append(step.grad)
         if trouble is not None and step.step >= self._quiet_until.get(trouble, 0):
             count = self._alarms[trouble] = self._alarms.get(trouble, 0) + 1
-            self._quiet_until[trouble] = step.step + (1 if count < 3 else 2**count)
+            self._quiet_until[trouble] = step.step + (1 if count < ALARMS else 2**count)
             self._trouble = trouble
         return trouble

@@ -17,10 +17,13 @@ from gradientflow.curvature import flat, hessian_operator, top_eigenpair
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.shield import Effort
+from gradientflow.limits import Limit
 from gradientflow.records import Sharpness
 from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_python_node, modules_within
 
-MAX_ENTRIES = 20_000_000
+MAX_ENTRIES = Limit("parameters", 20_000_000, "chosen: a Hessian product of more costs as much as many steps")
+PRODUCTS = Limit("hessian_products", 4, "chosen: fewer do not come near the largest eigenvalue")
+_MOST_PRODUCTS = 12
 
 
 class SharpnessMeter:
@@ -69,8 +72,8 @@ class SharpnessMeter:
             grads = torch.autograd.grad(root, params, retain_graph=True, create_graph=True, allow_unused=True)
             g = flat(grads, params)
         once = effort.seconds
-        products = int(min(12, allowance / max(2.5 * once, 1e-6)))
-        if products < 4:
+        products = int(min(_MOST_PRODUCTS, allowance / max(2.5 * once, 1e-6)))
+        if products < PRODUCTS:
             trace.note("sharpness not measured: it would cost more than watching may cost on this script")
             return None
         apply = hessian_operator(g, params)
@@ -99,7 +102,7 @@ class SharpnessMeter:
         if len({(p.device, p.dtype) for p in params}) > 1:
             return "parameters lie on several devices or have several types"
         if sum(p.numel() for p in params) > MAX_ENTRIES:
-            return f"more than {MAX_ENTRIES:,} parameters"
+            return f"more than {MAX_ENTRIES:,.0f} parameters"
         if any(map(hooks_of, params)):
             return "the script has hooks of its own in the graph, and a second backward would call them again"
         return None

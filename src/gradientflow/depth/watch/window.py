@@ -10,6 +10,7 @@ from torch import Tensor
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer
+from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allowed
 from gradientflow.depth.watch.cheap import norm_of_grads
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.optimizers import Optimizers
@@ -17,8 +18,6 @@ from gradientflow.depth.watch.overtime import OverTime
 from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.records import Probe
-
-_SHARPNESS_FLOOR = 0.6  # seconds that are always allowed for it
 
 
 class Window:
@@ -102,7 +101,7 @@ class Window:
         says nothing.
         """
         effort = Effort()
-        allowance = max(_SHARPNESS_FLOOR, 0.02 * self._clock()) - self._on_sharpness
+        allowance = allowed(SHARPNESS, SHARE_OF_EXTRAS, self._clock()) - self._on_sharpness
         live = [(i, t) for i in reached if (t := self._registry.tensor(i)) is not None and t.requires_grad]
         reachable = {i for i, _ in live}
         owner = next((w for w in self._optimizers if not reachable.isdisjoint(w.record.params)), None)
