@@ -24,12 +24,13 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import UsageError
 from gradientflow.files import here
+from gradientflow.limits import Limit
 from gradientflow.records import ABSENT, Probe, Run, Step
 from gradientflow.torch_internals import lost
 
 Optimizer = torch.optim.Optimizer | Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 _AGAIN = 3  # steps after which a claim that one look cannot make is looked at again
-_GIVEN_UP = 3  # steps in a row whose loss is not finite
+GIVEN_UP = Limit("losses_not_finite", 3, "chosen: in a row; a loss scaler may need one or two to find its scale")
 
 
 class Look:
@@ -194,7 +195,7 @@ class Look:
                 value = closure()
                 tool.step()
             bad = 0 if math.isfinite(float(value.detach())) else bad + 1
-            if bad == _GIVEN_UP:
+            if bad >= GIVEN_UP:
                 return
 
 
