@@ -65,7 +65,7 @@ def test_the_fast_share_spans_the_kinds():
         ("warns", "dropout", ["stderr:\n    +step"]),
         ("swallows", "exception_chain", ["exit code 0, plain 1", "stderr:\n    -Traceback"]),
         ("changes_the_code", "sysexit7", ["exit code 0, plain 7"]),
-        ("shortens_a_traceback", "exception_chain", ["stderr:\n    -  File"]),
+        ("shortens_a_traceback", "exception_chain", ["stderr:\n    -Traceback"]),
     ],
 )
 def test_a_watcher_that_does_harm_is_caught(harm, name, told, warm, tmp_path, monkeypatch):
