@@ -209,15 +209,8 @@ def _damage(folder: Path, how: str) -> None:
         db.close()
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        "not a database", "empty", "cut off", "a folder", "DROP TABLE steps", "DELETE FROM meta",
-        "UPDATE meta SET data = x'c1'", "UPDATE steps SET loss = 'abc'", "UPDATE rows SET kind = 'Later'",
-        "UPDATE rows SET data = x'00ff'", "UPDATE meta SET data = NULL",
-    ],
-)  # fmt: skip
-def test_a_damaged_run_is_an_error_with_a_name(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["not a database", "empty", "cut off", "a folder"])
+def test_a_file_that_is_no_run_is_an_error_with_a_name(how: str, tmp_path: Path) -> None:
     _everything(tmp_path)
     _damage(tmp_path, how)
     with pytest.raises(RecordError) as caught:
@@ -225,9 +218,34 @@ def test_a_damaged_run_is_an_error_with_a_name(how: str, tmp_path: Path) -> None
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("how", "told", "left"),
+    [
+        ("DROP TABLE steps", "1 of table steps left out (the first: no such table", (0, 1, 1)),
+        ("DELETE FROM meta", None, (5, 1, 1)),
+        ("UPDATE meta SET data = x'c1'", "1 of table meta left out", (5, 1, 1)),
+        ("UPDATE meta SET data = NULL", "of table meta left out", (5, 1, 1)),
+        ("UPDATE steps SET loss = 'abc' WHERE step = 2", "1 of table steps left out (the first: Expected `float", (4, 1, 1)),
+        ("UPDATE steps SET step = -1", "5 of table steps left out (the first: its step is -1)", (0, 1, 1)),
+        ("UPDATE rows SET kind = 'Later' WHERE kind = 'Probe'", "1 of table rows left out (the first: a kind 'Later'", (5, 0, 1)),
+        ("UPDATE rows SET data = x'00ff' WHERE kind = 'ParamNorms'", "1 of table rows left out", (5, 1, 0)),
+    ],
+)  # fmt: skip
+def test_a_damaged_row_costs_itself_and_is_told(
+    how: str, told: str | None, left: tuple[int, int, int], tmp_path: Path
+) -> None:
+    _everything(tmp_path)
+    _damage(tmp_path, how)
+    run = read(tmp_path)
+    assert (len(run.steps), len(run.probes), len(run.norms)) == left
+    assert [told in n.text for n in run.notes if n.kind == "watcher" and told is not None] == [True] * (
+        told is not None
+    )
+
+
 def test_a_sound_run_is_not_called_damaged(tmp_path: Path) -> None:
     _everything(tmp_path)
-    assert isinstance(read(tmp_path), Run)
+    assert not [n for n in read(tmp_path).notes if n.kind == "watcher"]
 
 
 def _open_files() -> set[str]:
@@ -284,7 +302,7 @@ def test_the_script_never_waits_for_the_database(tmp_path: Path) -> None:
 def test_rows_that_wait_are_bounded_and_losses_are_the_last_to_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MOST_WAITING", 100)
+    monkeypatch.setattr("gradientflow.store.writing.MOST_WAITING", 100)
     writing = Store(tmp_path)
     with writing._writing:
         for n in range(1, 81):

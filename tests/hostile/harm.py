@@ -54,8 +54,14 @@ def changes_the_code(argv: list[str]) -> None:
 
 def shortens_a_traceback(argv: list[str]) -> None:
     """The watcher of ours, which takes too much out of a traceback."""
-    whole = script._without_ours
-    script._without_ours = lambda trace: whole(trace).tb_next if trace is not None and whole(trace) else None
+    whole = script.clean
+
+    def shorter(problem: BaseException) -> None:
+        whole(problem)
+        if problem.__traceback__ is not None:
+            problem.__traceback__ = problem.__traceback__.tb_next
+
+    script.clean = shorter
     main(argv)
 
 

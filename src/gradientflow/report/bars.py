@@ -172,8 +172,8 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
     for v in cells:
         if v is None:
             out += "✕"
-        elif high - low <= 1e-12 * max(abs(high), abs(low)):
+        elif high / 2 - low / 2 <= 1e-12 * max(abs(high), abs(low)):
             out += SPARKS[3]
-        else:
-            out += SPARKS[min(int(8 * ((math.log(v) if log else v) - low) / (high - low)), 7)]
+        else:  # (halved, as the difference of two large numbers overflows)
+            out += SPARKS[min(int(8 * ((math.log(v) if log else v) / 2 - low / 2) / (high / 2 - low / 2)), 7)]
     return out

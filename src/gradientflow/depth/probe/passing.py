@@ -1,17 +1,17 @@
 """Calls of the script's that go through us, passed on as if they came from the script's own line.
 
 A warning is attributed to the frame that called: its file, its line, the `__warningregistry__` of its globals. So the call
-is made from a frame that has those of the script's. And an error takes no frames of ours along.
+is made from a frame that has those of the script's.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import CodeType, FrameType, FunctionType, TracebackType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from gradientflow.depth.probe.frames import OURS, classify, is_ours
+from gradientflow.depth.probe.frames import is_ours
 from gradientflow.torch_internals import dispatches
 
 
@@ -49,19 +49,6 @@ def passed_on(caller: FrameType | None, func: Callable[..., Any], args: tuple[An
     ):  # (whoever counts frames counts ours)
         return func(*args, **kwargs)
     return called_at(caller.f_code.co_filename, caller.f_lineno or 1, caller.f_globals)(func, args, kwargs)
-
-
-def take_out(problem: BaseException, caller: FrameType | None) -> None:
-    """Take the frames of ours out of an error that is on its way to the script, innermost calls of which are not ours.
-
-    Where PyTorch's own Python led to us one frame stays, by which those that led to it are found later.
-    """
-    first = trace = problem.__traceback__
-    while trace is not None and classify(trace.tb_frame.f_code) == OURS:
-        trace = trace.tb_next
-    if first is not None and caller is not None and dispatches(caller.f_code):
-        trace = TracebackType(trace, first.tb_frame, first.tb_lasti, first.tb_lineno)
-    problem.__traceback__ = trace
 
 
 def callers_frame() -> FrameType | None:

@@ -23,10 +23,10 @@ from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.names import called, op_name
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
-from gradientflow.depth.probe.passing import callers_frame, passed_on, take_out
+from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
-from gradientflow.depth.probe.tracebacks import cleaned
+from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
 from gradientflow.records import Cut, Op, Operand
@@ -91,7 +91,6 @@ class Tracer(TorchFunctionMode):
             return self._run(caller, func, args, kwargs or {})
         except BaseException as problem:
             take_out(problem, caller)
-            cleaned(problem)
             raise
 
     def _run(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dis
 import signal
-from types import FrameType, TracebackType
+from collections.abc import Sequence
+from types import CodeType, FrameType, TracebackType
 
 from gradientflow.depth.probe.frames import OURS, USER, classify
+from gradientflow.torch_internals import dispatches
 
 # Packages whose exceptions our own work can end in; one of any other package was not raised by what we called.
 _OF_OUR_WORK = frozenset({"builtins", "torch", "gradientflow", "numpy", "msgspec", "sqlite3"})
@@ -23,17 +25,47 @@ def cleaned(problem: BaseException) -> None:
     problem.__traceback__ = without_ours(problem.__traceback__)
 
 
+def take_out(problem: BaseException, caller: FrameType | None) -> None:
+    """Clean an exception on its way out of a call that the script made of PyTorch, and PyTorch of us.
+
+    Where PyTorch's own Python led to us one frame of ours stays, by which those that led to it are found later.
+    """
+    first = problem.__traceback__
+    cleaned(problem)
+    if first is not None and caller is not None and dispatches(caller.f_code):
+        problem.__traceback__ = TracebackType(problem.__traceback__, first.tb_frame, first.tb_lasti, first.tb_lineno)
+
+
 def without_ours(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without frames of gradientflow, which the script knows nothing of."""
-    kept: list[TracebackType] = []
+    entries: list[TracebackType] = []
     while trace is not None:
-        if classify(trace.tb_frame.f_code) != OURS:
-            kept.append(trace)
+        entries.append(trace)
         trace = trace.tb_next
     following: TracebackType | None = None
-    for entry in reversed(kept):
-        following = TracebackType(following, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    for i in reversed(kept([entry.tb_frame for entry in entries])):
+        following = TracebackType(following, entries[i].tb_frame, entries[i].tb_lasti, entries[i].tb_lineno)
     return following
+
+
+def kept(frames: Sequence[FrameType], bottom: CodeType | None = None) -> list[int]:
+    """Return which frames, the outermost first, the script would have without us.
+
+    Args:
+        frames: of a stack or a traceback.
+        bottom: the function that runs the script; it and what called it are left out too.
+    """
+    found: list[int] = []
+    for i, frame in enumerate(frames):
+        if frame.f_code is bottom:
+            found.clear()
+        elif classify(frame.f_code) != OURS:
+            found.append(i)
+        elif i and dispatches(frames[i - 1].f_code):
+            found = [
+                k for k in found if k < i - 2
+            ]  # that frame, and the function that asked it whether anybody listens
+    return found
 
 
 def let_through(problem: BaseException) -> None:

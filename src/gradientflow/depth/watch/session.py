@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +13,11 @@ from typing import Protocol
 from gradientflow.depth.causes import judge
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.watch.isometry import IsometryMeter
+from gradientflow.depth.watch.limit import Limit
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
-from gradientflow.depth.watch.script import Ending, Program, StopRun, execute, load
+from gradientflow.depth.watch.script import Ending, Program, execute, load
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
 from gradientflow.files import here, reason, settled, shown
@@ -86,37 +84,27 @@ def run_script(
     store = Store(folder)
     set_base(str(here()))
     recorder = Recorder(store, program.name, list(target), module=module)
-    shield = Shield()
-    limit = _Limit(max_steps, max_time)
-    monitor = Monitor(recorder, Schedule(probe_every), shield, limit.check)
+    limit = Limit(max_steps, max_time)
+    monitor = Monitor(recorder, Schedule(probe_every), Shield(), limit.check)
     if jacobian:
         monitor.window.isometry = IsometryMeter()
     recorder.attach(monitor)
     recorder.source(str(shown(Path(program.file))))
-    state = _State()
-
-    def look() -> None:
-        state.fresh = True
-
-    def beat() -> None:
-        try:
-            recorder.describe()
-        except Exception as problem:
-            shield.failed("describe", problem)
-        store.flush()
-        overhead = shield.spent / max(monitor.elapsed - shield.spent, 1e-9)
-        if live is not None:
-            if (
-                state.fresh
-            ):  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
-                state.fresh, state.symptom = False, judge(recorder.glance()).symptom
-            live.update(monitor.steps, monitor.last_loss, state.symptom, overhead, monitor.elapsed)
-
-    monitor.on_probe = look
-    pulse = Pulse(beat)
+    pulse = Pulse(_Beat(monitor, recorder, live))
     if prepare is not None:
         prepare(monitor)
-    store.flush()
+    recorder.store.flush()
+    ending = _watched(program, monitor, pulse, limit, live)
+    _note(recorder, monitor, ending)
+    run = recorder.finish()
+    verdict = judge(run)
+    store.close()
+    problems = [f"the record is incomplete: {told}" for told in (store.error, store.lost) if told]
+    return Outcome(verdict, run, folder, ending, problems)
+
+
+def _watched(program: Program, monitor: Monitor, pulse: Pulse, limit: Limit, live: Live | None) -> Ending:
+    """Run the script between the beginning and the end of all that goes on beside it; return how it ended."""
     if live is not None:
         live.open()
     pulse.start()
@@ -125,8 +113,8 @@ def run_script(
         monitor.start()
         ending = execute(program)
         if (
-            not shield.at_home
-        ):  # a child that the script forked and that ran to its end here: the verdict is its parent's
+            not monitor.shield.at_home
+        ):  # a child that the script forked, run to its end here: the verdict is its parent's
             raise SystemExit(ending.code)
     finally:
         limit.close()
@@ -134,23 +122,46 @@ def run_script(
         pulse.stop()
         if live is not None:
             live.close()
-    if ending.how == "interrupted" and limit.reached:
-        ending = Ending("max-time", 0)
+    return Ending("max-time", 0) if ending.how == "interrupted" and limit.reached else ending
+
+
+def _note(recorder: Recorder, monitor: Monitor, ending: Ending) -> None:
+    """Put on record how the script ended, and what was not seen of it."""
     recorder.meta.ended, recorder.meta.exit_code, recorder.meta.error = ending.how, ending.code, ending.error
     if ending.advice:
         recorder.note("advice", ending.advice)
     if monitor.elsewhere:
         recorder.note("watcher", told_of_threads(monitor.elsewhere))
-    for error in [*lost(), *shield.errors]:
+    for error in [*lost(), *monitor.shield.errors]:
         recorder.note("watcher", error)
-    run = recorder.finish()
-    verdict = judge(run)
-    store.close()
-    problems = [f"the record is incomplete: {told}" for told in (store.error, store.lost) if told]
-    return Outcome(verdict, run, folder, ending, problems)
 
 
-_FREE_SIGNALS = range(signal.SIGRTMIN + 1, signal.SIGRTMAX) if hasattr(signal, "SIGRTMIN") else range(0)
+class _Beat:
+    """What the pulse does: writes what waits, and shows how the run is going."""
+
+    def __init__(self, monitor: Monitor, recorder: Recorder, live: Live | None) -> None:
+        self._monitor, self._recorder, self._live = monitor, recorder, live
+        self._symptom = "healthy"
+        self._fresh = False  # a probe came in that was not judged yet
+        monitor.on_probe = self._probed
+
+    def _probed(self) -> None:
+        self._fresh = True
+
+    def __call__(self) -> None:
+        monitor = self._monitor
+        try:
+            self._recorder.describe()
+        except Exception as problem:
+            monitor.shield.failed("describe", problem)
+        self._recorder.store.flush()
+        if self._live is None:
+            return
+        if self._fresh:  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
+            self._fresh, self._symptom = False, judge(self._recorder.glance()).symptom
+        spent = monitor.shield.spent
+        overhead = spent / max(monitor.elapsed - spent, 1e-9)
+        self._live.update(monitor.steps, monitor.last_loss, self._symptom, overhead, monitor.elapsed)
 
 
 def told_of_threads(steps: int) -> str:
@@ -159,68 +170,6 @@ def told_of_threads(steps: int) -> str:
         f"{steps} optimizer steps were taken in other threads while one was watched: they are in no number here. "
         f"Run one training at a time to have each watched"
     )
-
-
-class _State:
-    symptom = "healthy"
-    fresh = False  # a probe came in that was not judged yet
-
-
-class _Limit:
-    """Stops the script at a step once a limit is reached, and by an interrupt when no step comes in time."""
-
-    def __init__(self, steps: int | None, seconds: float | None) -> None:
-        self._steps = steps
-        self._seconds = seconds
-        self._began = time.perf_counter()
-        self.reached = False
-        self._timer: threading.Timer | None = None
-        self._own: list[int] = []  # signals that wake the script where SIGINT is ignored
-
-    def start(self) -> None:
-        self._began = time.perf_counter()
-        if self._seconds is not None:
-            # Started with `&` in a shell script, as cluster jobs are, a process ignores SIGINT: that is left as it is, and a
-            # signal that nobody uses stands by.
-            free = [n for n in _FREE_SIGNALS if signal.getsignal(n) == signal.SIG_DFL]
-            if threading.current_thread() is threading.main_thread():
-                self._own = free[-3:]
-                for number in self._own:
-                    signal.signal(number, self._wakes)
-            self._timer = threading.Timer(self._seconds + 2.0, self._interrupt)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def check(self, step: int) -> None:
-        if self._steps is not None and step >= self._steps:
-            raise StopRun("max-steps")
-        if self._seconds is not None and time.perf_counter() - self._began >= self._seconds:
-            raise StopRun("max-time")
-
-    def _interrupt(self) -> None:
-        """Wake the main thread where it sleeps or waits: as Ctrl-C does, or by a signal of our own where that is ignored."""
-        self.reached = True
-        main = threading.main_thread().ident
-        ours = [n for n in self._own if signal.getsignal(n) == self._wakes]  # (the script may have put one to use)
-        if not callable(signal.getsignal(signal.SIGINT)) and not ours:
-            return
-        number = signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else ours[0]
-        if hasattr(signal, "pthread_kill") and main is not None:
-            signal.pthread_kill(main, number)
-        else:
-            signal.raise_signal(number)
-
-    @staticmethod
-    def _wakes(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        for number in self._own:
-            if signal.getsignal(number) == self._wakes:
-                signal.signal(number, signal.SIG_DFL)
-        self._own = []
 
 
 _LONGEST_NAME = 100  # characters of a script's name in that of its folder; a file system takes 255 bytes

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from types import CodeType, FrameType, TracebackType
+from collections.abc import Iterable, Iterator
+from types import CodeType, FrameType
 from typing import Any
 
-from gradientflow.depth.probe.frames import OURS, classify
-from gradientflow.torch_internals import dispatches
+from gradientflow.depth.probe.tracebacks import cleaned, kept
 
 _GATE = "_extract_from_extended_frame_gen"  # of StackSummary: every stack and traceback that is told goes through it
 
@@ -27,35 +26,10 @@ def clean(problem: BaseException) -> None:
         entry = todo.pop()
         if entry is not None and id(entry) not in seen:
             seen.add(id(entry))
-            entry.__traceback__ = _without_ours(entry.__traceback__)
+            cleaned(entry)
             todo += [entry.__cause__, entry.__context__]
             if isinstance(entry, BaseExceptionGroup):
                 todo += entry.exceptions
-
-
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    entries: list[TracebackType] = []
-    while trace is not None:
-        entries.append(trace)
-        trace = trace.tb_next
-    following: TracebackType | None = None
-    for i in reversed(_kept([entry.tb_frame for entry in entries])):
-        entry = entries[i]
-        following = TracebackType(following, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return following
-
-
-def _kept(frames: Sequence[FrameType], bottom: CodeType | None = None) -> list[int]:
-    """Return which frames, the outermost first, the script would have without us; `bottom` is what runs the script."""
-    kept: list[int] = []
-    for i, frame in enumerate(frames):
-        if frame.f_code is bottom:
-            kept.clear()
-        elif classify(frame.f_code) != OURS:
-            kept.append(i)
-        elif i and dispatches(frames[i - 1].f_code):
-            kept = [k for k in kept if k < i - 2]  # that frame, and the function that asked it whether anybody listens
-    return kept
 
 
 @contextlib.contextmanager
@@ -74,7 +48,7 @@ def hidden(bottom: CodeType) -> Iterator[None]:
         found = list(entries)
         inwards = len(found) < 2 or found[0][0].f_back is not found[1][0]
         ordered = found if inwards else found[::-1]
-        ordered = [ordered[i] for i in _kept([frame for frame, _ in ordered], bottom)]
+        ordered = [ordered[i] for i in kept([frame for frame, _ in ordered], bottom)]
         return gate.__func__(kind, iter(ordered if inwards else ordered[::-1]), **how)
 
     ours: Any = classmethod(told)

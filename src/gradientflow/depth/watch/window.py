@@ -88,10 +88,13 @@ class Window:
         )  # fmt: skip
         if not self._optimizers and first_here:
             self.probe.carried = norm_of_grads([t for i in reached if (t := self._registry.tensor(i)) is not None])
-        self._shield(self._sharpness, roots[0], reached)
+        plain = [
+            t if type(t) is Tensor else t.as_subclass(Tensor) for t in roots
+        ]  # methods of the script's are not called
+        self._shield(self._sharpness, plain[0], reached)
         if self.isometry is not None:
-            self.probe.isometry = self._shield(self.isometry.measure, roots, measure, self.probe)
-        self._shield(self.over_time.before, self.probe, trace, roots[0], self._clock())
+            self.probe.isometry = self._shield(self.isometry.measure, plain, measure, self.probe)
+        self._shield(self.over_time.before, self.probe, trace, plain[0], self._clock())
         measure.attach()
         self.probe.cost = time.perf_counter() - began
         return measure

@@ -5,12 +5,64 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError
 from gradientflow.river.fields.zoo.kinds import Law, ZooField, ZooPotential, spread
+
+
+class _Linear:
+    """Matrices W_1 … W_N in one vector θ, and what is known of their flow from an aligned start.
+
+    Args:
+        sizes: units of each layer, the input's first.
+        bases: of the singular vectors in each layer.
+        s: singular values of the target.
+    """
+
+    def __init__(self, sizes: Sequence[int], bases: Sequence[Tensor], s: Tensor) -> None:
+        self.shapes = list(itertools.pairwise(sizes))
+        self.bases, self.s = bases, s
+
+    def matrices(self, theta: Tensor) -> list[Tensor]:
+        parts = torch.split(theta, [a * b for a, b in self.shapes], dim=-1)
+        return [p.reshape(*theta.shape[:-1], b, a) for p, (a, b) in zip(parts, self.shapes, strict=True)]
+
+    def through(self, theta: Tensor) -> Tensor:
+        first, *others = self.matrices(theta)
+        for w in others:
+            first = w @ first
+        return first
+
+    def modes(self, theta: Tensor) -> Tensor:
+        last, first = self.bases[-1].to(theta), self.bases[0].to(theta)
+        return torch.einsum("ai,...ab,bi->...i", last, self.through(theta), first)
+
+    def mode_rate(self, u: Tensor, s: Tensor) -> Tensor:
+        n = len(self.shapes)
+        return n * u ** (2 - 2 / n) * (s - u)
+
+    def mode(self, u0: Tensor, s: Tensor, t: Tensor | float) -> Tensor:
+        if len(self.shapes) == 1:
+            return s + (u0 - s) * torch.exp(-torch.as_tensor(t))
+        fade = torch.exp(-2 * s * t)
+        return s / (1 - fade + s / u0 * fade)  # s e^{2st}/(e^{2st} − 1 + s/u0), without overflow
+
+    def solution(self, start: Tensor, t: Tensor | float) -> Tensor:
+        u0 = self.modes(start)
+        grown = (self.mode(u0, self.s.to(start), spread(t, start)) / u0) ** (1 / len(self.shapes))
+        out = []
+        for w, a in zip(self.matrices(start), self.bases, strict=False):
+            along = torch.einsum("ai,...i,bi->...ab", a.to(start), grown - 1, a.to(start))
+            out.append((w + w @ along).flatten(-2))
+        return torch.cat(out, dim=-1)
+
+    def balance(self, layer: int, theta: Tensor) -> Tensor:
+        below, above = self.matrices(theta)[layer : layer + 2]
+        return (above.mT @ above - below @ below.mT).flatten(-2)
 
 
 def linear_net(
@@ -62,60 +114,24 @@ def linear_net(
         start = [product * torch.randn(b, a, generator=made, dtype=torch.float64) for a, b in itertools.pairwise(sizes)]
     theta0 = torch.cat([w.reshape(-1) for w in start])
 
-    def matrices(theta: Tensor) -> list[Tensor]:
-        parts = torch.split(theta, [a * b for a, b in itertools.pairwise(sizes)], dim=-1)
-        return [p.reshape(*theta.shape[:-1], b, a) for p, (a, b) in zip(parts, itertools.pairwise(sizes), strict=True)]
-
-    def through(theta: Tensor) -> Tensor:
-        first, *others = matrices(theta)
-        for w in others:
-            first = w @ first
-        return first
+    net = _Linear(sizes, bases, s)
 
     def loss(theta: Tensor) -> Tensor:
-        return 0.5 * ((through(theta) - target.to(theta)) ** 2).sum((-2, -1))
-
-    def modes(theta: Tensor) -> Tensor:
-        return torch.einsum("ai,...ab,bi->...i", bases[-1].to(theta), through(theta), bases[0].to(theta))
-
-    def mode_rate(u: Tensor, s: Tensor) -> Tensor:
-        return n * u ** (2 - 2 / n) * (s - u)
-
-    def solution(start: Tensor, t: Tensor | float) -> Tensor:
-        u0 = modes(start)
-        grown = (mode(u0, s.to(start), spread(t, start)) / u0) ** (1 / n)
-        out = []
-        for w, a in zip(matrices(start), bases, strict=False):
-            along = torch.einsum("ai,...i,bi->...ab", a.to(start), grown - 1, a.to(start))
-            out.append((w + w @ along).flatten(-2))
-        return torch.cat(out, dim=-1)
-
-    def mode(u0: Tensor, s: Tensor, t: Tensor | float) -> Tensor:
-        if n == 1:
-            return s + (u0 - s) * torch.exp(-torch.as_tensor(t))
-        fade = torch.exp(-2 * s * t)
-        return s / (1 - fade + s / u0 * fade)  # s e^{2st}/(e^{2st} − 1 + s/u0), without overflow
-
-    def balance(layer: int) -> Law:
-        def law(theta: Tensor) -> Tensor:
-            below, above = matrices(theta)[layer : layer + 2]
-            return (above.mT @ above - below @ below.mT).flatten(-2)
-
-        return law
+        return 0.5 * ((net.through(theta) - target.to(theta)) ** 2).sum((-2, -1))
 
     box = [(-2.0, 2.0)] * len(theta0)
     field = ZooPotential(
         loss, start=theta0, name="linear-net", box=box,
-        conserved={f"balance of layers {i + 1} and {i + 2}": balance(i) for i in range(n - 1)},
+        conserved={f"balance of layers {i + 1} and {i + 2}": partial(net.balance, i) for i in range(n - 1)},
     )  # fmt: skip
-    closed = {"mode": mode} if n <= 2 else {}
+    closed = {"mode": net.mode} if n <= 2 else {}
     # The last mode to be learnt, from u0 to half of s: about ln(s/u0)/2s for two layers, a power of 1/u0 for more.
     low = float(s.min())
     slow = math.log(low / product + 1) / (2 * low) if n <= 2 else product ** (2 / n - 1) / (low * (n - 2))
     return ZooField(
         "linear-net", "deep linear net on whitened data: modes learnt one by one, layers stay balanced", field, box,
-        theta0, max(10.0, 2 * slow) if balanced else 50.0, solution if balanced and n <= 2 else None,
-        facts={"matrix": lambda: target, "modes": modes, "mode_rate": mode_rate, **closed},
+        theta0, max(10.0, 2 * slow) if balanced else 50.0, net.solution if balanced and n <= 2 else None,
+        facts={"matrix": lambda: target, "modes": net.modes, "mode_rate": net.mode_rate, **closed},
     )  # fmt: skip
 
 
