@@ -5,7 +5,11 @@ The slope φ' decides the family, and the family decides the gain that weights n
 - *saturating*: φ' falls to 0 on both sides, so a large input of either sign passes no gradient.
 - *halving*: φ' falls to (almost) 0 on one side and tends to 1 on the other, so about half of the inputs pass; a gain of √2
   in the weights makes up for it (He et al. 2015, eq. 14).
-- *other*: neither; the weights need no gain of their own.
+- *other*: neither; the weights need no gain of their own. (SELU is made so: E[φ'(z)²] = 1.07 for z of unit variance,
+  Klambauer et al. 2017.)
+
+A rule asks what the weights alone do to a gradient, against √2 or 1; what a saturating slope takes is counted as the
+activation's. The gain that is *planned* for tanh, 5/3, makes up for its slope as well.
 """
 
 from __future__ import annotations
@@ -93,7 +97,7 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("elu", HALVES, lambda z: 1.0 if z > 0 else math.exp(z), -1.0, _INF, (0.0, 1.0), "ELU"),
         Activation("celu", HALVES, lambda z: 1.0 if z > 0 else math.exp(z), -1.0, _INF, (0.0, 1.0), "CELU"),
         Activation(
-            "selu", HALVES, lambda z: _ELU_SCALE * (1.0 if z > 0 else _SELU_ALPHA * math.exp(z)),
+            "selu", OTHER, lambda z: _ELU_SCALE * (1.0 if z > 0 else _SELU_ALPHA * math.exp(z)),
             -_ELU_SCALE * _SELU_ALPHA, _INF, (0.0, _ELU_SCALE * _SELU_ALPHA), "SELU",
         ),
         Activation("gelu", HALVES, lambda z: _below(z) + z * _bell(z), -0.17, _INF, (-0.129, 1.129), "GELU"),
