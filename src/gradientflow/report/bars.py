@@ -24,6 +24,7 @@ INK = {
     "dead": "#8b95a7",
     "healthy": "#2f9e7d",
     "not-measured": "#8b95a7",
+    "watching": "#8b95a7",
     "left": "#3f8fc0",
     "took": "#9a7b66",
     "grew": "#9a78b0",

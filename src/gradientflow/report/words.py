@@ -20,6 +20,7 @@ _MORE_MARKS = {
     "noisy": "≈",
     "healthy": "✓",
     "not-measured": "?",
+    "watching": "◌",
 }
 # C0 and C1 controls, and the characters that turn the direction of writing round: neither a terminal nor a page may
 # be steered by the name of a module or by a source line.

@@ -25,6 +25,8 @@ from gradientflow.records import Run, Verdict
 from gradientflow.store import Store
 from gradientflow.torch_internals import lost
 
+WATCHING = "watching"  # what is told while nothing is measured
+
 
 class Live(Protocol):
     """Something that shows how the run is going: 1. `open` once; 2. `update` a few times a second; 3. `close`."""
@@ -141,7 +143,7 @@ class _Beat:
 
     def __init__(self, monitor: Monitor, recorder: Recorder, live: Live | None) -> None:
         self._monitor, self._recorder, self._live = monitor, recorder, live
-        self._symptom = "healthy"
+        self._symptom = WATCHING
         self._fresh = False  # a probe came in that was not judged yet
         monitor.on_probe = self._probed
 
@@ -158,7 +160,9 @@ class _Beat:
         if self._live is None:
             return
         if self._fresh:  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
-            self._fresh, self._symptom = False, judge(self._recorder.glance()).symptom
+            self._fresh = False
+            found = judge(self._recorder.glance()).symptom
+            self._symptom = WATCHING if found == "not-measured" else found
         spent = monitor.shield.spent
         overhead = spent / max(monitor.elapsed - spent, 1e-9)
         self._live.update(monitor.steps, monitor.last_loss, self._symptom, overhead, monitor.elapsed)
