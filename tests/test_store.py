@@ -29,7 +29,7 @@ from gradientflow.records import (
     Step,
     ValueStat,
 )  # fmt: skip
-from gradientflow.store import Store, read
+from gradientflow.store import Store, read, writing
 
 META = Meta("train.py", ["train.py", "--lr", "1"], "/work", "2026-01-01T00:00:00+00:00", "3.11.7", "2.13.0")
 
@@ -68,7 +68,7 @@ def _everything(folder: Path) -> list[Any]:
     ]  # fmt: skip
     with_store = Store(folder)
     meta = msgspec.structs.replace(
-        META, params=[Param(0, "w", [2], "float32", True, True)], optimizers=[Optimizer(0, "SGD", {"lr": 0.1}, [0])]
+        META, params=[Param(k, w, [2], "float32", True, True) for k, w in enumerate("wv")], optimizers=[Optimizer(0, "SGD", {"lr": 0.1}, [0])]
     )
     with_store.meta(meta)
     with_store.source("a b'.py", "x = 'é'\n")
@@ -284,7 +284,7 @@ def test_the_script_never_waits_for_the_database(tmp_path: Path) -> None:
 def test_rows_that_wait_are_bounded_and_losses_are_the_last_to_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "MOST_WAITING", 100)
+    monkeypatch.setattr(writing, "MOST_WAITING", 100)
     writing = Store(tmp_path)
     with writing._writing:
         for n in range(1, 81):

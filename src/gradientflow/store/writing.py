@@ -1,13 +1,4 @@
-"""A run on disk: one folder per run, holding `run.db` (SQLite in WAL mode), `report.html` and `verdict.json`.
-
-Rows are committed as they come, so a run that is killed can be read up to its last moment, and a run can be read while
-it is written. Steps are plain columns, for anybody's own queries; probes, norms and notes are msgpack blobs of the
-types in `records`.
-
-A replay of remedies is kept beside it as `replay.json`, the runs of its trials under `replay/`.
-
-    meta(key, data)   steps(step, at, optimizer, lr, loss, grad, weight, update_norm, ...)   rows(id, kind, step, data)
-"""
+"""Writing a run: rows are committed as they come, and what cannot be written waits."""
 
 from __future__ import annotations
 
@@ -22,19 +13,11 @@ from typing import Any
 import msgspec
 
 from gradientflow.errors import OutputError, RecordError
-from gradientflow.files import clean, encoded, reason, settled, write
-from gradientflow.records import Meta, Note, ParamNorms, Probe, Replay, Run, Step
+from gradientflow.files import clean, encoded, settled
+from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.store.reading import filed, read
+from gradientflow.store.tables import COLUMNS, FILE, FORMAT, SCHEMA, kept
 
-FILE = "run.db"
-REPLAY, TRIALS = "replay.json", "replay"
-_STEP_COLUMNS = (
-    "step", "at", "optimizer", "lr", "loss", "grad", "weight", "update_norm", "nonfinite", "backwards", "momentum", "along",
-)  # fmt: skip
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, data BLOB);
-CREATE TABLE IF NOT EXISTS steps ({", ".join(_STEP_COLUMNS)});
-CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, kind TEXT, step INTEGER, data BLOB);
-"""
 MOST_WAITING = 200_000  # rows in memory, for a database that cannot be written
 AT_THE_END = 3.0  # seconds for a database that another process has locked
 _pack = msgspec.msgpack.Encoder().encode
@@ -94,7 +77,7 @@ class Store:
         try:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
-            db.executescript(_SCHEMA)
+            db.executescript(SCHEMA)
         except BaseException:
             db.close()
             raise
@@ -106,8 +89,8 @@ class Store:
         self._add(
             _Row(
                 "steps",
-                f"INSERT INTO steps VALUES ({','.join('?' * len(_STEP_COLUMNS))})",
-                (*(_storable(v) for v in values), step.nonfinite, step.backwards, step.momentum, step.along),
+                f"INSERT INTO steps VALUES ({','.join('?' * len(COLUMNS))})",
+                (*(kept(v) for v in values), step.nonfinite, step.backwards, step.momentum, step.along),
                 step,
             )
         )
@@ -182,6 +165,7 @@ class Store:
             try:
                 if not db.execute("SELECT count(*) FROM meta").fetchone()[0]:  # the first batch, or a file that is new
                     self._written = {"steps": 0, "rows": 0}
+                    db.execute(f"PRAGMA user_version={FORMAT}")
                     for row in self._fixed.values():
                         db.execute(row.sql, row.values)
                 for row in batch:
@@ -211,14 +195,14 @@ class Store:
         """
         self.flush(patience=AT_THE_END)
         try:
-            run = read(self.folder)
+            run = read(self.folder, meta)
         except RecordError:
             run = Run(meta)
         sources = run.meta.sources
         run.meta = msgspec.structs.replace(meta, sources={**sources, **self._sources, **meta.sources})
         for row in self._pending:
             if row.record is not None:
-                _file(run, row.record)
+                filed(run, row.record)
         if recent is not None and len(run.steps) < len(recent.steps):  # the file was removed while the script ran
             self._restore(run, recent)
         return run
@@ -243,105 +227,3 @@ def _holds_a_run(file: Path) -> bool:
     with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
         begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
         return bool(begun and db.execute("SELECT count(*) FROM meta").fetchone()[0])
-
-
-def _storable(value: Any) -> Any:
-    """SQLite turns NaN into NULL; keep non-finite numbers as text so that NULL means 'not seen'."""
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return repr(value)
-    return value
-
-
-def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
-
-
-def _file(run: Run, record: Step | ParamNorms | Probe | Note) -> None:
-    match record:
-        case Step():
-            run.steps.append(record)
-        case ParamNorms():
-            run.norms.append(record)
-        case Probe():
-            run.probes.append(record)
-        case Note():
-            run.notes.append(record)
-
-
-def read(folder: Path) -> Run:
-    """Read a run from its folder, finished or not, also while it is being written.
-
-    Args:
-        folder: the run's folder, or the path of its `run.db`.
-
-    Returns:
-        The run.
-
-    Raises:
-        RecordError: there is no run there, or it cannot be read.
-    """
-    path = folder if folder.name == FILE else folder / FILE
-    if not path.is_file():
-        raise RecordError(
-            f"{folder} holds no run: expected a file {FILE} in it. Pass the folder that `gradientflow run` printed, "
-            f"for example runs/train-20260101-120000."
-        )
-    types: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='rows'").fetchone()[0]
-            found = db.execute("SELECT data FROM meta WHERE key='meta'").fetchone() if begun else None
-            if found is None:
-                raise RecordError(
-                    f"{path} was begun, but nothing is recorded in it yet: it was killed at once, or has just started."
-                )
-            run = Run(msgspec.msgpack.decode(found[0], type=Meta))
-            for key, data in db.execute("SELECT key, data FROM meta WHERE key LIKE 'source:%'"):
-                run.meta.sources[key.removeprefix("source:")] = data.decode(errors="replace")
-            for row in db.execute(f"SELECT {','.join(_STEP_COLUMNS)} FROM steps ORDER BY rowid"):
-                run.steps.append(Step(*(_number(v) for v in row)))
-            for kind, data in db.execute("SELECT kind, data FROM rows ORDER BY id"):
-                _file(run, msgspec.msgpack.decode(data, type=types[kind]))
-    except RecordError:
-        raise
-    except Exception as problem:  # a damaged file may fail in any way
-        raise RecordError(
-            f"{path} cannot be read as a run of gradientflow: {type(problem).__name__}: {problem}. It is damaged, or was written by "
-            f"another version; run the script again."
-        ) from problem
-    if run.meta.ended is None:  # killed: the description lags behind the rows
-        run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)
-        run.meta.elapsed = max([run.meta.elapsed, *(s.at for s in run.steps[-1:]), *(p.at for p in run.probes[-1:])])
-    return run
-
-
-def keep_replay(folder: Path, replay: Replay) -> None:
-    """Write what a replay found so far into a run's folder; a half-written file is never left behind.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    path = folder / REPLAY
-    try:
-        write(path, msgspec.json.format(encoded(replay), indent=2) + b"\n")
-    except OSError as problem:
-        raise OutputError(
-            f"cannot write the replay to {path}: {reason(problem)}. Expected the run's folder to be writable."
-        ) from problem
-
-
-def read_replay(folder: Path) -> Replay | None:
-    """Read the replay of a run; None where nothing was replayed.
-
-    Raises:
-        RecordError: there is one that cannot be read.
-    """
-    path = (folder if folder.is_dir() else folder.parent) / REPLAY
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Replay)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError) as problem:
-        raise RecordError(
-            f"{path} cannot be read as a replay of gradientflow: {problem}. Remove it and replay anew."
-        ) from problem
