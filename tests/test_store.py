@@ -238,14 +238,12 @@ def test_a_damaged_row_costs_itself_and_is_told(
     _damage(tmp_path, how)
     run = read(tmp_path)
     assert (len(run.steps), len(run.probes), len(run.norms)) == left
-    assert [told in n.text for n in run.notes if n.kind == "watcher" and told is not None] == [True] * (
-        told is not None
-    )
+    assert [told in n.text for n in run.notes if n.kind == "record" and told is not None] == [True] * (told is not None)
 
 
 def test_a_sound_run_is_not_called_damaged(tmp_path: Path) -> None:
     _everything(tmp_path)
-    assert not [n for n in read(tmp_path).notes if n.kind == "watcher"]
+    assert not [n for n in read(tmp_path).notes if n.kind == "record"]
 
 
 def _open_files() -> set[str]:

@@ -6,6 +6,7 @@ Euclidean norms of ∂L/∂(tensor). Times are seconds since the run began.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ class ValueStat(msgspec.Struct):
 
     @property
     def rms(self) -> float:
-        return float((self.mean**2 + self.std**2) ** 0.5)
+        return math.hypot(self.mean, self.std)
 
 
 class GradStat(msgspec.Struct):
@@ -338,7 +339,9 @@ class Optimizer(msgspec.Struct):
 
 
 class Note(msgspec.Struct):
-    """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice"."""
+    """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice",
+    "record" (what of a damaged record was left out).
+    """
 
     kind: str
     text: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -17,10 +18,25 @@ from gradientflow.files import write
 from gradientflow.records import MARKS, Run, Verdict
 from gradientflow.report import isometry, parts, words
 from gradientflow.report.curve import loss_chart
+from gradientflow.report.guard import guarded
 from gradientflow.report.heat import Heat
 from gradientflow.report.over_time_page import time_card
 from gradientflow.report.replay_panel import replay_panel
 from gradientflow.report.waterfall import island, panel, waterfall
+
+_NAMES = {
+    "hero": "the headline",
+    "waterfall": "the gradient’s way back",
+    "budget": "where the decades went",
+    "panel": "the chosen operation",
+    "findings": "what was found",
+    "replay": "the replay",
+    "isometry": "the singular values",
+    "curve": "the loss",
+    "heat": "the map of gradients",
+    "time": "the gradient over time",
+    "environment": "what was watched, and where",
+}
 
 
 def write_html(verdict: Verdict, run: Run | None, path: pathlib.Path) -> None:
@@ -41,34 +57,31 @@ def write_html(verdict: Verdict, run: Run | None, path: pathlib.Path) -> None:
 
 def render_html(verdict: Verdict, run: Run | None) -> str:
     """The page as a string; see `write_html`."""
-    heat = Heat(run) if run is not None else None
-    curve = loss_chart(run) if run is not None else ""
-    chart = heat.html() if heat is not None else ""
-    over = ""
-    if curve or chart:
-        over = (
-            f'<section class="card over" aria-labelledby="h-o"><h2 id="h-o">Over training</h2>{curve}{chart}</section>'
-        )
-    data = {
-        "verdict": msgspec.to_builtins(verdict),
-        "marks": {s: words.mark(s) for s in MARKS},
-        "kinds": {row.name: words.decades(row.decades) for row in verdict.budget.by_kind},
-        "heat": heat.data() if heat is not None and heat.codes else None,
-        **island(verdict, run),
+    heat = guarded("the map of gradients", lambda: Heat(run) if run is not None else None, lambda told: None)
+    drawn: dict[str, Callable[[], str]] = {
+        "title": lambda: parts.text(f"{words.mark(verdict.symptom)} {verdict.symptom} — {verdict.script}"),
+        "hero": lambda: parts.headline(verdict, run),
+        "waterfall": lambda: waterfall(verdict),
+        "budget": lambda: parts.budget(verdict.budget),
+        "panel": lambda: panel(verdict, run),
+        "findings": lambda: parts.findings(verdict, run),
+        "replay": lambda: replay_panel(verdict.replay),
+        "isometry": lambda: isometry.html(run),
+        "curve": lambda: loss_chart(run) if run is not None else "",
+        "heat": lambda: heat.html() if heat is not None else "",
+        "time": lambda: time_card(verdict, run),
+        "environment": lambda: parts.environment(verdict, run),
     }
-    fields = {
-        "title": parts.text(f"{words.mark(verdict.symptom)} {verdict.symptom} — {verdict.script}"),
+    fields = {name: guarded(_NAMES.get(name, name), make, parts.missing) for name, make in drawn.items()}
+    over = fields["curve"] + fields["heat"]
+    if over:
+        over = f'<section class="card over" aria-labelledby="h-o"><h2 id="h-o">Over training</h2>{over}</section>'
+    fields |= {
+        "aside": fields["budget"] + fields["panel"],
+        "over": fields["isometry"] + over,
         "css": _asset("page.css"),
         "js": _asset("page.js"),
-        "hero": parts.headline(verdict, run),
-        "waterfall": waterfall(verdict),
-        "aside": parts.budget(verdict.budget) + panel(verdict, run),
-        "findings": parts.findings(verdict, run),
-        "replay": replay_panel(verdict.replay),
-        "over": isometry.html(run) + over,
-        "time": time_card(verdict, run),
-        "environment": parts.environment(verdict, run),
-        "data": as_island(data),
+        "data": as_island(_data(verdict, run, heat)),
     }
     page = _asset("page.html")
     pieces = page.split("{{")
@@ -77,6 +90,18 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         name, _, rest = piece.partition("}}")
         out += [fields[name], rest]
     return "".join(out)
+
+
+def _data(verdict: Verdict, run: Run | None, heat: Heat | None) -> dict[str, Any]:
+    """What the page's script reads; without a part of it that part of the page stays as it is."""
+    nothing: dict[str, Any] = {"facts": [], "sources": {}}
+    return {
+        "verdict": msgspec.to_builtins(verdict),
+        "marks": {s: words.mark(s) for s in MARKS},
+        "kinds": {row.name: words.decades(row.decades) for row in verdict.budget.by_kind},
+        "heat": guarded("", lambda: heat.data() if heat is not None and heat.codes else None, lambda told: None),
+        **guarded("", lambda: island(verdict, run), lambda told: nothing),
+    }
 
 
 def as_island(data: Any) -> str:

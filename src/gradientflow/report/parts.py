@@ -31,6 +31,11 @@ def prose(value: object) -> str:
     return re.sub(r"`([^`<>]+)`", r"<code>\1</code>", text(value))
 
 
+def missing(told: str) -> str:
+    """What stands where a part of the page could not be drawn."""
+    return f'<p class="empty">{text(told)}</p>'
+
+
 def headline(verdict: Verdict, run: Run | None) -> str:
     """Mark and symptom, the sentence in a live region, and chips of what was run."""
     chips = [text(verdict.script), words.count(verdict.steps, "step")]

@@ -167,9 +167,10 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
     """What should be told beside the verdict: errors of ours, how the script ended, what was not measured; each once.
 
     Returns:
-        Pairs of a kind ("watcher", "script", "advice", "not measured") and a sentence.
+        Pairs of a kind ("watcher", "script", "advice", "record", "not measured") and a sentence.
     """
-    told: list[tuple[str, str]] = [("watcher", one_line(e)) for e in verdict.watch.errors]
+    noted = {n.text for n in run.notes} if run is not None else set()  # those are told below, each as what it is
+    told: list[tuple[str, str]] = [("watcher", one_line(e)) for e in verdict.watch.errors if e not in noted]
     if run is not None:
         if run.meta.error:
             told.append(("script", one_line(run.meta.error.strip().split("\n")[-1])))

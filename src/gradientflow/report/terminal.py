@@ -7,7 +7,8 @@ text, the same bytes for the same verdict.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.text import Text
 from gradientflow.records import Finding, Run, Share, Verdict
 from gradientflow.report import isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.guard import guarded
 from gradientflow.report.over_time_terminal import time_lines
 from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
@@ -90,20 +92,27 @@ class Page:
 
     def lines(self, report: str | None) -> Iterator[Text]:
         """All lines, top to bottom."""
-        yield from self.headline()
-        for k, finding in enumerate(self.verdict.findings[:3]):
+        verdict, tried = self.verdict, self.verdict.replay
+        yield from self.part("the headline", self.headline)
+        for k, finding in enumerate(verdict.findings[:3]):
             yield Text()
-            yield from self.finding(finding, k + 1) if k == 0 else self.short(finding, k + 1)
-        if len(self.verdict.findings) > 3:
-            yield Text(f"      and {words.count(len(self.verdict.findings) - 3, 'more finding')} in the report", "dim")
-        if self.verdict.replay is not None:
-            yield from replay_lines(self.verdict.replay, self.width, self.plain, self.para)
-        yield from self.waterfall()
-        yield from time_lines(self.verdict, self.run, self.width, plain=self.plain)
-        yield from self.budget()
-        yield from isometry.lines(self.run, self.width, plain=self.plain)
+            yield from self.part(f"finding {k + 1}", partial((self.short if k else self.finding), finding, k + 1))
+        if len(verdict.findings) > 3:
+            yield Text(f"      and {words.count(len(verdict.findings) - 3, 'more finding')} in the report", "dim")
+        if tried is not None:
+            yield from self.part("the replay", lambda: replay_lines(tried, self.width, self.plain, self.para))
+        yield from self.part("the gradient's way back", self.waterfall)
+        yield from self.part(
+            "the gradient over time", lambda: time_lines(verdict, self.run, self.width, plain=self.plain)
+        )
+        yield from self.part("where the decades went", self.budget)
+        yield from self.part("singular values", lambda: isometry.lines(self.run, self.width, plain=self.plain))
         yield Text()
-        yield from self.footer(report)
+        yield from self.part("what was watched", lambda: self.footer(report))
+
+    def part(self, name: str, make: Callable[[], Iterable[Text]]) -> list[Text]:
+        """The lines of a part; where it cannot be drawn, a line that says so."""
+        return guarded(name, lambda: list(make()), lambda told: [Text(), *self.para(told, 2)])
 
     def para(self, text: str, indent: int, style: str = "", first: Text | None = None) -> list[Text]:
         """A paragraph wrapped to the width, indented; `first` stands in the indentation of its first line."""

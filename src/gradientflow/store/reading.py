@@ -31,7 +31,7 @@ class _Losses:
 
     def told(self, path: Path) -> list[Note]:
         return [
-            Note("watcher", f"{path.name} is damaged: {len(why)} of table {table} left out (the first: {why[0]})")
+            Note("record", f"{path.name} is damaged: {len(why)} of table {table} left out (the first: {why[0]})")
             for table, why in self._found.items()
         ]
 

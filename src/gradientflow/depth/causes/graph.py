@@ -73,15 +73,21 @@ class Graph:
         return found
 
     def weights_of(self, op: Op) -> list[int]:
-        """Parameters with two or more dimensions that an operation consumes, directly or through operations on them."""
-        found: list[int] = []
-        for operand in op.operands:
+        """Parameters with two or more dimensions that an operation consumes, directly or through operations on them,
+        each once.
+        """
+        found: dict[int, None] = {}
+        seen: set[int] = set()  # each operation once: many routes may lead to one
+        todo = op.operands[::-1]
+        while todo:
+            operand = todo.pop()
             if operand.param is not None and operand.param in self.weights:
                 if len(self.params[operand.param].shape) >= 2:
-                    found.append(operand.param)
-            elif operand.op is not None and operand.op in self.weights_only:
-                found.extend(self.weights_of(self.probe.ops[operand.op]))
-        return found
+                    found[operand.param] = None
+            elif operand.op is not None and operand.op in self.weights_only and operand.op not in seen:
+                seen.add(operand.op)
+                todo.extend(reversed(self.probe.ops[operand.op].operands))
+        return list(found)
 
     @cached_property
     def layers(self) -> list[int]:

@@ -103,7 +103,7 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
         return trend
     stretch = max(1, min(len(losses) // 10, 50))
     first, last = losses[: max(1, min(stretch, 5))], losses[-stretch:]
-    trend.start, trend.end = median(first), fmean(last)
+    trend.start, trend.end = median(first), mean(last)
     levels = [median(losses[i : i + stretch]) for i in range(0, len(losses), stretch)]
     trend.best = min(levels)
     trend.best_step = losses.index(min(losses[levels.index(trend.best) * stretch :][:stretch]))
@@ -117,6 +117,14 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     turns = sum(a * b < 0 for a, b in itertools.pairwise(moving))
     trend.zigzag = turns / max(len(moving) - 1, 1)
     return trend
+
+
+def mean(values: list[float]) -> float:
+    """Return the mean, also of numbers whose sum no float holds."""
+    try:
+        return fmean(values)
+    except OverflowError:
+        return math.fsum(v / len(values) for v in values)
 
 
 def smoothed(losses: list[float], window: int) -> list[float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
     attention,
@@ -25,6 +26,7 @@ from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.limits import Limit
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
+T = TypeVar("T")
 SURE_ENOUGH = Limit("confidence", 0.5, "chosen: a finding is told where it is more likely right than wrong")
 
 # Why a cause of this kind stands behind one that explains more.
@@ -69,9 +71,9 @@ def judge(run: Run) -> Verdict:
 
     Returns:
         The verdict: findings ranked by what explains most, the budget, and what watching cost. A rule that fails is
-        told in `watch.errors` and does not take the others down.
+        told in `watch.errors` and does not take the others down; so is what of a damaged record was left out.
     """
-    errors = [n.text for n in run.notes if n.kind == "watcher"]
+    errors = [n.text for n in run.notes if n.kind in ("watcher", "record")]
     try:
         return _judged(run, errors)
     except Exception as problem:
@@ -97,7 +99,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
     losses = [s.loss for s in run.steps if s.loss is not None]
     measured = bool(case.graphs and run.steps)
     symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
-    chosen = _budget(case, findings)
+    chosen = _part("the budget", errors, lambda: _budget(case, findings), Budget(note="it could not be worked out"))
     script_time = max(run.meta.elapsed - run.meta.overhead, 1e-9)
     verdict = Verdict(
         script=run.meta.script,
@@ -108,10 +110,22 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
     )
-    _thieves(verdict)
-    verdict.summary = findings[0].summary if findings else _calm(case, verdict)
-    _mark(verdict, case)
+    _part("what took most", errors, lambda: _thieves(verdict), None)
+    calm = "Nothing wrong was found" if measured else "Nothing can be said"
+    verdict.summary = (
+        findings[0].summary if findings else _part("the summary", errors, lambda: _calm(case, verdict), f"{calm}.")
+    )
+    _part("the marks of the budget", errors, lambda: _mark(verdict, case), None)
     return verdict
+
+
+def _part(name: str, errors: list[str], make: Callable[[], T], otherwise: T) -> T:
+    """A part of the verdict that is no rule; where it fails it costs itself, and `errors` says so."""
+    try:
+        return make()
+    except Exception as problem:
+        errors.append(f"{name} could not be worked out: {type(problem).__name__}: {problem}")
+        return otherwise
 
 
 def _reason(first: tuple[float, float, Finding], weight: float, other: Finding) -> str:
