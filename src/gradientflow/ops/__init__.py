@@ -42,6 +42,7 @@ from gradientflow.ops.singular import (
     PRODUCTS,
     PRONE,
     ROOTS,
+    SMALLEST,
     WITHIN_ONE,
 )
 
@@ -75,6 +76,7 @@ __all__ = [
     "RECURRENT",
     "ROOTS",
     "SATURATING",
+    "SMALLEST",
     "SWAPPABLE",
     "WITHIN_ONE",
     "Activation",

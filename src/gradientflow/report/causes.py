@@ -24,6 +24,7 @@ SHORT: dict[str, str] = {
     "over-regularised": "A penalty that pulls harder than the data",
     "small-batch-noise": "Too few samples per step for the signal in them",
     "bad-batch": "Single samples with missing or absurd values",
+    "unexplained": "Something that is not finite, of which no rule says where it was born",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

@@ -94,7 +94,7 @@ def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Fi
         if operand.absmin is not None:
             evidence["smallest_operand"] = rounded(operand.absmin)
         reading = f" (its operand runs from {operand.min:.4g} to {operand.max:.4g})"
-    grown = _growth(case, step)
+    grown = growth(case, step)
     overflow = op.value.inf > 0 and op.name in OVERFLOWING
     if op.name == "pow" and op.value.inf and operand is not None and operand.absmax > 1.0:
         overflow = True
@@ -164,7 +164,7 @@ def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Fin
     )  # fmt: skip
 
 
-def _growth(case: Case, step: int) -> float:
+def growth(case: Case, step: int) -> float:
     """Return how many times loss or gradient had grown before the step (1: not at all; 1000 at least where the weights
     were thrown away by an update as large as themselves).
     """
@@ -231,7 +231,7 @@ def _by_site(graph: Graph) -> dict[tuple[str | None, int | None, str, int], Op]:
 
 def _unprobed(case: Case, step: int) -> list[Finding]:
     """The step was not traced op by op: bracket the birth by which parameters have a gradient that is not finite."""
-    grown = _growth(case, step)
+    grown = growth(case, step)
     if grown >= GROWN or not case.finite:
         return []
     record = next((s for s in case.run.steps if s.step == step), None)

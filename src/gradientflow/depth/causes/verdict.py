@@ -13,6 +13,7 @@ from gradientflow.depth.causes import (
     collapse,
     data,
     dead,
+    finite,
     flow,
     noise,
     output,
@@ -44,6 +45,7 @@ BEHIND = {
 RULES: tuple[tuple[Rule, float], ...] = (
     (wiring.missing_zero_grad, 0.30),
     (birth.not_finite, 0.25),
+    (finite.born_in_a_step, 0.25),
     (wiring.symmetric, 0.22),
     (attention.attention, 0.21),
     (wiring.disconnected, 0.20),
@@ -94,6 +96,9 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
     ranked.sort(key=lambda entry: -entry[0])
     findings = [f for _, _, f in ranked]
+    if not findings:  # nothing was found: that is not all it takes to be healthy
+        left = _part("whether all is finite", errors, lambda: finite.unexplained(case), None)
+        findings = [left] if left is not None else []
     for _, weight, finding in ranked[1:]:
         finding.reason = finding.reason or _reason(ranked[0], weight, finding)
     losses = [s.loss for s in run.steps if s.loss is not None]

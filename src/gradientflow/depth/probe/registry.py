@@ -59,6 +59,10 @@ class _Ref:
         return None
 
 
+def _format(t: Tensor) -> str:
+    return str(t.dtype).removeprefix("torch.")
+
+
 class Registry:
     """Parameters seen in the run, by identity. Holds no parameter alive."""
 
@@ -94,7 +98,7 @@ class Registry:
                 index=index,
                 name=f"parameter {index}",
                 shape=[] if torch.nn.parameter.is_lazy(t) else list(t.shape),
-                dtype=str(t.dtype).removeprefix("torch."),
+                dtype=_format(t),
                 requires_grad=bool(t.requires_grad),
                 is_parameter=isinstance(t, torch.nn.Parameter),
             )
@@ -120,6 +124,7 @@ class Registry:
         for i, group in enumerate(optimizer.param_groups):
             for k, p in enumerate(group["params"]):
                 indices.append(self.index_of(p))
+                self.params[indices[-1]].dtype = _format(p)  # (the model may have been converted since it was made)
                 self._refs[indices[-1]].stepped(optimizer, i, k)
         return indices
 
