@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -60,12 +61,31 @@ def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | N
     return None
 
 
+_looking = threading.Lock()
+
+
+def frames_of_threads() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread.
+
+    No garbage is collected meanwhile: CPython holds a lock of its own while it makes the dict, and a finaliser that ran then
+    could let another thread go on to wait for that lock for ever.
+    """
+    with _looking:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
+
 def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
     """Like `running_frame`, but over all threads: a GPU's backward runs its hooks on a thread of its own."""
     frame = running_frame(name, filename_end, 2)
     if frame is not None:
         return frame
-    tops = {ident: top for ident, top in sys._current_frames().items() if ident != threading.get_ident()}
+    tops = {ident: top for ident, top in frames_of_threads().items() if ident != threading.get_ident()}
     for start in tops.values():  # (never our own frame: it would hold itself alive, and with it the script's variables)
         frame = start
         while frame is not None:

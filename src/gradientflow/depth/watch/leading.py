@@ -4,9 +4,10 @@ read it.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
+
+from gradientflow.torch_internals import frames_of_threads
 
 _AT_REST = 1.0  # seconds without a step after which another thread may be watched instead
 
@@ -39,7 +40,7 @@ class Leader:
 
 def _waits(thread: threading.Thread) -> bool:
     """Whether a thread has ended, or waits for another one to begin or to end."""
-    frame = sys._current_frames().get(thread.ident or 0)
+    frame = frames_of_threads().get(thread.ident or 0)
     while frame is not None and frame.f_code.co_filename == threading.__file__:
         if frame.f_code.co_name in ("join", "start"):
             return True
