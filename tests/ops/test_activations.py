@@ -111,6 +111,9 @@ def test_the_gain_of_the_halving_family_makes_up_for_the_half_that_passes() -> N
     # No other member of the family is further from 1 with √2 than a factor of 1.5, and none passes like a saturating one.
     assert all(2 / 3 < passed[a.name] * HALVING_GAIN < 1.5 for a in OF_ONE_NUMBER if a.family == HALVES and a.module)
     assert passed["sigmoid"] < 0.25 and passed["hardsigmoid"] < 0.25
+    # SELU keeps a gradient by itself: √2 would grow it by as much in each layer.
+    assert passed["selu"] * critical_gain(["selu"]) == pytest.approx(1.0, abs=0.05)
+    assert passed["selu"] * HALVING_GAIN > 1.4, "the control"
 
 
 @pytest.mark.parametrize("name", sorted(HALVING))

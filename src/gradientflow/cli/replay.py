@@ -49,7 +49,7 @@ def replay(
     ] = depth.REPLAY_BUDGET,
     seeds: Annotated[
         int, typer.Option(metavar="N", parser=options.whole("--seeds"), help="Draws of the random numbers the best remedies are tried on, time allowing.")
-    ] = 3,
+    ] = depth.REPLAY_SEEDS,
     remedy: Annotated[
         str | None, typer.Option(metavar="KINDS", help="Try only these remedies, a comma-separated list.")
     ] = None,

@@ -102,7 +102,14 @@ def run(
     stopped = 0
     if replay and outcome.verdict.findings:
         try:
-            stopped = tried(outcome.verdict, outcome.run, outcome.folder, budget=replay_budget, seeds=3, quiet=quiet)
+            stopped = tried(
+                outcome.verdict,
+                outcome.run,
+                outcome.folder,
+                budget=replay_budget,
+                seeds=depth.REPLAY_SEEDS,
+                quiet=quiet,
+            )
             page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
         except GradientflowError as failed:  # the verdict stands without it
             problems.append(f"--replay: {failed}")

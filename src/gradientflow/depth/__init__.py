@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gradientflow.depth.causes import judge
+from gradientflow.depth.replay.stats import SEEDS
 from gradientflow.records import REPLAY_BUDGET
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gradientflow.depth.watch.session import Outcome
     from gradientflow.depth.watch.session import run_script as run
 
+REPLAY_SEEDS = int(SEEDS)
 _WHERE = {  # torch is imported only when something is to be run
     "Diagnosis": ("look.diagnosis", "Diagnosis"),
     "GradientFault": ("look.assert_flows", "GradientFault"),
@@ -38,7 +40,7 @@ _WHERE = {  # torch is imported only when something is to be run
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "run", "try_remedies",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "run", "try_remedies",
     "watching",
 ]  # fmt: skip
 

@@ -382,3 +382,15 @@ class Run(msgspec.Struct):
     norms: list[ParamNorms] = []
     probes: list[Probe] = []
     notes: list[Note] = []
+
+    def add(self, record: Step | ParamNorms | Probe | Note) -> None:
+        """Put a record where it belongs."""
+        match record:
+            case Step():
+                self.steps.append(record)
+            case ParamNorms():
+                self.norms.append(record)
+            case Probe():
+                self.probes.append(record)
+            case Note():
+                self.notes.append(record)

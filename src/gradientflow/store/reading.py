@@ -58,10 +58,8 @@ def read(folder: Path) -> Run:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.text_factory = lambda text: text.decode(errors="replace")
-            begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'steps', 'rows')").fetchone()[
-                0
-            ]
-            run = _run(db, path, losses) if begun else None
+            tables = db.execute("SELECT name FROM sqlite_master WHERE name IN ('meta', 'steps', 'rows')").fetchall()
+            run = _run(db, path, losses) if tables else None
     except RecordError:
         raise
     except Exception as problem:  # a damaged file may fail in any way
@@ -84,7 +82,8 @@ def read(folder: Path) -> Run:
 def _run(db: sqlite3.Connection, path: Path, losses: _Losses) -> Run | None:
     """Return what can be read; None where nothing was recorded yet."""
     found = dict(_rows(db, "meta", "SELECT key, data FROM meta", losses))
-    run = Run(_meta(found.pop("meta"), losses) if "meta" in found else _described_by_nothing())
+    described_as = found.pop("meta", None)
+    run = Run(_meta(described_as, losses) if described_as is not None else _described_by_nothing())
     for key, data in found.items():
         if isinstance(key, str) and key.startswith("source:") and isinstance(data, bytes):
             run.meta.sources[key.removeprefix("source:")] = data.decode(errors="replace")
@@ -94,10 +93,8 @@ def _run(db: sqlite3.Connection, path: Path, losses: _Losses) -> Run | None:
         _take(run, "steps", partial(_step, row), losses)
     for kind, data in _rows(db, "rows", "SELECT kind, data FROM rows ORDER BY id", losses):
         _take(run, "rows", partial(_record, kind, data), losses)
-    something = run.steps or run.norms or run.probes or run.notes or run.meta.sources or "meta" in found
-    if not something and not run.meta.script and not losses.told(path):
-        return None
-    return run
+    recorded = described_as is not None or found or run.steps or run.norms or run.probes or run.notes
+    return run if recorded or losses.told(path) else None
 
 
 def _rows(db: sqlite3.Connection, table: str, query: str, losses: _Losses) -> Iterator[Any]:
@@ -130,22 +127,9 @@ def _take(run: Run, table: str, decode: Callable[[], Step | ParamNorms | Probe |
         return
     wrong = wrong_with(record)
     if wrong is None:
-        file(run, record)
+        run.add(record)
     else:
         losses.add(table, wrong)
-
-
-def file(run: Run, record: Step | ParamNorms | Probe | Note) -> None:
-    """Put a record where it belongs."""
-    match record:
-        case Step():
-            run.steps.append(record)
-        case ParamNorms():
-            run.norms.append(record)
-        case Probe():
-            run.probes.append(record)
-        case Note():
-            run.notes.append(record)
 
 
 def _number(value: Any) -> Any:

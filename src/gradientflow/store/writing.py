@@ -16,7 +16,7 @@ from gradientflow.errors import OutputError, RecordError
 from gradientflow.files import clean, encoded, settled
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store.layout import FILE, SCHEMA, STEP_COLUMNS
-from gradientflow.store.reading import file, read
+from gradientflow.store.reading import read
 
 MOST_WAITING = 200_000  # rows in memory, for a database that cannot be written
 AT_THE_END = 3.0  # seconds for a database that another process has locked
@@ -201,7 +201,7 @@ class Store:
         run.meta = msgspec.structs.replace(meta, sources={**sources, **self._sources, **meta.sources})
         for row in self._pending:
             if row.record is not None:
-                file(run, row.record)
+                run.add(row.record)
         if recent is not None and len(run.steps) < len(recent.steps):  # the file was removed while the script ran
             self._restore(run, recent)
         return run

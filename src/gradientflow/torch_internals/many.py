@@ -17,13 +17,26 @@ _sub = lean_on("torch._foreach_sub_", "differences of many tensors in one call",
 _add = lean_on("torch._foreach_add_", "sums of many tensors in one call", _SLOWER)
 
 
+_HALF = (torch.float16, torch.bfloat16)
+
+
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return the 2-norm of each tensor, as 0-dim tensors."""
+    """Return the 2-norm of each tensor, as 0-dim tensors; of half precision in float32, as its own ends at 65504."""
+    half = [i for i, t in enumerate(tensors) if t.dtype in _HALF]
+    if not half:
+        return _norms(tensors, None)
+    found = dict(zip(half, _norms([tensors[i] for i in half], torch.float32), strict=True))
+    others = [i for i in range(len(tensors)) if i not in found]
+    found |= zip(others, _norms([tensors[i] for i in others], None), strict=True)
+    return [found[i] for i in range(len(tensors))]
+
+
+def _norms(tensors: Sequence[Tensor], dtype: torch.dtype | None) -> list[Tensor]:
     if not tensors:
         return []
     if _norm.value is None:
-        return [torch.linalg.vector_norm(t) for t in tensors]
-    return list(_norm.value(list(tensors)))
+        return [torch.linalg.vector_norm(t, dtype=dtype) for t in tensors]
+    return list(_norm.value(list(tensors), 2, dtype))
 
 
 def _pairwise(

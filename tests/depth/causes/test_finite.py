@@ -64,12 +64,12 @@ def test_a_run_that_ends_with_what_is_not_finite_is_not_healthy() -> None:
 
 
 def test_what_no_rule_explains_is_told_as_that() -> None:
-    seen = run(losses=[1.0, 0.9, math.inf, 0.7])
+    seen = run(losses=[1.0, 0.9, math.inf, 0.8, 0.7])
     assert finite.unexplained(Case(seen)) is None  # it went by
     seen.steps[-1].loss = math.nan
     found = finite.unexplained(Case(seen))
     assert found is not None
-    assert (found.symptom, found.cause, found.evidence["step"]) == ("not-finite", "unexplained", 3)
+    assert (found.symptom, found.cause, found.evidence["step"]) == ("not-finite", "unexplained", 5)  # not 3: it went by
 
 
 def half_precision(eps: float) -> None:

@@ -141,6 +141,21 @@ def test_a_direction_in_half_precision_does_not_vanish_in_its_products() -> None
     assert float((p.grad * p.grad).sum()) < 1e-6  # control: in its own precision a product of two is nearly lost
 
 
+def test_norms_in_half_precision_are_told_beyond_its_range() -> None:
+    p = torch.nn.Parameter(torch.full((1000,), 4000.0, dtype=torch.float16))
+    q = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    p.grad, q.grad = torch.full_like(p, 4000.0), torch.ones_like(q)
+    tier = CheapTier([q, p])
+    tier.before()
+    norms = tier.after(None, False)
+    assert norms.nonfinite == 0
+    assert norms.grad == norms.weight == [pytest.approx(math.sqrt(3)), pytest.approx(4000 * math.sqrt(1000), rel=1e-3)]
+    assert float(p.detach().norm()) == math.inf  # control: in its own format there is no such number
+    p.grad[0] = math.inf
+    tier.before()
+    assert tier.after(None, False).nonfinite == 1
+
+
 def test_a_complex_parameter_has_a_direction_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     p = torch.nn.Parameter(torch.randn(8, dtype=torch.complex64))
     p.grad = torch.randn(8, dtype=torch.complex64)

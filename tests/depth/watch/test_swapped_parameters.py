@@ -52,6 +52,21 @@ for i in range(6):
 HELD = LEAVES.replace("optimizer = ", "import weakref\nheld = weakref.ref(w)\noptimizer = ")
 
 
+AGAIN = """
+import torch
+torch.manual_seed(0)
+w = torch.randn(4, 2, requires_grad=True)
+x = torch.randn(8, 4)
+for epoch in range(3):
+    optimizer = torch.optim.SGD([w], lr=0.1)
+    for i in range(3):
+        optimizer.zero_grad()
+        (x @ w).pow(2).mean().backward()
+        optimizer.step()
+        optimizer.param_groups[0]["params"] = list(optimizer.param_groups[0]["params"])
+"""
+
+
 @pytest.fixture(autouse=True)
 def isolated() -> Iterator[None]:
     with sandbox():
@@ -78,3 +93,12 @@ def test_control_a_weak_reference_is_refused(tmp_path: Path) -> None:
     assert left.outcome is not None
     assert left.outcome.ending.how == "exception"
     assert "weakref" in str(left.outcome.ending.error)
+
+
+def test_a_leaf_stays_the_same_one_when_its_optimizer_is_made_anew(tmp_path: Path) -> None:
+    left = watched(write(tmp_path, AGAIN), probe_every=1)
+    assert left.outcome is not None
+    meta = left.outcome.run.meta
+    assert len(meta.optimizers) == 3
+    assert len(meta.params) == 1
+    assert meta.params[0].graded == 9

@@ -5,6 +5,7 @@ A run in which anything that is not finite stayed is never called healthy.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from gradientflow.depth.causes import birth, losses, places
@@ -56,10 +57,10 @@ def _eps_that_is_zero(case: Case, optimizer: Optimizer | None) -> tuple[float, s
 
 def unexplained(case: Case) -> Finding | None:
     """Return what is told of a run that ends with a loss or weights that are not finite, where no rule says why."""
-    last = case.run.steps[-1] if case.run.steps else None
-    if last is None or not _bad(last.loss, last.weight):
+    tail = list(itertools.takewhile(lambda s: _bad(s.loss, s.weight), reversed(case.run.steps)))
+    if not tail:
         return None
-    first = next(s for s in case.run.steps if _bad(s.loss, s.weight))
+    first = tail[-1]
     what = "the loss" if _bad(first.loss) else "the weights"
     verb = "are" if what == "the weights" else "is"
     return Finding(

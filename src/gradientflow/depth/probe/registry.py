@@ -39,8 +39,14 @@ class _Ref:
         self._weak = None
 
     def stepped(self, optimizer: Optimizer, group: int, place: int) -> None:
+        self._steps = [step for step in self._steps if step[0]() not in (None, optimizer)]
         self._steps.append((weakref.ref(optimizer), group, place))
         self._weak = None
+
+    def let_go(self, t: Tensor) -> None:
+        """An optimizer that led here is gone: where it was the last that did, the parameter is referred to weakly again."""
+        if self() is None:
+            self._weak = weakref.ref(t)
 
     def __call__(self) -> Tensor | None:
         if self._weak is not None:
@@ -127,6 +133,11 @@ class Registry:
                 self.params[indices[-1]].dtype = _format(p)  # (the model may have been converted since it was made)
                 self._refs[indices[-1]].stepped(optimizer, i, k)
         return indices
+
+    def let_go(self, indices: list[int], params: list[Tensor]) -> None:
+        """The optimizer of these parameters is gone."""
+        for index, t in zip(indices, params, strict=False):  # (nothing may be raised while something is collected)
+            self._refs[index].let_go(t)
 
     # ── where it was made, where it was initialised ──────────────────────────────────────────────────────────────
 

@@ -62,9 +62,8 @@ def kept(frames: Sequence[FrameType], bottom: CodeType | None = None) -> list[in
         elif classify(frame.f_code) != OURS:
             found.append(i)
         elif i and dispatches(frames[i - 1].f_code):
-            found = [
-                k for k in found if k < i - 2
-            ]  # that frame, and the function that asked it whether anybody listens
+            # that frame, and the function that asked it whether anybody listens
+            found = [k for k in found if k < i - 2]
     return found
 
 

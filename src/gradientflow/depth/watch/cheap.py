@@ -124,7 +124,7 @@ class CheapTier:
             if fresh_gradient and not traced:
                 self._see_gradients()
             changed = self._changes()
-            known = [(i, n) for i, n in self._grads]
+            known = self._grads
             parts = {
                 "grad": [n for _, n in known], "rest": self._rest,
                 "weight": norms_of([self.params[i].detach() for i in self._weighed()]),

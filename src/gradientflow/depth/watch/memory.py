@@ -13,25 +13,16 @@ class Memory:
     def __init__(self) -> None:
         self.error: str | None = None
         self.lost: str | None = None
-        self._steps: list[Step] = []
-        self._norms: list[ParamNorms] = []
-        self._probes: list[Probe] = []
-        self._notes: list[Note] = []
+        self._run = Run(Meta("", [], "", "", "", ""))
         self._sources: dict[str, str] = {}
 
     def step(self, step: Step) -> None:
         """Add one optimizer step."""
-        self._steps.append(step)
+        self._run.add(step)
 
     def add(self, record: ParamNorms | Probe | Note) -> None:
         """Add one record of another kind."""
-        match record:
-            case ParamNorms():
-                self._norms.append(record)
-            case Probe():
-                self._probes.append(record)
-            case Note():
-                self._notes.append(record)
+        self._run.add(record)
 
     def meta(self, meta: Meta) -> None:
         """The description is given once more at the end; nothing is to be kept before."""
@@ -49,4 +40,4 @@ class Memory:
     def run(self, meta: Meta, recent: Run | None = None) -> Run:
         """Return the whole run; all of it is here, whatever is held beside it."""
         meta = msgspec.structs.replace(meta, sources={**self._sources, **meta.sources})
-        return Run(meta, self._steps, self._norms, self._probes, self._notes)
+        return msgspec.structs.replace(self._run, meta=meta)

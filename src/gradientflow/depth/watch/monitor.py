@@ -224,10 +224,8 @@ class Monitor:
         if not self._leader.leads() and not self._take_over():
             return
         self.compile_watch.notice()
-        new = self.optimizers.known(optimizer) is None
         watched = self.optimizers.watch(optimizer)
-        if new:
-            self.manual.forget()
+        self.manual.forget()
         watched.thread = self.tracer.thread
         self.tracer.births = None
         window = self.window

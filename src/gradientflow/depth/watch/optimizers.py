@@ -19,7 +19,8 @@ from gradientflow.records import Optimizer
 class Watched:
     """One optimizer under watch."""
 
-    def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor]) -> None:
+    def __init__(self, optimizer: TorchOptimizer, record: Optimizer, params: list[Tensor], registry: Registry) -> None:
+        self._registry = registry
         self.ref = weakref.ref(optimizer, self._gone)
         self.record = record
         self.params = params
@@ -30,6 +31,7 @@ class Watched:
 
     def _gone(self, ref: Any) -> None:
         """The script dropped the optimizer: hold its model alive no longer."""
+        self._registry.let_go(self.record.params, self.params)
         self.params, self.cheap = [], CheapTier([])
 
 
@@ -82,6 +84,6 @@ class Optimizers:
         for index in record.params:
             if self._registry.params[index].optimizer is None:
                 self._registry.params[index].optimizer = record.index
-        watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params)
+        watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params, self._registry)
         self._all.append(watched)
         return watched
