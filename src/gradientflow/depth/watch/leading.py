@@ -13,11 +13,12 @@ _AT_REST = 1.0  # seconds without a step after which another thread may be watch
 
 
 class Leader:
-    """The thread that is watched: the first to step, until it is over, waits for others, or is long at rest."""
+    """The thread that is watched: the first to come to a step, until it is over, waits for others, or is long at rest."""
 
     def __init__(self) -> None:
         self._thread = threading.current_thread()
-        self._stirred = time.perf_counter()  # when it last came to an optimizer's step
+        self._stirred: float | None = None  # when it last came to an optimizer's step
+        self._taking = threading.Lock()  # several threads may come to their first step at once: one of them is it
 
     def leads(self) -> bool:
         """Whether the thread that asks is the one that is watched; it has stirred, then."""
@@ -26,16 +27,17 @@ class Leader:
         self._stirred = time.perf_counter()
         return True
 
-    def take_over(self, began: bool) -> bool:
-        """Put the thread that asks in the place of one that is at rest; return whether it was.
-
-        Args:
-            began: the thread that is watched has taken a step.
-        """
-        if began and not _waits(self._thread) and time.perf_counter() - self._stirred <= _AT_REST:
-            return False
-        self._thread, self._stirred = threading.current_thread(), time.perf_counter()
-        return True
+    def take_over(self) -> bool:
+        """Put the thread that asks in the place of one that is at rest; return whether it was."""
+        with self._taking:
+            if (
+                self._stirred is not None
+                and not _waits(self._thread)
+                and time.perf_counter() - self._stirred <= _AT_REST
+            ):
+                return False
+            self._thread, self._stirred = threading.current_thread(), time.perf_counter()
+            return True
 
 
 def _waits(thread: threading.Thread) -> bool:

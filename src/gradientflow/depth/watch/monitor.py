@@ -236,7 +236,7 @@ class Monitor:
 
     def _take_over(self) -> bool:
         """Watch this thread, where the one that was watched is at rest."""
-        if not self._leader.take_over(began=self.steps > 0):
+        if not self._leader.take_over():
             return False
         self.tracer.thread = threading.get_ident()
         self.window.root, self.window.backwards = None, 0
