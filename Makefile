@@ -28,7 +28,7 @@ demo: $(STAMP) ## Watch a network that does not learn, and be told why
 
 .PHONY: test
 test: $(STAMP) ## Run the tests, in two processes of one thread each
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 2
 
 .PHONY: cases
 cases: $(STAMP) ## How often is the verdict right? Runs the labelled scripts (ten minutes; ONLY=case_001,case_002 for some)
