@@ -23,7 +23,7 @@ from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store import Store
 from gradientflow.torch_internals import unseen
 
-_SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
+SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
 _RECENT_STEPS = 4000
 _PROBES_KEPT = 60
 _EITHER_END = 2  # probes, of the first and of the last, for a quick look
@@ -89,7 +89,7 @@ class Recorder:
         self._sources.add(file)
         try:
             path = self.base / file
-            if path.stat().st_size <= _SOURCE_LIMIT:
+            if path.stat().st_size <= SOURCE_LIMIT:
                 self.store.source(file, path.read_text(encoding="utf-8", errors="replace"))
         except OSError as problem:
             let_through(problem)
