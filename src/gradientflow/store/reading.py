@@ -14,6 +14,7 @@ import msgspec
 from gradientflow.errors import RecordError
 from gradientflow.records import Meta, Note, Optimizer, Param, ParamNorms, Probe, Run, Step
 from gradientflow.store.layout import FILE, KINDS, STEP_COLUMNS
+from gradientflow.store.opening import snapshot
 from gradientflow.store.sound import MOST_PARAMS, described, unknown, wrong_with
 
 _NOT_FINITE = ("nan", "inf", "-inf")  # kept as text, as SQLite would make a NULL of a NaN
@@ -57,13 +58,9 @@ def read(folder: Path) -> Run:
             f"{folder} holds no run: expected a file {FILE} in it. Pass the folder that `gradientflow run` printed, "
             f"for example runs/train-20260101-120000."
         )
-    losses = _Losses()
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            db.text_factory = lambda text: text.decode(errors="replace")
-            db.execute("BEGIN")  # one moment of a run that is still written
-            begun = any(_columns(db, table) for table in ("meta", "steps", "rows"))
-            run = _run(db, path, losses) if begun else None
+        with snapshot(path) as db:
+            return taken(db, path)
     except RecordError:
         raise
     except Exception as problem:  # a damaged file may fail in any way
@@ -71,6 +68,26 @@ def read(folder: Path) -> Run:
             f"{path} cannot be read as a run of gradientflow: {type(problem).__name__}: {problem}. It is damaged, or was written by "
             f"another version; run the script again."
         ) from problem
+
+
+def taken(db: sqlite3.Connection, path: Path) -> Run:
+    """Return the run that an open database holds.
+
+    Args:
+        db: the database.
+        path: its file, to be named where something is damaged.
+
+    Returns:
+        The run, as `read` does.
+
+    Raises:
+        RecordError: nothing is recorded in it yet.
+        sqlite3.Error: it cannot be read.
+    """
+    losses = _Losses()
+    db.text_factory = lambda text: text.decode(errors="replace")
+    begun = any(_columns(db, table) for table in ("meta", "steps", "rows"))
+    run = _run(db, path, losses) if begun else None
     if run is None:
         raise RecordError(
             f"{path} was begun, but nothing is recorded in it yet: it was killed at once, or has just started."
@@ -125,9 +142,10 @@ def _rows(
         if missing := [name for name in columns if name not in there]:
             losses.of_table(table, f"column {', '.join(missing)}", "it is missing")
         wanted = ", ".join(name if name in there else "NULL" for name in columns)
-        for row in db.execute(f"SELECT {wanted} FROM {table} ORDER BY {order}"):
-            count += 1
-            yield row
+        with contextlib.closing(db.execute(f"SELECT {wanted} FROM {table} ORDER BY {order}")) as found:
+            for row in found:
+                count += 1
+                yield row
     except (sqlite3.Error, OverflowError, MemoryError) as problem:
         losses.of_table(table, f"what stands behind {count} rows", problem)
 
