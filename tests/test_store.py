@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import msgspec
 import pytest
 
 from gradientflow import store
+from gradientflow.apart import apart
 from gradientflow.errors import OutputError, RecordError
 from gradientflow.records import (
     ABSENT,
@@ -29,7 +32,7 @@ from gradientflow.records import (
     Step,
     ValueStat,
 )  # fmt: skip
-from gradientflow.store import Store, read
+from gradientflow.store import Store, opening, read, reading
 
 META = Meta("train.py", ["train.py", "--lr", "1"], "/work", "2026-01-01T00:00:00+00:00", "3.11.7", "2.13.0")
 
@@ -121,6 +124,28 @@ def test_it_can_be_read_while_it_is_written(tmp_path: Path) -> None:
     writing.close()
 
 
+def test_what_is_read_is_one_moment_of_a_run_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that comes between two tables waits: its rows would name what the description read before says nothing of."""
+    writing = Store(tmp_path)
+    writing.meta(META)
+    writing.step(_step(1, 1.0))
+    writing.flush()
+    meta_of = reading._meta
+
+    def late(*told: Any) -> Any:
+        writing.step(_step(2, 2.0))
+        writing.flush()
+        return meta_of(*told)
+
+    monkeypatch.setattr(reading, "_meta", late)
+    assert [s.step for s in read(tmp_path).steps] == [1]
+    assert writing.error is not None and "locked" in writing.error
+    monkeypatch.undo()
+    writing.flush()
+    assert writing.error is None
+    assert [s.step for s in read(tmp_path).steps] == [1, 2]
+
+
 def _steps(folder: Path) -> list[Step]:
     try:
         return read(folder).steps
@@ -141,15 +166,15 @@ def test_a_full_disk_loses_nothing_of_the_verdict(tmp_path: Path, monkeypatch: p
     for n in range(1, 11):
         writing.step(_step(n, float(n)))
     writing.flush()
-    opened = writing._open
+    connected = opening._connect
 
-    def small(wait: float) -> sqlite3.Connection:
-        db = opened(wait)
+    def small(*args: Any, **more: Any) -> sqlite3.Connection:
+        db = connected(*args, **more)
         pages = max(db.execute("PRAGMA page_count").fetchone()[0], 8)
         db.execute(f"PRAGMA max_page_count={pages}")  # a genuine SQLITE_FULL
         return db
 
-    monkeypatch.setattr(writing, "_open", small)
+    monkeypatch.setattr(opening, "_connect", small)
     for n in range(11, 2001):
         writing.step(_step(n, float(n)))
         if n % 100 == 0:
@@ -221,8 +246,8 @@ def test_a_file_that_is_no_run_is_an_error_with_a_name(how: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("how", "told", "left"),
     [
-        ("DROP TABLE steps", "1 of table steps left out (the first: no such table", (0, 1, 1)),
-        ("DELETE FROM meta", None, (5, 1, 1)),
+        ("DROP TABLE steps", "all of table steps left out (it is missing)", (0, 1, 1)),
+        ("DELETE FROM meta", "row 'meta' of table meta left out", (5, 1, 1)),
         ("UPDATE meta SET data = x'c1'", "1 of table meta left out", (5, 1, 1)),
         ("UPDATE meta SET data = NULL", "of table meta left out", (5, 1, 1)),
         ("UPDATE steps SET loss = 'abc' WHERE step = 2", "1 of table steps left out (the first: Expected `float", (4, 1, 1)),
@@ -246,22 +271,60 @@ def test_a_sound_run_is_not_called_damaged(tmp_path: Path) -> None:
     assert not [n for n in read(tmp_path).notes if n.kind == "record"]
 
 
-def _open_files() -> set[str]:
-    return {
-        os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")
-    }
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs /proc")
+def test_no_file_of_ours_is_open_among_the_scripts_also_not_within_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither between two batches nor within one; and nothing is left in the thread that wrote it, whatever came of it."""
+    connected, left_by = opening._connect, apart
+    among: list[set[str]] = []
+    theirs: list[set[str]] = []
+    left: list[set[str]] = []
 
+    def looked(*args: Any, **more: Any) -> sqlite3.Connection:
+        db = connected(*args, **more)
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        among.append(_open_files("self"))
+        theirs.append(_open_files("thread-self"))
+        return db
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
-def test_no_file_of_ours_is_open_between_two_batches(tmp_path: Path) -> None:
+    def checked(work: Callable[[bool], Any]) -> Any:
+        def whole(alone: bool) -> Any:
+            try:
+                return work(alone)
+            finally:
+                left.append(_open_files("thread-self"))
+
+        return left_by(whole)
+
+    monkeypatch.setattr(opening, "_connect", looked)
+    monkeypatch.setattr("gradientflow.store.writing.apart", checked)
+    place = str(tmp_path / store.FILE)
     writing = Store(tmp_path)
     writing.meta(META)
     for n in range(1, 4):
         writing.step(_step(n, float(n)))
         writing.flush()
-        assert not [f for f in _open_files() if f.startswith(str(tmp_path))]
-    with writing._open(0.0):
-        assert [f for f in _open_files() if f.startswith(str(tmp_path))], "the control: an open database is seen"
+    other = sqlite3.connect(tmp_path / store.FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writing.step(_step(4, 4.0))
+    writing.flush()
+    assert writing.error is not None
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(writing.run(META).steps) == 4
+    writing.close()
+    assert len(left) >= 7 and len(among) >= 6
+    assert all(place in files for files in theirs), "the control: an open database is seen"
+    assert not any(place in files for files in [*among, *left])
+
+
+def _open_files(whose: str) -> set[str]:
+    place, found = f"/proc/{whose}/fd", set()
+    for number in os.listdir(place):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"{place}/{number}"))
+    return found
 
 
 def test_a_locked_database_is_written_once_it_is_free(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.apart import apart
+
 
 def here() -> Path:
     """Return the working directory; where it was removed, the folder for temporary files."""
@@ -76,6 +78,10 @@ def write(path: Path, content: bytes | str) -> None:
         path.write_bytes(data)
         return
     target = path.resolve() if path.is_symlink() else path
+    apart(lambda alone: _put(data, target))
+
+
+def _put(data: bytes, target: Path) -> None:
     handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent or ".")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -12,8 +12,9 @@ from rich.console import Console
 from gradientflow import depth, files, store
 from gradientflow.cli import formats, options
 from gradientflow.cli.common import EXIT_USAGE, say, told_on
+from gradientflow.errors import RecordError
 from gradientflow.files import encoded, reason, settled, shown
-from gradientflow.records import Run, Verdict
+from gradientflow.records import Note, Replay, Run, Verdict
 from gradientflow.report import check_file, print_verdict, write_html
 
 
@@ -40,7 +41,8 @@ def report_command(
     json = check_file("--json", json) if json is not None else None
     output = formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
-    verdict = depth.attach(depth.judge(run_seen), store.read_replay(folder))
+    replay = _replayed(folder, run_seen)
+    verdict = depth.attach(depth.judge(run_seen), replay)
     problems: list[str] = []
     page = write(verdict, run_seen, folder if folder.is_dir() else folder.parent, json, problems)
     err = told_on()
@@ -50,6 +52,15 @@ def report_command(
     for problem in problems:
         say(err, problem)
     raise SystemExit(EXIT_USAGE if problems else 0)
+
+
+def _replayed(folder: Path, run_seen: Run) -> Replay | None:
+    """What was replayed; where that cannot be read, a note of the run says so, and the rest is told without it."""
+    try:
+        return store.read_replay(folder)
+    except RecordError as problem:
+        run_seen.notes.append(Note("replay", str(problem)))
+        return None
 
 
 def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, problems: list[str]) -> Path | None:

@@ -340,7 +340,7 @@ class Optimizer(msgspec.Struct):
 
 class Note(msgspec.Struct):
     """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice",
-    "record" (what of a damaged record was left out).
+    "record" (what of a damaged record was left out), "replay" (why it cannot be told).
     """
 
     kind: str

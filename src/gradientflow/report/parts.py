@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from gradientflow.records import WIN, Budget, Finding, Remedy, Run, Share, Verdict
+from gradientflow.records import WIN, Budget, Finding, Optimizer, Remedy, Run, Share, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.rows import row_of
-from gradientflow.report.terminal import MEND
 
 TONES = ("vanishing", "exploding", "not-finite", "dead", "healthy", "not-measured")
 STRIP_INKS = 6
@@ -46,15 +45,16 @@ def headline(verdict: Verdict, run: Run | None) -> str:
     chips.append(f"watching cost {escape(words.percent(verdict.watch.overhead))}")
     said = tell.headline(verdict)
     long = ' class="long"' if len(said) > 120 else ""
-    mend = f'<p class="mend"><b>mend</b> {escape(MEND)}</p>' if verdict.symptom == "not-measured" else ""
-    told = "".join(f"<li><b>{text(kind)}</b> {prose(note)}</li>" for kind, note in tell.notes(verdict, run)[:12])
+    told = tell.mend(run) if verdict.symptom == "not-measured" else ""
+    mend = f'<p class="mend"><b>mend</b> {escape(told)}</p>' if told else ""
+    notes = "".join(f"<li><b>{text(kind)}</b> {prose(note)}</li>" for kind, note in tell.notes(verdict, run)[:12])
     return (
         f'<header class="hero {tone(verdict.symptom)}">'
         f'<p class="badge"><span class="mk" aria-hidden="true">{words.mark(verdict.symptom)}</span> '
         f"{text(verdict.symptom)}</p>"
         f'<h1 role="status" aria-live="polite"{long}>{prose(said)}</h1>'
         f'<p class="chips">{"".join(f"<span>{chip}</span>" for chip in chips)}</p>{mend}'
-        + (f'<ul class="notes">{told}</ul>' if told else "")
+        + (f'<ul class="notes">{notes}</ul>' if notes else "")
         + "</header>"
     )
 
@@ -184,6 +184,12 @@ def _module(s: Share, most: float) -> str:
 # ── what was watched, and where it ran ───────────────────────────────────────────────────────────────────────────────
 
 
+def _optimizers(optimizers: Sequence[Optimizer]) -> str:
+    told = [f"{o.name} ({tell.spell(o.options)})" for o in optimizers[: words.ROWS]]
+    told += [f"… ({len(optimizers)})"] if len(optimizers) > words.ROWS else []
+    return ", ".join(told) or "none"
+
+
 def environment(verdict: Verdict, run: Run | None) -> str:
     """What was watched and what it cost, and the environment."""
     probed = verdict.watch.probed_steps
@@ -198,7 +204,7 @@ def environment(verdict: Verdict, run: Run | None) -> str:
         shown = sum(math.prod(p.shape) for p in m.params if p.is_parameter)
         pairs += [
             ("parameters", f"{words.number(len(m.params))} tensors, {words.number(shown)} numbers"),
-            ("optimizers", ", ".join(f"{o.name} ({tell.spell(o.options)})" for o in m.optimizers) or "none"),
+            ("optimizers", _optimizers(m.optimizers)),
             ("script", m.script),
             ("command line", " ".join(m.argv)),
             ("started", m.started),

@@ -12,6 +12,10 @@ from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdi
 from gradientflow.report.replay_words import WORDS
 from gradientflow.report.words import clean, count, decades, number, one_line
 
+MEND = (
+    "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
+    ".detach() or torch.no_grad() on its way), and let the script do at least one step."
+)
 NOT_REPLAYED = "not replayed yet: words only"
 
 
@@ -167,7 +171,7 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
     """What should be told beside the verdict: errors of ours, how the script ended, what was not measured; each once.
 
     Returns:
-        Pairs of a kind ("watcher", "script", "advice", "record", "not measured") and a sentence.
+        Pairs of a kind ("watcher", "script", "advice", "record", "replay", "not measured") and a sentence.
     """
     noted = {n.text for n in run.notes} if run is not None else set()  # those are told below, each as what it is
     told: list[tuple[str, str]] = [("watcher", one_line(e)) for e in verdict.watch.errors if e not in noted]
@@ -177,6 +181,13 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
         told.extend((n.kind, one_line(n.text)) for n in run.notes)
         told.extend(("not measured", one_line(n)) for probe in run.probes for n in probe.notes)
     return list(dict.fromkeys(pair for pair in told if pair[1]))
+
+
+def mend(run: Run | None) -> str:
+    """What to do about a run that was not measured; empty where its gradient was seen, and the verdict says what is missing."""
+    if run is not None and any(n.kind == "record" for n in run.notes):
+        return "run the script again: the record of this run is damaged."
+    return "" if run is not None and any(s.grad is not None for s in run.steps) else MEND
 
 
 def took(total: float | None) -> str:

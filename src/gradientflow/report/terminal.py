@@ -144,7 +144,8 @@ class Page:
         if v.symptom == "not-measured":
             for kind, text in tell.notes(v, self.run):
                 yield from self.para(f"{kind}: {text}", 4, first=Text("  • "))
-            yield from self.para("mend: " + MEND, 2)
+            if told := tell.mend(self.run):
+                yield from self.para(f"mend: {told}", 2)
 
     def finding(self, f: Finding, rank: int) -> Iterator[Text]:
         """One finding in full."""
@@ -314,9 +315,3 @@ class Page:
 def _joins(row: Share) -> str:
     """What a row is called where other routes of the gradient join."""
     return "⊕ routes join" + ("" if row.share is None else f", {words.percent(row.share)} this way")
-
-
-MEND = (
-    "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
-    ".detach() or torch.no_grad() on its way), and let the script do at least one step."
-)

@@ -1,4 +1,4 @@
-"""A run on disk: one folder per run, holding `run.db` (SQLite in WAL mode), `report.html` and `verdict.json`.
+"""A run on disk: one folder per run, holding `run.db` (SQLite), `report.html` and `verdict.json`.
 
 Rows are committed as they come, so a run that is killed can be read up to its last moment, and a run can be read while
 it is written. Steps are plain columns, for anybody's own queries; probes, norms and notes are msgpack blobs of the

@@ -9,9 +9,9 @@ REPLAY, TRIALS = "replay.json", "replay"
 STEP_COLUMNS = (
     "step", "at", "optimizer", "lr", "loss", "grad", "weight", "update_norm", "nonfinite", "backwards", "momentum", "along",
 )  # fmt: skip
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, data BLOB);
-CREATE TABLE IF NOT EXISTS steps ({", ".join(STEP_COLUMNS)});
-CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, kind TEXT, step INTEGER, data BLOB);
-"""
+SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, data BLOB)",
+    f"CREATE TABLE IF NOT EXISTS steps ({', '.join(STEP_COLUMNS)})",
+    "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, kind TEXT, step INTEGER, data BLOB)",
+)
 KINDS: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}

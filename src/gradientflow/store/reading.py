@@ -7,33 +7,37 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gradientflow.errors import RecordError
 from gradientflow.records import Meta, Note, Optimizer, Param, ParamNorms, Probe, Run, Step
 from gradientflow.store.layout import FILE, KINDS, STEP_COLUMNS
-from gradientflow.store.sound import described, unknown, wrong_with
+from gradientflow.store.opening import snapshot
+from gradientflow.store.sound import MOST_PARAMS, described, unknown, wrong_with
 
 _NOT_FINITE = ("nan", "inf", "-inf")  # kept as text, as SQLite would make a NULL of a NaN
 _unpack = msgspec.msgpack.decode
+_T = TypeVar("_T", Param, Optimizer)
 
 
 class _Losses:
-    """What was left out of a run: how many rows of which table, and why the first of each."""
+    """What was left out of a run: how many rows of which table, and why the first of each; and tables, or the end of them."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[str]] = {}
+        self._tables: list[str] = []
 
     def add(self, table: str, why: object) -> None:
-        self._found.setdefault(table, []).append(f"{why}".splitlines()[0][:200] if f"{why}" else type(why).__name__)
+        self._found.setdefault(table, []).append(_short(why))
+
+    def of_table(self, table: str, what: str, why: object) -> None:
+        self._tables.append(f"{what} of table {table} left out ({_short(why)})")
 
     def told(self, path: Path) -> list[Note]:
-        return [
-            Note("record", f"{path.name} is damaged: {len(why)} of table {table} left out (the first: {why[0]})")
-            for table, why in self._found.items()
-        ]
+        rows = [f"{len(why)} of table {table} left out (the first: {why[0]})" for table, why in self._found.items()]
+        return [Note("record", f"{path.name} is damaged: {one}") for one in [*self._tables, *rows]]
 
 
 def read(folder: Path) -> Run:
@@ -54,12 +58,9 @@ def read(folder: Path) -> Run:
             f"{folder} holds no run: expected a file {FILE} in it. Pass the folder that `gradientflow run` printed, "
             f"for example runs/train-20260101-120000."
         )
-    losses = _Losses()
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            db.text_factory = lambda text: text.decode(errors="replace")
-            tables = db.execute("SELECT name FROM sqlite_master WHERE name IN ('meta', 'steps', 'rows')").fetchall()
-            run = _run(db, path, losses) if tables else None
+        with snapshot(path) as db:
+            return taken(db, path)
     except RecordError:
         raise
     except Exception as problem:  # a damaged file may fail in any way
@@ -67,11 +68,33 @@ def read(folder: Path) -> Run:
             f"{path} cannot be read as a run of gradientflow: {type(problem).__name__}: {problem}. It is damaged, or was written by "
             f"another version; run the script again."
         ) from problem
+
+
+def taken(db: sqlite3.Connection, path: Path) -> Run:
+    """Return the run that an open database holds.
+
+    Args:
+        db: the database.
+        path: its file, to be named where something is damaged.
+
+    Returns:
+        The run, as `read` does.
+
+    Raises:
+        RecordError: nothing is recorded in it yet.
+        sqlite3.Error: it cannot be read.
+    """
+    losses = _Losses()
+    db.text_factory = lambda text: text.decode(errors="replace")
+    begun = any(_columns(db, table) for table in ("meta", "steps", "rows"))
+    run = _run(db, path, losses) if begun else None
     if run is None:
         raise RecordError(
             f"{path} was begun, but nothing is recorded in it yet: it was killed at once, or has just started."
         )
-    described(run.meta, [*run.norms, *run.probes])
+    added = described(run.meta, [*run.norms, *run.probes])
+    if added and run.meta.ended is not None:
+        losses.of_table("meta", "what rows name", f"{added} parameters of which it says nothing")
     run.notes += losses.told(path)
     if run.meta.ended is None:  # killed: the description lags behind the rows
         run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)
@@ -81,28 +104,50 @@ def read(folder: Path) -> Run:
 
 def _run(db: sqlite3.Connection, path: Path, losses: _Losses) -> Run | None:
     """Return what can be read; None where nothing was recorded yet."""
-    found = dict(_rows(db, "meta", "SELECT key, data FROM meta", losses))
-    described_as = found.pop("meta", None)
-    run = Run(_meta(described_as, losses) if described_as is not None else _described_by_nothing())
+    found = dict(_rows(db, "meta", ("key", "data"), "rowid", losses))
+    is_described = "meta" in found
+    run = Run(_meta(found.pop("meta"), losses) if is_described else _described_by_nothing())
     for key, data in found.items():
         if isinstance(key, str) and key.startswith("source:") and isinstance(data, bytes):
             run.meta.sources[key.removeprefix("source:")] = data.decode(errors="replace")
         else:
             losses.add("meta", f"key {key!r:.40}")
-    for row in _rows(db, "steps", f"SELECT {','.join(STEP_COLUMNS)} FROM steps ORDER BY rowid", losses):
+    for row in _rows(db, "steps", STEP_COLUMNS, "rowid", losses):
         _take(run, "steps", partial(_step, row), losses)
-    for kind, data in _rows(db, "rows", "SELECT kind, data FROM rows ORDER BY id", losses):
+    for kind, data in _rows(db, "rows", ("kind", "data"), "id", losses):
         _take(run, "rows", partial(_record, kind, data), losses)
-    recorded = described_as is not None or found or run.steps or run.norms or run.probes or run.notes
-    return run if recorded or losses.told(path) else None
+    if not (is_described or found or run.steps or run.norms or run.probes or run.notes or losses.told(path)):
+        return None
+    if not is_described and _columns(db, "meta"):
+        losses.of_table("meta", "row 'meta'", "it is missing: it says what was run")
+    return run
 
 
-def _rows(db: sqlite3.Connection, table: str, query: str, losses: _Losses) -> Iterator[Any]:
-    """Yield a table's rows as far as the file can be read."""
+def _columns(db: sqlite3.Connection, table: str) -> set[str]:
+    """Return a table's columns; none where there is no such table. (A view is none: it may never end.)"""
+    found = db.execute("SELECT name FROM sqlite_master WHERE type='table' AND name=?", (table,)).fetchone()
+    return {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")} if found else set()
+
+
+def _rows(
+    db: sqlite3.Connection, table: str, columns: tuple[str, ...], order: str, losses: _Losses
+) -> Iterator[tuple[Any, ...]]:
+    """Yield a table's rows as far as the file can be read; NULL stands for a column that is missing."""
+    count = 0
     try:
-        yield from db.execute(query)
-    except sqlite3.Error as problem:
-        losses.add(table, problem)
+        there = _columns(db, table)
+        if not there:
+            losses.of_table(table, "all", "it is missing")
+            return
+        if missing := [name for name in columns if name not in there]:
+            losses.of_table(table, f"column {', '.join(missing)}", "it is missing")
+        wanted = ", ".join(name if name in there else "NULL" for name in columns)
+        with contextlib.closing(db.execute(f"SELECT {wanted} FROM {table} ORDER BY {order}")) as found:
+            for row in found:
+                count += 1
+                yield row
+    except (sqlite3.Error, OverflowError, MemoryError) as problem:
+        losses.of_table(table, f"what stands behind {count} rows", problem)
 
 
 def _step(row: tuple[Any, ...]) -> Step:
@@ -130,6 +175,10 @@ def _take(run: Run, table: str, decode: Callable[[], Step | ParamNorms | Probe |
         run.add(record)
     else:
         losses.add(table, wrong)
+
+
+def _short(why: object) -> str:
+    return f"{why}".splitlines()[0][:200] if f"{why}" else type(why).__name__
 
 
 def _number(value: Any) -> Any:
@@ -162,6 +211,9 @@ def _meta(data: Any, losses: _Losses) -> Meta:
             losses.add("meta", f"the description has no {info.name}")
             continue
         value = fields[info.name]
+        if isinstance(value, list) and len(value) > MOST_PARAMS:
+            losses.add("meta", f"{info.name} are {len(value)}")
+            continue
         if info.name == "params" and isinstance(value, list):
             meta.params = [_param(i, entry, losses) for i, entry in enumerate(value)]
             continue
@@ -176,25 +228,38 @@ def _meta(data: Any, losses: _Losses) -> Meta:
 
 
 def _param(index: int, entry: Any, losses: _Losses) -> Param:
-    try:
-        found = msgspec.convert(entry, Param)
-        if found.index == index:
-            return found
+    found = _salvaged(Param, entry, f"parameter {index}", losses)
+    if found is not None and found.index == index:
+        return found
+    if found is not None:
         losses.add("meta", f"parameter {index} says that it is {found.index}")
-    except Exception as problem:
-        losses.add("meta", f"parameter {index}: {problem}")
     return unknown(index)
 
 
 def _optimizers(entries: list[Any], losses: _Losses) -> list[Optimizer]:
     found: list[Optimizer] = []
     for i, entry in enumerate(entries):
-        try:
-            one = msgspec.convert(entry, Optimizer)
-            if one.index != i:
-                losses.add("meta", f"optimizer {i} says that it is {one.index}")
-            found.append(msgspec.structs.replace(one, index=i))
-        except Exception as problem:
-            losses.add("meta", f"optimizer {i}: {problem}")
-            found.append(Optimizer(i, "?", {}, []))
+        one = _salvaged(Optimizer, entry, f"optimizer {i}", losses) or Optimizer(i, "?", {}, [])
+        if one.index != i:
+            losses.add("meta", f"optimizer {i} says that it is {one.index}")
+        found.append(msgspec.structs.replace(one, index=i))
     return found
+
+
+def _salvaged(kind: type[_T], entry: Any, name: str, losses: _Losses) -> _T | None:
+    """Return an entry of the description without the fields that are damaged; None where it cannot do without one of them."""
+    if not isinstance(entry, dict):
+        losses.add("meta", f"{name} is no entry")
+        return None
+    kept: dict[str, Any] = {}
+    for info in msgspec.structs.fields(kind):
+        if info.name in entry:
+            try:
+                kept[info.name] = msgspec.convert(entry[info.name], info.type)
+            except Exception as problem:  # a value that stands for anything
+                losses.add("meta", f"{info.name} of {name}: {problem}")
+    try:
+        return kind(**kept)
+    except TypeError as problem:
+        losses.add("meta", f"{name}: {problem}")
+        return None

@@ -10,6 +10,7 @@ from gradientflow.errors import OutputError, RecordError
 from gradientflow.files import encoded, reason, write
 from gradientflow.records import Replay
 from gradientflow.store.layout import REPLAY
+from gradientflow.store.sound import wrong_with_replay
 
 
 def keep_replay(folder: Path, replay: Replay) -> None:
@@ -35,10 +36,12 @@ def read_replay(folder: Path) -> Replay | None:
     """
     path = (folder if folder.is_dir() else folder.parent) / REPLAY
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Replay)
+        found = msgspec.json.decode(path.read_bytes(), type=Replay)
+        wrong: object = wrong_with_replay(found)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError) as problem:
-        raise RecordError(
-            f"{path} cannot be read as a replay of gradientflow: {problem}. Remove it and replay anew."
-        ) from problem
+    except Exception as problem:  # of the system, or any that msgspec may raise
+        wrong = problem
+    if wrong is not None:
+        raise RecordError(f"{path} cannot be read as a replay of gradientflow: {wrong}. Remove it and replay anew.")
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradientflow.records import Meta, Note, Param, ParamNorms, Probe, Step
+from gradientflow.records import OUTCOMES, Meta, Note, Param, ParamNorms, Probe, Replay, Step
 
 LARGEST = 1 << 53  # of a step's number: what a float still counts exactly
 MOST_PARAMS = 100_000  # beyond this an index is no index
@@ -67,8 +67,24 @@ def _out_of_range(indices: Iterable[int], what: str, count: int) -> str | None:
     return None if wrong is None else f"it names {what} {wrong}, of {count}"
 
 
-def described(meta: Meta, records: Iterable[ParamNorms | Probe]) -> None:
-    """Add to a description the parameters that are only named by rows: that of a run that was killed lags behind them."""
+def wrong_with_replay(replay: Replay) -> str | None:
+    """Return what is wrong with a replay, None where nothing is."""
+    if replay.best is not None and not 0 <= replay.best < len(replay.trials):
+        return f"its best is trial {replay.best}, of {len(replay.trials)}"
+    for trial in replay.trials:
+        if trial.outcome not in OUTCOMES:
+            return f"the outcome {trial.outcome!r:.40} is not known"
+        if not 0 <= trial.finding < LARGEST or not trial.changes:
+            return "a trial is of no finding, or changes nothing"
+    counts = [replay.steps, replay.seeds, replay.seconds, replay.budget, replay.baseline.steps]
+    counts += [n for t in replay.trials for n in (t.seeds, t.after.steps if t.after is not None else 0)]
+    return None if all(0 <= n < LARGEST for n in counts) else "a count in it is none"
+
+
+def described(meta: Meta, records: Iterable[ParamNorms | Probe]) -> int:
+    """Add to a description the parameters that are only named by rows, and return how many: that of a run that was killed
+    lags behind them.
+    """
     named = [-1]
     for record in records:
         if isinstance(record, ParamNorms):
@@ -76,7 +92,9 @@ def described(meta: Meta, records: Iterable[ParamNorms | Probe]) -> None:
         else:
             named += [o.param for op in record.ops for o in op.operands if o.param is not None]
             named += _named_params(record)
-    meta.params += [unknown(i) for i in range(len(meta.params), max(named) + 1)]
+    added = [unknown(i) for i in range(len(meta.params), max(named) + 1)]
+    meta.params += added
+    return len(added)
 
 
 def unknown(index: int) -> Param:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import threading
@@ -12,11 +11,13 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.apart import apart
 from gradientflow.errors import OutputError, RecordError
 from gradientflow.files import clean, encoded, settled
 from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store.layout import FILE, SCHEMA, STEP_COLUMNS
-from gradientflow.store.reading import read
+from gradientflow.store.opening import snapshot, transaction
+from gradientflow.store.reading import taken
 
 MOST_WAITING = 200_000  # rows in memory, for a database that cannot be written
 AT_THE_END = 3.0  # seconds for a database that another process has locked
@@ -36,8 +37,8 @@ class _Row:
 class Store:
     """Writes one run. Never raises once open: what could not be written is kept in `error` and in memory.
 
-    The database is opened for each batch of rows and closed behind it. No file descriptor of ours is open in between, so a
-    script that closes all descriptors (as daemons do) and opens files of its own never finds our rows in them. Where the
+    The database is opened for each batch of rows and closed behind it, apart from the script's descriptors (`opening.py`): a
+    script that closes all there are (as daemons do) and opens files of its own never finds our rows in them. Where the
     database is locked, rows wait in memory for the next batch; where it was removed, it is begun anew.
 
     Args:
@@ -60,28 +61,29 @@ class Store:
         self._written = {"steps": 0, "rows": 0}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if _holds_a_run(self.folder / FILE):
+            if apart(lambda alone: self._begin(alone)):
                 raise OutputError(
                     f"{folder} already holds a run. Expected a new or empty folder for --out; "
                     f"choose another, or remove it, or leave --out away for a fresh folder under runs/."
                 )
-            self._open(1.0).close()
         except (OSError, sqlite3.Error, ValueError) as problem:
             raise OutputError(
                 f"cannot write a run into {folder}: {problem}. Expected a folder that can be written; "
                 f"name another one with --out DIR."
             ) from problem
 
-    def _open(self, wait: float) -> sqlite3.Connection:
-        db = sqlite3.connect(self.folder / FILE, timeout=wait, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.executescript(SCHEMA)
-        except BaseException:
-            db.close()
-            raise
-        return db
+    def _begin(self, alone: bool) -> bool:
+        """Make the tables; whether something is recorded in them already, which is left as it is."""
+        file = self.folder / FILE
+        if file.is_file():
+            with snapshot(file) as db:
+                begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
+                if begun and db.execute("SELECT count(*) FROM meta").fetchone()[0]:
+                    return True
+        with transaction(file, alone, 1.0) as db:
+            for table in SCHEMA:
+                db.execute(table)
+        return False
 
     def step(self, step: Step) -> None:
         """Add one optimizer step."""
@@ -139,7 +141,11 @@ class Store:
         Args:
             patience: seconds to wait for a database that another process has locked.
         """
-        if os.getpid() != self._pid or not self._writing.acquire(blocking=patience > 0):
+        if os.getpid() == self._pid:
+            apart(lambda alone: self._flush(alone, patience))
+
+    def _flush(self, alone: bool, patience: float) -> None:
+        if not self._writing.acquire(blocking=patience > 0):
             return
         try:
             with self._lock:
@@ -147,7 +153,7 @@ class Store:
             if not batch:
                 return
             try:
-                self._write(batch, patience)
+                self._write(batch, alone, patience)
             except (sqlite3.Error, OSError) as problem:
                 self.error = f"{self.folder / FILE}: {problem}"
                 return
@@ -158,32 +164,24 @@ class Store:
         finally:
             self._writing.release()
 
-    def _write(self, batch: list[_Row], patience: float) -> None:
+    def _write(self, batch: list[_Row], alone: bool, patience: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(self._open(patience)) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                if not db.execute("SELECT count(*) FROM meta").fetchone()[0]:  # the first batch, or a file that is new
-                    self._written = {"steps": 0, "rows": 0}
-                    for row in self._fixed.values():
-                        db.execute(row.sql, row.values)
-                for row in batch:
+        with transaction(self.folder / FILE, alone, patience) as db:
+            for table in SCHEMA:
+                db.execute(table)
+            if not db.execute("SELECT count(*) FROM meta").fetchone()[0]:  # the first batch, or a file that is new
+                self._written = {"steps": 0, "rows": 0}
+                for row in self._fixed.values():
                     db.execute(row.sql, row.values)
-                db.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-                raise
+            for row in batch:
+                db.execute(row.sql, row.values)
         for row in batch:
             if row.table in self._written:
                 self._written[row.table] += 1
 
     def close(self) -> None:
-        """Write what waits and leave one file, which also opens where nothing can be written beside it."""
+        """Write what waits."""
         self.flush(patience=AT_THE_END)
-        if os.getpid() == self._pid:
-            with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(self._open(1.0)) as db:
-                db.execute("PRAGMA journal_mode=DELETE")
 
     def run(self, meta: Meta, recent: Run | None = None) -> Run:
         """Return the whole run as seen so far, from disk and from what the disk refused.
@@ -194,8 +192,8 @@ class Store:
         """
         self.flush(patience=AT_THE_END)
         try:
-            run = read(self.folder)
-        except RecordError:
+            run = apart(self._read)
+        except (RecordError, sqlite3.Error, OSError):
             run = Run(meta)
         sources = run.meta.sources
         run.meta = msgspec.structs.replace(meta, sources={**sources, **self._sources, **meta.sources})
@@ -205,6 +203,10 @@ class Store:
         if recent is not None and len(run.steps) < len(recent.steps):  # the file was removed while the script ran
             self._restore(run, recent)
         return run
+
+    def _read(self, alone: bool) -> Run:
+        with transaction(self.folder / FILE, alone, AT_THE_END) as db:
+            return taken(db, self.folder / FILE)
 
     def _restore(self, run: Run, recent: Run) -> None:
         """Put what is in memory into a record that was begun anew, and into the run."""
@@ -217,15 +219,6 @@ class Store:
                 self.add(probe)
         run.steps, run.probes, run.notes = recent.steps, recent.probes, recent.notes
         self.lost = f"{self.folder / FILE} was removed or replaced while the script ran; it was made anew from what was in memory"
-
-
-def _holds_a_run(file: Path) -> bool:
-    """Whether something was recorded in a file; it is left as it is."""
-    if not file.is_file():
-        return False
-    with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        begun = db.execute("SELECT count(*) FROM sqlite_master WHERE name='meta'").fetchone()[0]
-        return bool(begun and db.execute("SELECT count(*) FROM meta").fetchone()[0])
 
 
 def _storable(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
@@ -86,11 +87,10 @@ class Trend:
 def trends(run: Run) -> list[Trend]:
     """Return the trend of every optimizer (of the whole run, where there is none), in order."""
     optimizers: list[Optimizer | None] = list(run.meta.optimizers) or [None]
-    found = []
-    for optimizer in optimizers:
-        index = optimizer.index if optimizer is not None else 0
-        found.append(_trend(optimizer, [s for s in run.steps if s.optimizer == index]))
-    return found
+    steps: dict[int, list[Step]] = defaultdict(list)
+    for step in run.steps:
+        steps[step.optimizer].append(step)
+    return [_trend(o, steps[o.index if o is not None else 0]) for o in optimizers]
 
 
 def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:

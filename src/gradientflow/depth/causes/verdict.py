@@ -75,7 +75,7 @@ def judge(run: Run) -> Verdict:
         The verdict: findings ranked by what explains most, the budget, and what watching cost. A rule that fails is
         told in `watch.errors` and does not take the others down; so is what of a damaged record was left out.
     """
-    errors = [n.text for n in run.notes if n.kind in ("watcher", "record")]
+    errors = [n.text for n in run.notes if n.kind in ("watcher", "record", "replay")]
     try:
         return _judged(run, errors)
     except Exception as problem:
@@ -90,6 +90,8 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
     case = Case(run)
     ranked: list[tuple[float, float, Finding]] = []
     for rule, weight in RULES:
+        if rule is wiring.disconnected and _damaged(run):  # what is not in the record may have been in the script
+            continue
         try:
             ranked.extend((f.confidence + weight, weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
         except Exception as problem:
@@ -102,7 +104,9 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
     for _, weight, finding in ranked[1:]:
         finding.reason = finding.reason or _reason(ranked[0], weight, finding)
     losses = [s.loss for s in run.steps if s.loss is not None]
-    measured = bool(case.graphs and run.steps)
+    # A network of which a damaged record does not know the layers any more is not called healthy.
+    lost = _damaged(run) and not any(g.joints for g in case.graphs)
+    measured = bool(case.graphs and run.steps) and not lost
     symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
     chosen = _part("the budget", errors, lambda: _budget(case, findings), Budget(note="it could not be worked out"))
     script_time = max(run.meta.elapsed - run.meta.overhead, 1e-9)
@@ -190,9 +194,17 @@ def _thieves(verdict: Verdict) -> None:
         }
 
 
+def _damaged(run: Run) -> bool:
+    """Whether something of the record could not be read; a note says what."""
+    return any(n.kind == "record" for n in run.notes)
+
+
 def _calm(case: Case, verdict: Verdict) -> str:
     """Say what was measured to call a run healthy, or why nothing could be measured."""
+    damaged = _damaged(case.run)
     if verdict.symptom == "not-measured":
+        if damaged:  # whatever is not there may have been in what is lost
+            return "The record of this run is damaged, and what can be read of it is not enough to judge. Run the script again."
         if case.meta.backwards == 0:
             return (
                 "The script never called backward, so no gradient could be watched. Train in the script itself: "
@@ -235,7 +247,8 @@ def _calm(case: Case, verdict: Verdict) -> str:
     if sharp:
         parts.append(f"sharpness up to {max(sharp):.3g}")
     text = ", ".join(parts) or "every gradient seen was finite and alive"
-    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_finiteness(case)}."
+    unseen = "; what the damaged record does not show was not judged" if damaged else ""
+    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_finiteness(case)}{unseen}."
 
 
 def _finiteness(case: Case, short: str = "") -> str:

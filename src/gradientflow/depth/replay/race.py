@@ -20,6 +20,7 @@ from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.depth.replay import candidates as choice
 from gradientflow.depth.replay.judging import outcome_of, promise, remains_of, signed
 from gradientflow.depth.replay.nursery import Nursery
+from gradientflow.depth.replay.same import same_script
 from gradientflow.depth.replay.stats import SEEDS, compare
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
 from gradientflow.errors import UsageError
@@ -102,31 +103,9 @@ def replay(
             f"nothing to replay: {verdict.script} has no finding, its verdict is {verdict.symptom}. "
             f"A replay tries remedies of what was found."
         )
-    _same_script(run)
+    same_script(run)
     with Nursery(run.meta.cwd) as nursery:
         return _Race(run, verdict, folder, budget, seeds, progress or Silent(), save, nursery).run(only)
-
-
-def _same_script(run: Run) -> None:
-    """Refuse a script that is not there any more, or not as it was watched: lines would mean something else."""
-    base = Path(run.meta.cwd)
-    if not base.is_dir():
-        raise UsageError(
-            f"the folder the script was run in is not there any more: {base}. Expected to run "
-            f"{' '.join(run.meta.argv)} from it again; run gradientflow run where the script is now."
-        )
-    for file, text in run.meta.sources.items():
-        try:
-            now = (base / file).read_text(encoding="utf-8", errors="replace")
-        except OSError as problem:
-            raise UsageError(
-                f"cannot read {base / file}, which the run was made with: {problem.strerror}."
-            ) from problem
-        if now != text:
-            raise UsageError(
-                f"{file} has changed since it was watched, so its lines may mean something else. "
-                f"Watch it anew: gradientflow run --replay {' '.join(run.meta.argv)}"
-            )
 
 
 class _Race:

@@ -1,7 +1,7 @@
 """From the watcher to the disk: what was seen goes into the store as it comes, by a pulse four times a second.
 
 The pulse (a daemon thread) commits what is pending and redraws the live line, so a script that is killed between two
-steps loses nothing that was seen before the last quarter of a second.
+steps loses nothing that was seen before the last quarter of a second (of a slow disk: ten times what a write takes).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 
+from gradientflow.apart import apart
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
@@ -23,7 +24,7 @@ from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
 from gradientflow.store import Store
 from gradientflow.torch_internals import unseen
 
-_SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
+SOURCE_LIMIT = 400_000  # bytes of one source file that is kept
 _RECENT_STEPS = 4000
 _PROBES_KEPT = 60
 _EITHER_END = 2  # probes, of the first and of the last, for a quick look
@@ -89,8 +90,8 @@ class Recorder:
         self._sources.add(file)
         try:
             path = self.base / file
-            if path.stat().st_size <= _SOURCE_LIMIT:
-                self.store.source(file, path.read_text(encoding="utf-8", errors="replace"))
+            if path.stat().st_size <= SOURCE_LIMIT:
+                self.store.source(file, apart(lambda alone: path.read_text(encoding="utf-8", errors="replace")))
         except OSError as problem:
             let_through(problem)
 

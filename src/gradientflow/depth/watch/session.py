@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Protocol
 from gradientflow.depth.causes import judge
 from gradientflow.depth.probe.frames import set_base
 from gradientflow.depth.watch.isometry import IsometryMeter
-from gradientflow.depth.watch.limit import Limit
+from gradientflow.depth.watch.limit import Limit as Stop
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
@@ -21,10 +22,14 @@ from gradientflow.depth.watch.script import Ending, Program, execute, load
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.errors import OutputError
 from gradientflow.files import here, reason, settled, shown
+from gradientflow.limits import Limit
 from gradientflow.records import Run, Verdict
 from gradientflow.store import Store
 from gradientflow.torch_internals import lost
 
+REST = Limit(
+    "rest_between_writes", 9.0, "chosen: times what a write took; a slow disk has us a tenth of the time at most"
+)
 WATCHING = "watching"  # what is told while nothing is measured
 
 
@@ -86,7 +91,7 @@ def run_script(
     store = Store(folder)
     set_base(str(here()))
     recorder = Recorder(store, program.name, list(target), module=module)
-    limit = Limit(max_steps, max_time)
+    limit = Stop(max_steps, max_time)
     monitor = Monitor(recorder, Schedule(probe_every), Shield(), limit.check)
     if jacobian:
         monitor.window.isometry = IsometryMeter()
@@ -105,7 +110,7 @@ def run_script(
     return Outcome(verdict, run, folder, ending, problems)
 
 
-def _watched(program: Program, monitor: Monitor, pulse: Pulse, limit: Limit, live: Live | None) -> Ending:
+def _watched(program: Program, monitor: Monitor, pulse: Pulse, limit: Stop, live: Live | None) -> Ending:
     """Run the script between the beginning and the end of all that goes on beside it; return how it ended."""
     if live is not None:
         live.open()
@@ -145,6 +150,7 @@ class _Beat:
         self._monitor, self._recorder, self._live = monitor, recorder, live
         self._symptom = WATCHING
         self._fresh = False  # a probe came in that was not judged yet
+        self._next = 0.0  # when it is written again
         monitor.on_probe = self._probed
 
     def _probed(self) -> None:
@@ -152,11 +158,14 @@ class _Beat:
 
     def __call__(self) -> None:
         monitor = self._monitor
-        try:
-            self._recorder.describe()
-        except Exception as problem:
-            monitor.shield.failed("describe", problem)
-        self._recorder.store.flush()
+        if (began := time.monotonic()) >= self._next:
+            try:
+                self._recorder.describe()
+            except Exception as problem:
+                monitor.shield.failed("describe", problem)
+            self._recorder.store.flush()
+            now = time.monotonic()
+            self._next = now + REST * (now - began)
         if self._live is None:
             return
         if self._fresh:  # here, not in the script's own thread: rules take their time, and keep what goes wrong in one
