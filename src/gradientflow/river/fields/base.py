@@ -21,7 +21,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from torch import Tensor
 from gradientflow.errors import FieldError
 
 Linear = Callable[[Tensor], Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class Potential(Field):
         return _kept(self._laws, theta)
 
 
-def of_one(function: Callable[..., Any], what: str, name: str) -> Callable[..., Any]:
+def of_one(function: F, what: str, name: str) -> F:
     """Return a function that can be called with a point alone.
 
     Raises:

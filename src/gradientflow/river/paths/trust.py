@@ -39,7 +39,7 @@ def checked(
     Of many drops each check is the worst of its kind, with a count of the broken ones. What a path went through on its way
     (a point that is not Lipschitz, a kink that it slides along) is seen of a single drop only: see `Witness`.
     """
-    order, drops, said = _order(motion), len(theta), []
+    order, drops, said = _order(motion), len(theta), list[str]()
     each = [
         checks.without_length(made) if float(motion.t[i]) <= 0 else made
         for i in range(drops)
