@@ -63,6 +63,9 @@ def broken():
 def wants(a, b):
     return a
 
+def needs(size):
+    return net()
+
 def late():
     def loss(w):
         if float(w.detach()[0]) < 1.7:
@@ -126,6 +129,7 @@ def _told(capfd: pytest.CaptureFixture[str]) -> str:
         (["mine.py:zzz", "-t", "1"], ["It has these functions: loss, plain, field, net"]),
         (["mine.py:broken", "-t", "1"], ["mine.py:broken failed", "return x / 0", "ZeroDivisionError: division by zero"]),
         (["mine.py:wants", "-t", "1"], ["wants 2 arguments (a, b)", "a factory is called with none"]),
+        (["mine.py:needs", "-t", "1"], ["mine.py:needs wants an argument (size)", "A factory is called with none: give size a default", "--start"]),
         (["mine.py:CONSTANT", "-t", "1"], ["is int", "expected a function"]),
         (["mine.py:nothing", "-t", "1"], ["returned None (is a `return` missing?)", "(model, loss, data)"]),
         (["mine.py:three", "-t", "1"], ["returned int", "(model, loss, data)"]),
@@ -209,6 +213,24 @@ def test_a_named_field_is_solved_and_told(capfd: pytest.CaptureFixture[str]) -> 
     told = _told(capfd)
     for part in ("✓ reached", "w1w2 · 2 parameters · float64", "(1.60, 0.62)", "✓ monotone", "✓ energy", "cost"):
         assert part in told
+
+
+def test_what_is_told_goes_to_standard_output_and_what_is_wrong_does_not(capfd: pytest.CaptureFixture[str]) -> None:
+    assert _here("w1w2") == 0
+    out, err = capfd.readouterr()
+    assert "reached" in out and "certificates" in out and err == ""
+    assert _here("w1w2", "--method", "no") == 2
+    out, err = capfd.readouterr()
+    assert out == "" and "gradientflow:" in err
+
+
+def test_who_reads_may_go(tmp_path: Path) -> None:
+    run = [sys.executable, "-m", "gradientflow", "flow", "w1w2", "--no-certify"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(run, stdout=write, stderr=-1, timeout=100, check=False, cwd=tmp_path)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == b""
 
 
 def test_a_loss_that_fails_on_the_way_is_shown_with_its_own_line(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -25,10 +26,10 @@ LONGEST_WORD = 400  # letters; paths are shorter
 _SIGNALLED = 128  # and the signal's number: what a shell tells of a process that a signal ended
 
 
-def told_on() -> Console:
-    """Return the console of the verdict: standard error, so that the script's own output stays what it is."""
-    terminal = sys.stderr.isatty()
-    file = sys.stderr  # as it is now: the script may put something else in its place
+def told_on(stream: TextIO | None = None) -> Console:
+    """Return the console of the verdict: standard error, so that the script's own output stays what it is; or another."""
+    file = stream or sys.stderr  # as it is now: the script may put something else in its place
+    terminal = file.isatty()
     return Console(file=file, soft_wrap=False, width=None if terminal else 100, no_color=None if terminal else True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import traceback
@@ -279,12 +280,24 @@ def _data(told: Flow, file: Path) -> None:
     write(file, encoded(told) + b"\n")
 
 
+def _print(told: Flow, files: list[tuple[str, str]]) -> None:
+    """Print what came out on standard output; who reads it may have gone."""
+    try:
+        report.print_flow(told, told_on(sys.stdout), files=files)
+        sys.stdout.flush()
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # as with `| head`; rich ends the process over that, and the exit code is ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _tell(solved: river.Solved, files: list[tuple[str, str]], problems: list[str], *, quiet: bool) -> int:
     """Tell what came out; return the exit code."""
     err = told_on()
     told = solved.told
     if not quiet:
-        report.print_flow(told, err, files=files)
+        _print(told, files)
     elif told.broken:
         say(err, "certificate BROKEN: " + "; ".join(f"{who}, {c.name}: {c.text}" for who, c in told.broken))
     for failed in problems:

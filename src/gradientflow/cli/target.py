@@ -70,7 +70,7 @@ def load(text: str, start: Sequence[float] | None) -> Target:
             )
         if not takes:
             made = _call(made, called)
-    return _target(made, name, called, start)
+    return _target(made, name, called, start, takes)
 
 
 def _of_the_zoo(text: str) -> Target:
@@ -94,7 +94,7 @@ def _of_the_zoo(text: str) -> Target:
     )
 
 
-def _target(made: Any, name: str, called: str, start: Sequence[float] | None) -> Target:
+def _target(made: Any, name: str, called: str, start: Sequence[float] | None, takes: Sequence[str]) -> Target:
     import torch
 
     from gradientflow import river
@@ -111,6 +111,11 @@ def _target(made: Any, name: str, called: str, start: Sequence[float] | None) ->
                 f"{called} returned a model alone; return (model, loss, data), as gf.LossField takes them."
             )
         if callable(made):
+            if start is None and takes:
+                raise UsageError(
+                    f"{called} wants an argument ({takes[0]}). A factory is called with none: give {takes[0]} a default. If it is a "
+                    "loss function of one tensor, say where it begins and so how many parameters it has: --start 1.9,-1.2."
+                )
             if start is None:
                 raise UsageError(
                     f"{called} is a plain loss function and does not say how many parameters it has: add --start, as in "

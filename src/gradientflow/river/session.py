@@ -293,9 +293,9 @@ class _Work:
                 self.notes.append(f"{d.label} is not compared with the flow: it ended by {d.status.reason}")
         if not whole or self.cancelled or len(path.times) < 2:
             return None
-        with self.live.busy("comparing, at the steps of the optimizers"):
+        with self.live.path("comparing") as progress:
             try:
-                return compare(path, *whole)
+                return compare(path, *whole, progress=progress)
             except Exception as problem:  # what was solved must not be lost over a comparison
                 self.notes.append(f"the comparison failed: {type(problem).__name__}: {problem}")
                 return None

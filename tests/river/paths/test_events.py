@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from gradientflow.river import Keep, LeavesBall, LossTarget, Path, Potential, SteadyState, VectorField, When, flow
+from gradientflow.river import (
+    Keep,
+    LeavesBall,
+    LossTarget,
+    Path,
+    Potential,
+    SteadyState,
+    VectorField,
+    When,
+    descend,
+    flow,
+)  # fmt: skip
 from gradientflow.river.fields.momentum import HeavyBall
 
 D = torch.float64
@@ -126,3 +138,24 @@ def test_a_saddle_in_many_dimensions_is_no_rest(method: str):
     bowl = (q * values.abs()) @ q.T
     settled = flow(lambda w: 0.5 * w @ bowl @ w, 60.0, **(asked | {"events": [SteadyState(rate=1e-4)], "rtol": 1e-5}))
     assert at_rest(settled)  # negative control
+
+
+@pytest.mark.parametrize(
+    "holds",
+    [
+        LossTarget(100.0), LossTarget(1.0), LeavesBall(0.5, torch.tensor([2.0, 2.0])), When(lambda w: w[0]), When(lambda w: w[0] - 5.0),
+        When(lambda w: bool(w[0] < 1)), When(lambda w: w[0] < 1), lambda w: w.numpy()[0] < 1, SteadyState(10.0),
+    ],
+)  # fmt: skip
+def test_an_event_that_holds_at_the_start_ends_the_path_there(holds: Any):
+    for path in (flow(AWAY, 5.0, events=[holds]), descend(AWAY, torch.optim.SGD, 5.0, lr=0.1, events=[holds])):
+        assert path.status.reason == "event" and "at t = 0" in path.status.text
+        assert path.times.tolist() == [0.0] and torch.equal(path.final, path.start)
+    ahead = flow(AWAY, 5.0, events=[LossTarget(0.5), LeavesBall(1.0), lambda w: 0.9 - w[0], SteadyState(0.1)])
+    assert ahead.status.reason == "event" and float(ahead.times[-1]) > 0.1  # control: none of these holds there
+
+
+def test_of_many_drops_those_end_at_the_start_that_begin_there():
+    many = flow(AWAY, 5.0, starts=torch.tensor([[0.0, 0.0], [1.0, 1.1]], dtype=D), events=[LossTarget(0.1)])
+    assert many.ends[1] == 0.0 and float(many.ends[0]) == pytest.approx(0.5 * math.log(10), rel=1e-2)
+    assert many.statuses[1].text.startswith("the loss is 0.005 at the start") and many.certificates.ok

@@ -23,6 +23,7 @@ def end(trail: list[tuple[float, float, float]], size: float = 1.0, speed: float
     flow: Any = SimpleNamespace(
         t=torch.ones(1), theta=torch.full((1, 1), size, dtype=D), here=Evaluation(rate, None), fixed=None, trail=trail,
         meter=lambda theta: Evaluation(rate.expand_as(theta), None), repeats=[0], h=torch.ones(1), rtol=1e-3, atol=1e-6,
+        first_speed=1.0, loss=lambda: None,
     )  # fmt: skip
     vars(flow).update(more)
     return diagnose(flow, 0).reason
@@ -47,6 +48,14 @@ def test_size_of_many():
 
 def test_speed_of_many():
     assert end([], 1e7, 0.99e12) == "stuck" and end([], 1e7, 1.01e12) == "blow-up"
+
+
+def test_speed_over_first_where_size_stays():
+    def at_a_point(speed: float, size: float = 1.0) -> str:
+        return end([(k / 4, size ** (k / 4), (speed / 10) * 10 ** (k / 4)) for k in range(5)], speed=speed)
+
+    assert at_a_point(0.99e4) == "stuck" and at_a_point(1.01e4) == "not-lipschitz"
+    assert at_a_point(1.01e4, size=2.0) == "blow-up"  # it runs away: another end
 
 
 def test_rejections():

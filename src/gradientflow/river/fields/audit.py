@@ -83,8 +83,7 @@ def audit(field: Field, theta: Tensor | None = None, seed: int = 0) -> list[Rema
         out.append(_gradient(field, row, rate, lean, plain, rough))
     v = plain
     if field.potential:
-        v = lean.add_(plain)
-        v /= v.norm()
+        v = _unit(lean.add_(plain))
     del rate, lean, plain
     out.append(_hessian(field, row, v, rough))
     if text := third_warning(found):
@@ -112,9 +111,19 @@ def _directions(field: Field, row: Tensor, rate: Tensor, seed: int) -> tuple[Ten
     lean = torch.cat(
         [w * part for w, part in zip(weights.tolist(), torch.split(rate, sizes, dim=1), strict=True)], dim=1
     )
-    plain = torch.randn(row.shape[1], generator=maker, dtype=torch.float64).to(row)[None]
-    plain = plain / plain.norm()
-    return (lean / lean.norm() if bool(lean.norm() > 0) else plain), plain
+    plain = _unit(torch.randn(row.shape[1], generator=maker, dtype=torch.float64).to(row)[None])
+    return (_unit(lean) if bool(lean.any()) else plain), plain
+
+
+def _unit(v: Tensor) -> Tensor:
+    """Return the vector over its length, in place; the squares of its numbers need not be finite."""
+    v /= v.abs().amax()
+    return v.div_(v.norm())
+
+
+def _size(v: Tensor) -> float:
+    """Return ‖v‖, whatever the squares of its numbers are in its own dtype."""
+    return float(torch.linalg.vector_norm(v, dtype=torch.float64))
 
 
 def _quotient(
@@ -134,11 +143,11 @@ def _quotient(
         up = of(there)
         down = of(torch.sub(row, v, alpha=step, out=there))
         del there
-        rounding = 4 * torch.finfo(up.dtype).eps * (float(up.double().norm()) + float(down.norm())) / length
+        rounding = 4 * torch.finfo(up.dtype).eps * (_size(up) + _size(down)) / length
         now = torch.sub(up, down).div_(length)
         del up, down
         if last is not None:
-            before, move = move, float((last - now).norm())
+            before, move = move, _size(last - now)
             move = move if math.isfinite(move) else math.inf
             worst = max(worst, move)
             if i > 1 and (best is None or max(before, move) < least):
@@ -156,7 +165,7 @@ def _steps(row: Tensor, power: float, factors: tuple[float, ...]) -> list[float]
 
 def _gradient(field: Field, row: Tensor, rate: Tensor, lean: Tensor, plain: Tensor, rough: list[str]) -> Remark:
     worst, doubt = 0.0, 0.0
-    size = float(rate.norm())
+    size = _size(rate)
     for v, scale in ((lean, size), (plain, size / math.sqrt(row.shape[1]))):
         slope, move = _quotient(
             lambda at: _loss(field, at), row, v, _steps(row, 1 / 3, (16.0, 4.0, 1.0, 0.25)), rough=bool(rough)
@@ -179,8 +188,8 @@ def _hessian(field: Field, row: Tensor, v: Tensor, rough: list[str]) -> Remark:
     factors = (1.0, 0.1, 0.01) if row.dtype == torch.float64 else (1.0, 0.25, 0.0625)
     truth, move = _quotient(lambda at: field.evaluate(at).rate, row, v, _steps(row, 1 / 3, factors), rough=bool(rough))
     claim = field.linearize(row)(v)
-    scale = max(float(truth.norm()), float(claim.norm()), 1e-300)
-    error = float(truth.sub_(claim).norm()) / scale
+    scale = max(_size(truth), _size(claim), 1e-300)
+    error = _size(truth.sub_(claim)) / scale
     name = "Hessian" if field.potential else "Jacobian"
     return _judged(
         name,

@@ -16,11 +16,12 @@ A field is θ ↦ dθ/dt. The rules, numbered so that errors and reviews can nam
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from torch import Tensor
 from gradientflow.errors import FieldError
 
 Linear = Callable[[Tensor], Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class VectorField(Field):
         batched: bool = False,
         conserved: dict[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
-        self._f = f
+        self._f = of_one(f, "a rate", name)
         self._laws = conserved or {}
         self._batched = batched
         self._start = None if start is None else as_point(start)
@@ -178,7 +180,7 @@ class Potential(Field):
         weight_decay: float = 0.0,
         conserved: dict[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
-        self._loss = loss
+        self._loss = of_one(loss, "a loss", name)
         self._start = None if start is None else as_point(start)
         self._decay = weight_decay
         self._laws = conserved or {}
@@ -194,10 +196,17 @@ class Potential(Field):
         out = self._loss(w)
         if not isinstance(out, Tensor) or out.numel() != 1:
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            numpy = type(out).__module__.split(".")[0] == "numpy"
             raise FieldError(
                 f"{self.name} returned {got} at one point, expected a scalar tensor (the loss). "
-                "A rate dθ/dt goes into gf.VectorField(f)."
+                + (
+                    "PyTorch cannot differentiate through NumPy: write it with torch."
+                    if numpy
+                    else "A rate dθ/dt goes into gf.VectorField(f)."
+                )
             )
+        if out.is_complex():
+            raise FieldError(f"{self.name} returned a complex number; a loss is real. Take .real or .abs() of it.")
         out = out.reshape(())
         return out + 0.5 * self._decay * (w * w).sum() if self._decay else out
 
@@ -231,6 +240,31 @@ class Potential(Field):
 
     def conserved(self, theta: Tensor) -> dict[str, Tensor]:
         return _kept(self._laws, theta)
+
+
+def of_one(function: F, what: str, name: str) -> F:
+    """Return a function that can be called with a point alone.
+
+    Raises:
+        FieldError: it wants more; where it wants the time too, the message says how that is given.
+    """
+    try:
+        known = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return function
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    wants = [p.name for p in known if p.default is p.empty and p.kind in plain]
+    if len(wants) > 1:
+        timed = wants[0] in ("t", "time") or wants[1] in ("t", "time")
+        raise FieldError(
+            f"{name} is {what} of {len(wants)} arguments ({', '.join(wants)}); expected one, the point. "
+            + (
+                "A flow here does not depend on time: make t a component of the point, with the rate 1."
+                if timed
+                else "Bind the others: functools.partial, or a lambda."
+            )
+        )
+    return function
 
 
 def _kept(laws: dict[str, Callable[[Tensor], Tensor]], theta: Tensor) -> dict[str, Tensor]:
@@ -297,14 +331,48 @@ def push(f: Callable[..., Any], at: tuple[Any, ...], along: tuple[Any, ...]) -> 
     return value, slope
 
 
-def as_point(numbers: Sequence[float] | Tensor) -> Tensor:
-    """Return numbers as one point, shape (P,): floating tensors keep their dtype, everything else becomes float64."""
+COMPLEX = (
+    "the starting point is complex; a flow moves real numbers. Give real and imaginary part as numbers of their own: "
+    "torch.view_as_real(start).reshape(-1), and torch.view_as_complex in the loss."
+)
+
+
+def as_point(numbers: Sequence[float] | float | Tensor) -> Tensor:
+    """Return numbers as one point, shape (P,): floating tensors keep their dtype, everything else becomes float64.
+
+    Raises:
+        FieldError: they are no numbers, complex, or laid out in rows.
+
+    Example:
+        >>> as_point(3.0), as_point(torch.ones(2))
+        (tensor([3.], dtype=torch.float64), tensor([1., 1.]))
+    """
     if isinstance(numbers, Tensor):
         point = numbers.detach()
-        return point.reshape(-1).clone() if point.is_floating_point() else point.reshape(-1).double()
-    try:
-        return torch.tensor(list(numbers), dtype=torch.float64).reshape(-1)
-    except (TypeError, ValueError) as problem:
+        point = point.clone() if point.is_floating_point() or point.is_complex() else point.double()
+    else:
+        try:
+            point = torch.as_tensor(numbers if hasattr(numbers, "__array__") else _listed(numbers))
+        except (TypeError, ValueError) as problem:
+            raise FieldError(
+                f"a starting point must be a list of numbers or a tensor, got {numbers!r}: {problem}"
+            ) from None
+        point = point.clone() if point.is_complex() else point.to(torch.float64, copy=True)
+    if point.is_complex():
+        raise FieldError(COMPLEX)
+    if point.dim() > 1:
         raise FieldError(
-            f"a starting point must be a list of numbers or a tensor, got {numbers!r}: {problem}"
-        ) from None
+            f"a starting point has shape (P,), got {tuple(point.shape)}: it is one point, and the loss is given it as it is. "
+            "Flatten it, start.reshape(-1), and reshape it in the loss; many points go into starts=."
+        )
+    return point.reshape(-1)
+
+
+def _listed(numbers: Any) -> Any:
+    """Return numbers as Python's own; a list keeps all their digits."""
+    if isinstance(numbers, (int, float, complex)):
+        return torch.tensor(numbers, dtype=torch.complex128 if isinstance(numbers, complex) else torch.float64)
+    found = list(numbers)
+    if any(isinstance(x, complex) for x in found):
+        return torch.tensor(found, dtype=torch.complex128)
+    return torch.tensor(found, dtype=torch.float64)

@@ -132,6 +132,7 @@ class Batches:
 
     def _pair(self, number: int, item: Any) -> tuple[Any, Any]:
         if isinstance(item, list | tuple) and len(item) == 2:
+            item = [_of_numpy(number, part) for part in item]
             if tensors(item[0]) or tensors(item[1]):
                 return item[0], item[1]
             raise FieldError(f"batch {number} of data holds no tensor: {_told(item[0])} and {_told(item[1])}. {MEND}")
@@ -182,6 +183,22 @@ def changed(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(tree, list | tuple):
         return type(tree)(changed(part, change) for part in tree)
     return tree
+
+
+def _of_numpy(number: int, tree: Any) -> Any:
+    """Return the same structure with every array of NumPy's as a tensor of its own dtype."""
+    if isinstance(tree, Mapping):
+        return {key: _of_numpy(number, part) for key, part in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_of_numpy(number, part) for part in tree)
+    if type(tree).__module__.split(".")[0] != "numpy" or not hasattr(tree, "dtype"):
+        return tree
+    try:
+        return torch.tensor(tree)
+    except (TypeError, ValueError) as problem:
+        raise FieldError(
+            f"batch {number} of data holds a NumPy array of {tree.dtype}, which is no tensor: {problem} Expected numbers."
+        ) from None
 
 
 def moved(tree: Any, device: torch.device) -> Any:

@@ -15,7 +15,9 @@ from gradientflow.river.fields.base import Evaluation, Field
 from gradientflow.river.fields.batches import digest
 from gradientflow.torch_internals import is_batch_norm, is_dropout
 
-ROUND_OFF = 1e3  # in units of the dtype's: sums of many terms in another order; dropout and its like are 10⁴ and more
+ROUND_OFF = (
+    1e3  # in units of the dtype's: sums of many terms in another order; dropout and its like are mostly 10⁴ and more
+)
 
 T = TypeVar("T")
 
@@ -44,6 +46,36 @@ def gap(one: Evaluation, two: Evaluation) -> float:
 def repeats(one: Evaluation, two: Evaluation) -> bool:
     """Return whether two evaluations agree to round-off."""
     return gap(one, two) <= ROUND_OFF * torch.finfo(one.rate.dtype).eps
+
+
+def drawn(make: Callable[[], Evaluation], device: torch.device) -> bool:
+    """Return whether evaluations that differ by no more than round-off differ by chance, and not by the order of sums.
+
+    They do where they agree bit for bit as soon as the random state is the same; and, on a processor, where they differ
+    even in one thread, in which every sum has its order. On other devices nothing is known that is as sure.
+    """
+    if _agree(make, seeds=(1, 1)) and not _agree(make, seeds=(1, 2)):
+        return True
+    if device.type != "cpu":
+        return False
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        return not _agree(make, seeds=(1, 1))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _agree(make: Callable[[], Evaluation], *, seeds: tuple[int, int]) -> bool:
+    """Return whether two evaluations agree bit for bit, twice over, from these random states."""
+    for _ in range(2):
+        out = []
+        for seed in seeds:
+            with chance.shaken(seed):
+                out.append(make())
+        if not (same(out[0].rate, out[1].rate) and same(out[0].value, out[1].value)):
+            return False
+    return True
 
 
 def _gap(a: Tensor | None, b: Tensor | None) -> float:

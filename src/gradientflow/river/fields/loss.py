@@ -35,7 +35,7 @@ class LossField(NetworkField):
             ``model(x)``, ``model(*x)`` for a tuple, ``model(**x)`` for a dict.
         loss: ``loss(output, target)`` returns a scalar.
         data: a tuple (x, y), or anything that gives the same (x, y) batches each time it is gone through: a list, a
-            DataLoader with ``shuffle=False``. x and y may be tensors, or tuples or dicts of tensors.
+            DataLoader with ``shuffle=False``. x and y may be tensors or arrays of NumPy's, or tuples or dicts of them.
         params: name → tensor, for a model that is a function.
         names: the parameters that move, as in ``model.named_parameters()``; None for all that are not frozen.
         weight_decay: λ, in 1/flow time; part of L.

@@ -30,6 +30,8 @@ STABLE_FIXED = Limit(
     "load_without_control", 1.05, "chosen: λ is known to about 5 %, and nothing holds a step beyond it"
 )
 
+NO_LENGTH = "the path has no length"
+
 
 def allowed(rtol: float, order: int) -> float:
     """Return what a global relative error may be: `GLOBAL`·rtol at rtol = 10⁻³, and from there as rtol^(p/(p+1)).
@@ -67,6 +69,16 @@ def of_flow(
             )
         )
     return found
+
+
+def none(name: str, why: str, bound: float = math.nan) -> Certificate:
+    """Return a check that could not be made."""
+    return Certificate(name, None, math.nan, bound, f"not {'estimated' if name == 'error' else 'checked'}: {why}")
+
+
+def without_length(found: list[Certificate]) -> list[Certificate]:
+    """Return the checks of a path that never left its start: there is nothing they could be true of."""
+    return [none(c.name, NO_LENGTH, c.bound) for c in found]
 
 
 def monotone(first: float, last: float, climb: float, at: float, rtol: float, unit: float = 1e-14) -> Certificate:

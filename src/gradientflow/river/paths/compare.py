@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
 from gradientflow.river.fields.leading import LeadingError
+from gradientflow.river.paths.alike import unlike
 from gradientflow.river.paths.descent import again
 from gradientflow.river.paths.keep import Keep
+from gradientflow.river.paths.loop import Callback, Moment
 from gradientflow.river.paths.path import Cost, Path
 from gradientflow.river.paths.solve import flow
 
@@ -84,7 +86,9 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(path: Path, *descents: Path, points: int = 64, predict: bool = True) -> Comparison:
+def compare(
+    path: Path, *descents: Path, points: int = 64, predict: bool = True, progress: Callback | None = None
+) -> Comparison:
     """Set descents beside a flow on one clock.
 
     What the paths did not keep is solved again, with the same arguments: the flow's points at the times of each descent's
@@ -95,12 +99,14 @@ def compare(path: Path, *descents: Path, points: int = 64, predict: bool = True)
         descents: paths from `descend` on the same field, from the same start.
         points: moments to compare at, at most; fewer where their points would take more than 256 MB.
         predict: solve for the leading error too (one Hessian-vector product per evaluation).
+        progress: called with a `Moment` after every step; its t is how far all of the comparison is, on the flow's clock.
 
     Returns:
         a `Comparison`.
 
     Raises:
-        UsageError: a path has no field (it was read from a file), or the starts differ.
+        UsageError: a path has no field (it was read from a file), or the starts differ, or the fields do (which is asked
+            of them at the start and at both ends).
 
     Source:
         stability edges: Cohen et al. 2021 (2/η; Polyak (2+2β)/η; Nesterov (2+2β)/(η(1+2β))), Cohen et al. 2022 (Adam).
@@ -118,6 +124,7 @@ def compare(path: Path, *descents: Path, points: int = 64, predict: bool = True)
         raise UsageError("compare(path, *descents) wants at least one descent, from gf.descend.")
     total = Cost()
     found = []
+    tell = _Progress(progress, len(descents), float(path.times[-1]))
     for other in descents:
         if path.kind != "flow" or other.kind != "descent":
             raise UsageError(
@@ -127,25 +134,50 @@ def compare(path: Path, *descents: Path, points: int = 64, predict: bool = True)
             raise UsageError(
                 "compare needs the field; a path read from a file does not carry one. Solve it again with gf.flow."
             )
-        if path.start.shape != other.start.shape or not torch.equal(path.start, other.start):
+        if path.start.shape != other.start.shape or not torch.equal(path.start, other.start.to(path.start)):
             raise UsageError(f"{other.label} starts elsewhere than the flow; give both the same start=.")
-        beside, cost = _beside(path, other, points, predict)
+        differ, asked = unlike(path.field, other.field, [path.start, path.final, other.final])
+        if differ is not None:
+            raise UsageError(
+                f"{other.label} ran on another field than the flow ({other.field.name}, {path.field.name}): {differ}. Beside a flow "
+                "belongs a descent on the same loss: gf.descend(path.field, …)."
+            )
+        total = total + asked
+        beside, cost = _beside(path, other, points, predict, tell)
         found.append(beside)
         total = total + cost
     return Comparison(path, descents, tuple(found), total)
 
 
-def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside, Cost]:
+class _Progress:
+    """How far a comparison is: each descent takes three runs, of which some may be left out."""
+
+    def __init__(self, tell: Callback | None, descents: int, end: float) -> None:
+        self._tell, self._parts, self._end = tell, 3 * descents, end
+        self._part = -1
+
+    def part(self) -> Callback | None:
+        """Begin the next run; return what it reports to."""
+        self._part += 1
+        return None if self._tell is None else self._told
+
+    def _told(self, moment: Moment) -> None:
+        assert self._tell is not None  # asked for
+        share = min((self._part + moment.t / moment.t_end) / self._parts, 1.0)
+        self._tell(replace(moment, t=share * self._end, t_end=self._end, remaining=math.nan))
+
+
+def _beside(path: Path, other: Path, points: int, predict: bool, tell: _Progress) -> tuple[Beside, Cost]:
     base = path.field
     assert base is not None  # checked by the caller
     size = path.start.numel() * path.start.element_size()
     most = max(4, min(points, ROOM // max(4 * size, 1)))
     end = float(path.times[-1])
-    theta, times, inner = _points_of_descent(other, end, most)
+    theta, times, inner = _points_of_descent(other, end, most, tell.part())
     again = flow(
         base, max(float(times[-1]), 1e-300), start=path.start, method=str(path.settings["method"]), rtol=min(float(path.settings["rtol"]), FINER),
         atol=min(float(path.settings["atol"]), 1e-3 * FINER), step=path.settings["step"], seed=path.settings["seed"], certify=False,
-        keep=Keep(at=times, theta=True, exact=True),
+        keep=Keep(at=times, theta=True, exact=True), progress=tell.part(),
     )  # fmt: skip
     cost = again.cost
     solved = again.theta
@@ -162,9 +194,9 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
         loss = values - again.loss[:n]
         cost = cost + Cost(losses=n)
     predicted, explained = None, None
-    rate = other.settings.get("lr")
+    rate, report = other.settings.get("lr"), tell.part()
     if predict and _plain(other) and rate is not None and base.potential:
-        error, more = _leading(path, times, float(rate))
+        error, more = _leading(path, times, float(rate), report)
         cost = cost + more
         predicted = error.norm(dim=1).double().cpu()
         left_over = (gap[: len(error)] - error).norm(dim=1).double().cpu()
@@ -184,7 +216,9 @@ def _beside(path: Path, other: Path, points: int, predict: bool) -> tuple[Beside
     ), cost
 
 
-def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tensor, float | None]:
+def _points_of_descent(
+    other: Path, end: float, most: int, progress: Callback | None
+) -> tuple[Tensor, Tensor, float | None]:
     """Return points and times of at most so many steps of a descent up to the flow's end, and when its own edge is crossed.
 
     What decides over Adam and RMSProp is the sharpness as their own scaling sees it, and only the descent knows that.
@@ -194,7 +228,9 @@ def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tens
     edge = adaptive_edge(other)
     if other.theta is None or (edge is not None and "preconditioned_sharpness" not in other.kept):
         every = max(1, math.ceil(inside / most))
-        other = again(other, Keep(every=every, theta=True), sharpness_every=every if edge is not None else 0)
+        other = again(
+            other, Keep(every=every, theta=True), sharpness_every=every if edge is not None else 0, progress=progress
+        )
     assert other.theta is not None  # asked for
     crossed = None
     if edge is not None:
@@ -204,7 +240,7 @@ def _points_of_descent(other: Path, end: float, most: int) -> tuple[Tensor, Tens
     return other.theta[rows], other.times[rows], crossed
 
 
-def _leading(path: Path, times: Tensor, rate: float) -> tuple[Tensor, Cost]:
+def _leading(path: Path, times: Tensor, rate: float, progress: Callback | None) -> tuple[Tensor, Cost]:
     """Return η e at the times, (n, P), and what it cost."""
     assert path.field is not None
     pair = LeadingError(path.field)
@@ -213,7 +249,7 @@ def _leading(path: Path, times: Tensor, rate: float) -> tuple[Tensor, Cost]:
     run = flow(
         pair, float(times[-1]), start=start, method="rkc2" if path.method.startswith("rk") else "dp54",
         rtol=min(1e-2, max(10 * float(path.settings["rtol"]), 1e-6)), certify=False,
-        keep=Keep(at=times, theta=False, exact=True, functions={"e": lambda state: state[p:]}),
+        keep=Keep(at=times, theta=False, exact=True, functions={"e": lambda state: state[p:]}), progress=progress,
     )  # fmt: skip
     return rate * run.kept["e"], run.cost
 

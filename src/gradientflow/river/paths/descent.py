@@ -15,7 +15,7 @@ from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Evaluation, Field, Linear, as_field
 from gradientflow.river.paths import checkpoint as disk
-from gradientflow.river.paths.door import admitted
+from gradientflow.river.paths.door import admitted, end_time, number
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
@@ -30,6 +30,9 @@ from gradientflow.river.solvers.spectrum import Spectrum
 Optimizer = torch.optim.Optimizer
 Maker = type[Optimizer] | Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[Optimizer], Any]
+IDLE = Limit(
+    "steps_without_time", 100.0, "chosen: a schedule that begins at 0 rises at once, one that warms up by epochs soon"
+)
 RUNAWAY = Limit("size_over_first", 1e12, "chosen: no way back from there: float64 has four digits left of the start")
 
 
@@ -53,7 +56,7 @@ class Descent(Motion):
         self.live = torch.ones(1, dtype=torch.bool)
         self.statuses: list[Status | None] = [None]
         self.measure = measure
-        self.steps = 0
+        self.steps = self.idle = 0  # idle: the last steps that did not move the clock
         self.spectrum = Spectrum(1, theta.shape[1], theta, seed=seed)
         self.inner = Spectrum(1, theta.shape[1], theta, seed=seed)  # of the preconditioned Hessian
         self.scale = max(float(theta.norm()), 1.0)
@@ -77,13 +80,13 @@ class Descent(Motion):
     def advance(self) -> Piece | None:
         """Make one step of the optimizer."""
         rate = float(self.optimizer.param_groups[0]["lr"])
-        if rate <= 1e-9 * self.t_end:
+        if self._stands_still(rate):
             more = (
                 "a schedule that stays above 0 until t"
                 if self.schedule is not None
                 else "a larger lr, or a shorter time"
             )
-            self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}, of a way of {self.t_end:g}: "
+            self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}, t = {float(self.t):g} of {self.t_end:g}: "
                                        "the clock stands still.", f"Give {more}."))  # fmt: skip
             return None
         if self.measure and self.steps % self.measure == 0 and self.field.potential:
@@ -108,6 +111,14 @@ class Descent(Motion):
             self._row, t0, self.t.clone(), before, after, None, None, here.value, there.value, lengths(here.rate),
             lengths(there.rate), work, load, one, "",
         )  # fmt: skip
+
+    def _stands_still(self, rate: float) -> bool:
+        """Whether the clock goes no further: at once where the rate stays, and after some steps where a schedule may raise it."""
+        if float(self.t) + rate > float(self.t):
+            self.idle = 0
+            return False
+        self.idle += 1
+        return self.schedule is None or self.idle > IDLE
 
     def _look(self, apply: Linear) -> None:
         """Measure the sharpness, and that of P^−½ H P^−½ where the optimizer divides its steps by a P of its own."""
@@ -171,7 +182,7 @@ class Descent(Motion):
     def freeze(self) -> dict[str, Any]:
         """Return all that decides the future."""
         state: dict[str, Any] = {"theta": self.theta, "rate": self.here.rate, "value": self.here.value, "t": self.t,
-                                 "live": self.live, "steps": self.steps, "optimizer": self.optimizer.state_dict()}  # fmt: skip
+                                 "live": self.live, "steps": self.steps, "idle": self.idle, "optimizer": self.optimizer.state_dict()}  # fmt: skip
         state["schedule"] = None if self.schedule is None else self.schedule.state_dict()
         for name in ("spectrum", "inner"):
             state |= {f"{name}.{n}": v for n, v in vars(getattr(self, name)).items()}
@@ -179,7 +190,8 @@ class Descent(Motion):
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
-        self.theta, self.t, self.live, self.steps = state["theta"], state["t"], state["live"], state["steps"]
+        self.theta, self.t, self.live = state["theta"], state["t"], state["live"]
+        self.steps, self.idle = state["steps"], state["idle"]
         self.here = Evaluation(state["rate"], state["value"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
@@ -243,8 +255,8 @@ def descend(
         (0.348678, 10)
     """
     field = as_field(field)
-    if not (isinstance(t, (int, float)) and 0 < t < float("inf")):
-        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
+    t = end_time(t)
+    lr = None if lr is None else number(lr, "lr is the learning rate: expected a number")
     theta = starting_points(field, start, None)
     make, name = _maker(optimizer, lr, settings)
     said = {
@@ -281,14 +293,16 @@ def descend(
     )  # fmt: skip
 
 
-def again(path: Path, keep: Keep, *, sharpness_every: int = 0) -> Path:
+def again(path: Path, keep: Keep, *, sharpness_every: int = 0, progress: Callback | None = None) -> Path:
     """Run a descent once more, from the same start with the same optimizer, keeping something else."""
     if path.field is None or path.recipe is None:
         raise UsageError(
             "this descent was read from a file and cannot be run again; keep its points: keep=gf.Keep(theta=True)."
         )
     recipe = path.recipe | {"t": float(path.times[-1])}  # a spent budget ended it: the same steps, and no more
-    return descend(path.field, start=path.start, keep=keep, sharpness_every=sharpness_every, **recipe)
+    return descend(
+        path.field, start=path.start, keep=keep, sharpness_every=sharpness_every, progress=progress, **recipe
+    )  # fmt: skip
 
 
 def _maker(

@@ -35,6 +35,11 @@ RUNS = Limit(
 )
 STRAYS = Limit("size_over_first", 1e3, "chosen: as `speed_over_first`")
 SHRINKS = Limit("step_over_time", 1e-6, "chosen: as `speed_over_first`")
+UNBOUNDED = Limit(
+    "speed_over_first_where_size_stays",
+    1e4,
+    "chosen: with `speed_over_speed_before`; steps of round-off's length are no chance",
+)
 REJECTED = Limit("rejections", 10.0, "chosen: a step shortened so often, and what lies 16 of it ahead is not finite")
 
 
@@ -54,6 +59,7 @@ def diagnose(flow: Course, i: int) -> Status:
             "Take a smaller step, or leave step= out: then the error is controlled.",
         )  # fmt: skip
     trail = [x for x in flow.trail if x[2] > 0]
+    grew = 1.0
     if len(trail) >= 4:
         grew, stretched = trail[-1][2] / trail[0][2], trail[-1][1] / max(trail[0][1], 1e-300)
         if grew > SPEEDS_UP and stretched > STRETCHES:
@@ -67,12 +73,23 @@ def diagnose(flow: Course, i: int) -> Status:
             "blow-up", f"the path runs to infinity in finite time, at t ≈ {t:.9g}; ‖θ‖ is {size:.3g}, ‖dθ/dt‖ {speed:.3g}.",
             f"Ask for a time before {t:.6g}; the flow does not exist beyond.",
         )  # fmt: skip
+    if len(trail) >= 4 and grew > SPEEDS_UP and speed > UNBOUNDED * (flow.first_speed or trail[0][2]):
+        return Status(
+            "not-lipschitz", f"at t = {t:.9g} dθ/dt becomes infinite at a finite point, where it is not Lipschitz: ‖dθ/dt‖ grew from {flow.first_speed or trail[0][2]:.3g} to "
+            f"{speed:.3g} while ‖θ‖ stays {size:.3g}, as the logarithm's and the root's do at 0{_loss_there(flow, i)}. The flow ends there.",
+            "Keep the operation away from its singular point (log(x + eps), clamp), or stop before this time.",
+        )  # fmt: skip
     steep = steepness(flow.meter, theta, rate)
     if steep is not None:
         return Status(
             "not-lipschitz", f"at t = {t:.9g} the path meets a point where dθ/dt is not Lipschitz: {steep}. The flow has no "
             "unique continuation there (Picard–Lindelöf fails).",
             "Keep the operation away from its singular point (sqrt(x + eps), clamp), or stop before this time.",
+        )  # fmt: skip
+    if not math.isfinite(speed) and bool(torch.isfinite(rate).all()):
+        return Status(
+            "not-finite", f"at t = {t:.9g} dθ/dt has components of size {float(rate.abs().amax()):.2g}, whose squares are beyond "
+            f"{str(rate.dtype).removeprefix('torch.')} (‖θ‖ {size:.3g}).", "Divide the loss by a constant, or use float64.",
         )  # fmt: skip
     if not math.isfinite(speed) or (flow.repeats[i] >= REJECTED and not _finite_ahead(flow, i)):
         return Status(
@@ -196,6 +213,11 @@ def _slowest(meter: Meter, begin: Tensor, end: Tensor) -> Tensor:
             b = low + share * (high - low)
             fb = speed(b)
     return torch.lerp(begin, end, 0.5 * (low + high))
+
+
+def _loss_there(flow: Course, i: int) -> str:
+    loss = flow.loss()
+    return "" if loss is None else f"; the loss is {float(loss[i]):.4g}"
 
 
 def _finite_ahead(flow: Course, i: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,12 @@ class Event:
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return what comes down to zero at the event, at one point with its loss; None where the event is no such thing."""
         return None
+
+    def holds(self, motion: Motion, row: int) -> str | None:
+        """Say that the event is there where a drop begins; None where it is not."""
+        loss = motion.loss()
+        level = self.level(motion.theta[row], float("nan") if loss is None else float(loss[row]))
+        return f"{self.name} at the start" if level is not None and level <= 0 else None
 
     def fired(self, piece: Piece, motion: Motion) -> list[tuple[int, float, str]]:
         """Return (row within the piece, flow time, sentence) for each row where the event happened."""
@@ -55,23 +62,31 @@ class SteadyState(Event):
         low = piece.speed1 <= self.rate
         found = []
         for i in low.nonzero()[:, 0].tolist():
-            row = int(piece.rows[i])
-            bottom = float(motion.sharpness()[1][row])
-            if self.curvature is not None and bottom == bottom:
-                if bottom >= -self.curvature:  # only then: a few Lanczos steps may have missed a slightly negative one
-                    bottom = min(bottom, motion.least(row))
-                if bottom < -self.curvature:
-                    continue
-            least = "" if bottom != bottom else f", λmin {bottom:.3g}"
-            found.append(
-                (i, float(piece.t1[i]), f"steady state: ‖dθ/dt‖ {float(piece.speed1[i]):.3g} ≤ {self.rate:g}{least}")
-            )
+            text = self._rests(motion, int(piece.rows[i]), float(piece.speed1[i]))
+            if text is not None:
+                found.append((i, float(piece.t1[i]), text))
         return found
+
+    def holds(self, motion: Motion, row: int) -> str | None:
+        """Say that a drop begins at rest; None where it does not."""
+        speed = float(motion.speed()[row])
+        return self._rests(motion, row, speed) if speed <= self.rate else None
+
+    def _rests(self, motion: Motion, row: int, speed: float) -> str | None:
+        """Say that a drop as slow as that rests; None where it stands on a saddle."""
+        bottom = float(motion.sharpness()[1][row])
+        if self.curvature is not None and bottom == bottom:
+            if bottom >= -self.curvature:  # only then: a few Lanczos steps may have missed a slightly negative one
+                bottom = min(bottom, motion.least(row))
+            if bottom < -self.curvature:
+                return None
+        least = "" if bottom != bottom else f", λmin {bottom:.3g}"
+        return f"steady state: ‖dθ/dt‖ {speed:.3g} ≤ {self.rate:g}{least}"
 
 
 @dataclass(frozen=True)
 class LossTarget(Event):
-    """The loss has come down to `value`."""
+    """The loss has come down to `value`; a path that begins there ends at once."""
 
     value: float
     name = "loss target"
@@ -82,6 +97,14 @@ class LossTarget(Event):
             raise UsageError("LossTarget needs a field with a loss; this one has none. Use your own event: gf.When(f).")
         hit = ((piece.value1 <= self.value) & (piece.value0 > self.value)).nonzero()[:, 0].tolist()
         return [(i, _bisect(self, piece, i), f"loss reached {self.value:g}") for i in hit]
+
+    def holds(self, motion: Motion, row: int) -> str | None:
+        """Say that the loss is that low where a drop begins; None where it is not."""
+        loss = motion.loss()
+        if loss is None:
+            raise UsageError("LossTarget needs a field with a loss; this one has none. Use your own event: gf.When(f).")
+        begin = float(loss[row])
+        return f"the loss is {begin:.6g} at the start, not above {self.value:g}" if begin <= self.value else None
 
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the loss above the target."""
@@ -105,6 +128,11 @@ class LeavesBall(Event):
         text = f"left the ball of radius {self.radius:g}"
         return [(i, _bisect(self, piece, i), text) for i in out]
 
+    def holds(self, motion: Motion, row: int) -> str | None:
+        """Say that a drop begins outside; None where it does not."""
+        beyond = float(self._beyond(motion.theta[row : row + 1])[0])
+        return f"the start is {beyond:.3g} outside the ball of radius {self.radius:g}" if beyond > 0 else None
+
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the room left to the sphere."""
         return -float(self._beyond(theta))
@@ -115,8 +143,8 @@ class When(Event):
     """The caller's own event: the path ends where `function` of one point, shape (P,), comes down through zero.
 
     Args:
-        function: a point to a number, positive at the start; a function that returns a bool ends the path at the first
-            step where it is true.
+        function: a point to a number, positive until the path should end; a function that returns a bool ends the path
+            at the first step where it is true. Where it is not positive, or true, at the start the path ends there.
         name: what the status calls it.
     """
 
@@ -128,17 +156,29 @@ class When(Event):
         found = []
         for i in range(len(piece.rows)):
             after = self.function(piece.theta1[i])
-            if isinstance(after, bool) or (isinstance(after, Tensor) and after.dtype == torch.bool):
+            if _no_number(after):
                 if after:
                     found.append((i, float(piece.t1[i]), self.name))
             elif float(after) <= 0 < float(self.function(piece.theta0[i])):
                 found.append((i, _bisect(self, piece, i), self.name))
         return found
 
+    def holds(self, motion: Motion, row: int) -> str | None:
+        """Say that the function is not positive, or true, where a drop begins; None where it is not so."""
+        at = self.function(motion.theta[row])
+        if _no_number(at):
+            return f"{self.name} is true at the start" if at else None
+        return f"{self.name} is {float(at):.6g} at the start, not above 0" if float(at) <= 0 else None
+
     def level(self, theta: Tensor, value: float) -> float | None:
         """Return the function's value, where it is a number."""
         at = self.function(theta)
-        return None if isinstance(at, bool) or (isinstance(at, Tensor) and at.dtype == torch.bool) else float(at)
+        return None if _no_number(at) else float(at)
+
+
+def _no_number(at: Any) -> bool:
+    """Whether a function answered yes or no: Python's bool, or that of PyTorch or NumPy."""
+    return isinstance(at, bool) or str(getattr(at, "dtype", "")) in ("torch.bool", "bool")
 
 
 def as_event(event: Event | Callable[[Tensor], float | bool | Tensor]) -> Event:
@@ -154,6 +194,16 @@ def as_event(event: Event | Callable[[Tensor], float | bool | Tensor]) -> Event:
     raise UsageError(
         f"an event is a gf.SteadyState, gf.LossTarget, gf.LeavesBall, gf.When or a function of θ, got {event!r}."
     )
+
+
+def at_start(events: list[Event], motion: Motion) -> None:
+    """End the drops that begin where an event holds already."""
+    for row in motion.live.nonzero()[:, 0].tolist():
+        for event in events:
+            text = event.holds(motion, row)
+            if text is not None:
+                motion.end(torch.tensor([row]), Status("event", f"{text}: the path ends at t = 0."))
+                break
 
 
 def check(events: list[Event], piece: Piece, motion: Motion) -> dict[int, tuple[float, Status, Tensor | None]]:

@@ -13,7 +13,7 @@ import torch
 
 from gradientflow.river.paths import checkpoint
 from gradientflow.river.paths.arrival import Arrival
-from gradientflow.river.paths.events import Event, check
+from gradientflow.river.paths.events import Event, at_start, check
 from gradientflow.river.paths.keep import Sampler
 from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.paths.path import Status
@@ -91,6 +91,7 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
         spent = _thaw(stored, motion, sampler, witness)
     else:
         sampler.begin(motion)
+        at_start(limits.events, motion)
     piece: Piece | None = None
     arrival = Arrival() if limits.max_gradients is None and limits.max_seconds is None else None
     try:

@@ -101,8 +101,8 @@ class Certificates(tuple[Certificate, ...]):
 
     @property
     def ok(self) -> bool:
-        """True where no check is broken."""
-        return all(c.ok is not False for c in self)
+        """True where no check is broken, and, of those that were asked for, at least one could be made."""
+        return not self or (not self.broken and any(c.ok for c in self))
 
     @property
     def broken(self) -> tuple[Certificate, ...]:
@@ -114,7 +114,9 @@ class Certificates(tuple[Certificate, ...]):
         """The checks in half a line, as it is added to others: ", certificates hold", or which are broken; may be empty."""
         if not self:
             return ""
-        return ", certificates hold" if self.ok else ", CERTIFICATE BROKEN: " + ", ".join(c.name for c in self.broken)
+        if self.broken:
+            return ", CERTIFICATE BROKEN: " + ", ".join(c.name for c in self.broken)
+        return ", certificates hold" if self.ok else ", no certificate could be made"
 
     def named(self, name: str) -> Certificate:
         """Return the check of that name."""

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
-from gradientflow.river.fields.base import Field, as_field, as_point
+from gradientflow.river.fields.base import COMPLEX, Field, as_field, as_point
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths import trust
+from gradientflow.river.paths.door import end_time, number
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.integrate import Flow
 from gradientflow.river.paths.keep import Keep, Sampler
@@ -24,6 +25,9 @@ from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers import candidates
 
 Start = Sequence[float] | Tensor
+STEP = "step is a length of flow time: expected a number above 0"
+RTOL = "rtol is the relative error of a step: expected a number between 0 and 1"
+ATOL = "atol is the absolute error of a step: expected 0 or more"
 EXACT = 1e-6  # rtol below which steps end at the moments asked for: the cubic between two long ones would spoil them
 
 
@@ -113,7 +117,9 @@ def flow(
         ([1.6, 0.62], True)
     """
     field = as_field(field)
+    t = end_time(t)
     rtol, atol = _tolerances(rtol, atol)
+    step = None if step is None else number(step, STEP)
     keep = keep or Keep()
     _together(t, step, start, starts, keep)
     theta = starting_points(field, start, starts)
@@ -151,10 +157,8 @@ def _together(t: float, step: float | None, start: object, starts: object, keep:
     Raises:
         UsageError: with the mend.
     """
-    if not (isinstance(t, (int, float)) and math.isfinite(t) and t > 0):
-        raise UsageError(f"t is the flow time to end at: expected a finite number above 0, got {t!r}.")
     if step is not None and not step > 0:
-        raise UsageError(f"step is a length of flow time: expected a number above 0, got {step!r}.")
+        raise UsageError(f"{STEP}, got {step!r}.")
     if start is not None and starts is not None:
         raise UsageError("give start= for one drop or starts= for many, not both.")
     if starts is not None and keep.functions:
@@ -168,27 +172,27 @@ def _together(t: float, step: float | None, start: object, starts: object, keep:
 
 
 def _tolerances(rtol: float | None, atol: float | None) -> tuple[float, float]:
-    rtol = 1e-3 if rtol is None else rtol
+    rtol = 1e-3 if rtol is None else number(rtol, RTOL)
     if not 0 < rtol < 1:
-        raise UsageError(f"rtol is the relative error of a step: expected a number between 0 and 1, got {rtol!r}.")
-    atol = 1e-3 * rtol if atol is None else atol
+        raise UsageError(f"{RTOL}, got {rtol!r}.")
+    atol = 1e-3 * rtol if atol is None else number(atol, ATOL)
     if not (atol >= 0 and math.isfinite(atol)):
-        raise UsageError(f"atol is the absolute error of a step: expected 0 or more, got {atol!r}.")
-    return float(rtol), float(atol)
+        raise UsageError(f"{ATOL}, got {atol!r}.")
+    return rtol, atol
 
 
 def starting_points(field: Field, start: Start | None, starts: Tensor | Sequence[Start] | None) -> Tensor:
     """Return the starting points, shape (B, P), in the field's dtype, checked against the field's size."""
     own = field.start()
     if starts is not None:
-        rows = starts if isinstance(starts, Tensor) else torch.stack([as_point(s) for s in starts])
+        rows = starts if isinstance(starts, Tensor) else _stacked(starts)
+        if rows.is_complex():
+            raise FieldError(COMPLEX)
         if rows.dim() != 2 or len(rows) == 0:
             raise FieldError(f"starts= wants shape (drops, parameters), at least one drop; got {tuple(rows.shape)}.")
         theta = rows.detach().clone()
     elif start is not None:
-        theta = (
-            start.detach().reshape(-1) if isinstance(start, Tensor) and start.is_floating_point() else as_point(start)
-        )[None]
+        theta = as_point(start)[None]
     elif own is not None:
         theta = own[None].clone()
     else:
@@ -210,6 +214,17 @@ def starting_points(field: Field, start: Start | None, starts: Tensor | Sequence
             f"the starting point has {int((~torch.isfinite(theta)).sum())} components that are not finite."
         )
     return theta
+
+
+def _stacked(starts: Sequence[Start]) -> Tensor:
+    """Return points as rows, (B, P), of the dtype of the first."""
+    if any(isinstance(s, (int, float)) or getattr(s, "ndim", None) == 0 for s in starts):
+        raise FieldError("starts= wants shape (drops, parameters): a list of points; got a list of numbers.")
+    rows = [as_point(s) for s in starts]
+    if len({len(row) for row in rows}) > 1:
+        told = ", ".join(str(len(row)) for row in rows[:6])
+        raise FieldError(f"starts= wants points of one length; got {told} numbers.")
+    return torch.stack(rows) if rows else torch.empty(0, 0)
 
 
 def notes(motion: Flow) -> list[str]:

@@ -39,15 +39,18 @@ def checked(
     Of many drops each check is the worst of its kind, with a count of the broken ones. What a path went through on its way
     (a point that is not Lipschitz, a kink that it slides along) is seen of a single drop only: see `Witness`.
     """
-    order, drops, said = _order(motion), len(theta), []
+    order, drops, said = _order(motion), len(theta), list[str]()
     each = [
-        checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))
+        checks.without_length(made) if float(motion.t[i]) <= 0 else made
         for i in range(drops)
+        for made in [checks.of_flow(field, witness, rtol=motion.rtol, order=order, row=i, stable=_stable(motion))]
     ]
     found = [worst(list(column), range(drops)) for column in zip(*each, strict=True)]
     sampled = torch.linspace(0, drops - 1, min(drops, SAMPLED), dtype=torch.float64).round().long()
     rows = sampled.tolist()
     some = "" if len(rows) == drops else f" (made for {len(rows)} of the {drops} drops, evenly over their numbers)"
+    if not bool((motion.t > 0).any()):
+        return [*found, checks.none("error", checks.NO_LENGTH)], said
     if not field.potential:
         found.append(worst(_stability(motion, sampled), rows, some))
     singular = passed_singular(motion.meter, witness, at_rest=motion.still)
@@ -97,7 +100,7 @@ def _errors(
     limit = checks.allowed(motion.rtol, _order(motion))
 
     def none(why: str) -> Certificate:
-        return Certificate("error", None, float("nan"), limit, f"not estimated: {why}")
+        return checks.none("error", why, limit)
 
     looser = min(LOOSER * motion.rtol, 0.1)
     ratio = looser / motion.rtol
@@ -107,7 +110,7 @@ def _errors(
         if settings["step"] is not None:
             out[i] = none("the step length is fixed")
         elif float(motion.t[i]) <= 0:
-            out[i] = none("the path has no length")
+            out[i] = none(checks.NO_LENGTH)
         elif ended is None or not ended.ok:
             out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
         elif limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
