@@ -20,7 +20,12 @@ KINKS = {  # nodes whose function has a first derivative that jumps
     "ClampMinBackward0": "clamp", "ClampMaxBackward0": "clamp", "MaximumBackward0": "maximum", "MinimumBackward0": "minimum",
     "MaxBackward0": "maximum", "MaxBackward1": "maximum", "MinBackward0": "minimum", "AmaxBackward0": "maximum",
     "MaxPool2DWithIndicesBackward0": "max pooling", "MaxPool3DWithIndicesBackward0": "max pooling", "TopkBackward0": "top-k",
-    "AdaptiveMaxPool2DBackward0": "max pooling", "SortBackward0": "sorting", "L1LossBackward0": "L1 loss",
+    "AdaptiveMaxPool2DBackward0": "max pooling", "AdaptiveMaxPool3DBackward0": "max pooling", "SortBackward0": "sorting",
+    "FractionalMaxPool2DBackward0": "max pooling", "FractionalMaxPool3DBackward0": "max pooling", "L1LossBackward0": "L1 loss",
+    "MultiMarginLossBackward0": "margin loss", "MultilabelMarginLossBackward0": "margin loss", "AminBackward0": "minimum",
+    "AminmaxBackward0": "maximum", "FmaxBackward0": "maximum", "FminBackward0": "minimum", "KthvalueBackward0": "k-th value",
+    "CummaxBackward0": "maximum", "CumminBackward0": "minimum", "MedianBackward0": "median", "MedianBackward1": "median",
+    "NanmedianBackward0": "median", "NanmedianBackward1": "median",
 }  # fmt: skip
 
 
@@ -46,6 +51,11 @@ def _walk(root: torch.autograd.graph.Node | None) -> Iterator[torch.autograd.gra
             seen.add(node)
             ahead.extend(after for after, _ in node.next_functions)
             yield node
+
+
+def kinks_of(field: Field, row: Tensor) -> list[str]:
+    """Return which functions with kinks the loss of a field is made of, by its graph at one point, (1, P)."""
+    return kinks(nodes(field, row)) if field.potential else []
 
 
 def kinks(graph: list[torch.autograd.graph.Node]) -> list[str]:

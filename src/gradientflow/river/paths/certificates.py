@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from gradientflow.limits import Limit
 from gradientflow.river.fields.audit import Remark
@@ -137,13 +136,15 @@ def derivatives(remarks: list[Remark]) -> Certificate:
     return Certificate("derivatives", not wrong, value, bound, text)
 
 
-def error(
-    fine: Tensor, coarse: Tensor, way: float, more: float, limit: float, growth: float, rtol: float
-) -> Certificate:
-    """Estimate the error of the end point from a second run at a looser tolerance.
+def error(value: float, limit: float, growth: float, rtol: float, *, tighter: bool = True) -> Certificate:
+    """Tell the error of an end point as a second run shows it.
 
-    With steps ~ rtol^(1/k), k the order of the estimate, and errors ~ hᵖ the looser run errs by `more` = ratio^(p/k) times
-    more, and their distance is that much less one. `growth` is ∫max(0, −λmin) dt: by exp(growth) neighbouring paths part.
+    Args:
+        value: the error of the first run, relative to the way gone.
+        limit: what it may be.
+        growth: ∫max(0, −λmin) dt; by exp(growth) neighbouring paths part.
+        rtol: of the first run.
+        tighter: whether the second run was held to a tighter tolerance; else to a looser one, and its error was scaled.
     """
     if growth > math.log(AMPLIFIED / rtol):
         return Certificate(
@@ -151,27 +152,16 @@ def error(
             f"neighbouring paths part by up to e^{growth:.1f} along this one: what a step at rtol {rtol:g} may err decides "
             f"where it ends, from growth × rtol = {float(AMPLIFIED):g} on; tighten rtol and compare",
         )  # fmt: skip
-    value = float((fine - coarse).norm()) / (more - 1) / max(way, 1e-300)
     ok = math.isfinite(value) and value <= limit
     why = "" if ok else "; the path may amplify errors here: tighten rtol and compare"
+    how = "a second, tighter run" if tighter else "a second, looser run, and how errors should shrink"
     return Certificate(
         "error",
         ok,
         value,
         limit,
-        f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from a second run{why}",
+        f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from {how}{why}",
     )
-
-
-def error_found(value: float, limit: float) -> Certificate:
-    """Tell the error of an end point as a run at a tighter tolerance shows it."""
-    ok = math.isfinite(value) and value <= limit
-    why = "" if ok else "; the path amplifies errors: tighten rtol"
-    return Certificate(
-        "error", ok, value, limit,
-        f"the end is off by about {value:.1e} of the way gone (allowed {limit:.1e}), from a tighter run, as a looser one ended "
-        f"elsewhere{why}",
-    )  # fmt: skip
 
 
 def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int, share: float) -> list[Certificate]:

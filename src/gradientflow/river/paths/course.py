@@ -20,6 +20,7 @@ from gradientflow.river.solvers.spectrum import WIDTH, Spectrum
 from gradientflow.river.solvers.stabilized import RKC2
 
 SPARE = 2  # stages above the fewest that a step may take more than it needs: a look at the sharpness costs three
+AGES = 4.0  # times the flow time of the last look at the spectrum, at which it is looked at again however few the steps were
 LOOK = 60  # products of the look for a negative curvature before a path is said to rest
 
 
@@ -64,6 +65,7 @@ class Course(Motion):
         self.statuses: list[Status | None] = [None] * drops
         self.repeats = torch.zeros(drops, dtype=torch.int64)
         self.past_theta = (self.theta.clone() if drops > 1 else self.theta) if self.two_step else None
+        self.looked = torch.zeros(drops, dtype=torch.float64)  # flow time of the last look at the spectrum
         self.past_h = torch.zeros(drops, dtype=torch.float64)
         self.spans = torch.zeros(drops, dtype=torch.float64)  # last step over the reach of its method
         self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
@@ -145,8 +147,14 @@ class Course(Motion):
         if solver.stabilized and self.fixed is None:  # a smaller ρ saves less than a look costs where stages are few
             least = solver.reach(solver.stages(0.0) + SPARE)
             due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
+        if (
+            self.field.potential
+        ):  # steps that grow with time, as on paths that go like log t, would outrun what is counted in steps
+            aged = (self.t[rows] >= AGES * self.looked[rows]) & (self.spectrum.age[rows] > 0)
+            due = torch.cat([due, rows[aged]]).unique()
         if len(due) == 0:
             return
+        self.looked[due] = self.t[due]
         theta, here = self.take(due)
         apply = self.meter.linearize(theta, here)
         if self.field.potential:
@@ -170,7 +178,20 @@ class Course(Motion):
 
     # ── frozen ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    _TENSORS = ("theta", "t", "h", "cut", "live", "repeats", "past_theta", "past_h", "spans", "loads", "first_loss")
+    _TENSORS = (
+        "theta",
+        "t",
+        "h",
+        "cut",
+        "live",
+        "repeats",
+        "looked",
+        "past_theta",
+        "past_h",
+        "spans",
+        "loads",
+        "first_loss",
+    )
 
     def freeze(self) -> dict[str, Any]:
         """Return all that decides the future."""

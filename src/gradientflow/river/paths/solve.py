@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
 from gradientflow.river.fields.base import COMPLEX, Field, as_field, as_point
+from gradientflow.river.fields.kinks import kinks_of
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths import trust
 from gradientflow.river.paths.door import end_time, number
@@ -79,9 +80,9 @@ def flow(
         start: where to begin, P numbers or a tensor of shape (P,); the field's own start (for a model its present
             parameters) when left out.
         starts: many starting points, shape (B, P): solves them side by side and returns an `Ensemble`.
-        method: "auto" switches between an explicit and a stabilized method by cost, and says so in ``notes``; or "rkc2",
-            "rkmc2", "tsrkc3" (stabilized, orders 2, 2, 3), "dp54", "dp87" (explicit, orders 5, 8), "rk4", "euler"
-            (baselines with h = 1/λ and 1/(2λ)).
+        method: "auto" switches between an explicit and a stabilized method by cost, and says so in ``notes``; on losses with
+            kinks (ReLU, max pooling) it is "rkmc2". Or "rkc2", "rkmc2", "tsrkc3" (stabilized, orders 2, 2, 3), "dp54", "dp87"
+            (explicit, orders 5, 8), "rk4", "euler" (baselines with h = 1/λ and 1/(2λ)).
         rtol: relative error a step may make, of ‖θ‖. Default 1e-3.
         atol: absolute error a step may make, per parameter. Default rtol/1000.
         step: fixed step length in flow time, without error control.
@@ -96,8 +97,8 @@ def flow(
         max_seconds: the same in seconds.
         checkpoint: file to keep the state in while solving; removed when the path has arrived.
         resume: go on from the checkpoint where there is one; bit for bit the path that was never interrupted.
-        certify: check the path, and estimate its error by a second run at a looser tolerance. What that run costs is in
-            ``cost.checking``.
+        certify: check the path, and measure its error by a second run at a tighter tolerance. What that run costs, as a rule
+            more than the path, is in ``cost.checking``.
         seed: of the start vector of the Lanczos iteration.
 
     Returns:
@@ -123,7 +124,8 @@ def flow(
     keep = keep or Keep()
     _together(t, step, start, starts, keep)
     theta = starting_points(field, start, starts)
-    solvers = candidates(method, rtol, potential=field.potential, drops=len(theta))
+    kinked = method == "auto" and bool(kinks_of(field, theta[:1]))
+    solvers = candidates(method, rtol, potential=field.potential, drops=len(theta), kinked=kinked)
     settings = {
         "t": float(t),
         "rtol": rtol,

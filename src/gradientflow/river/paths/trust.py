@@ -22,12 +22,13 @@ from gradientflow.river.paths.loop import Limits, run
 from gradientflow.river.paths.meter import Counted
 from gradientflow.river.paths.path import Certificate
 from gradientflow.river.paths.witness import Witness
-from gradientflow.river.solvers import candidates
 from gradientflow.river.solvers.base import lengths
 
-LOOSER = 30.0  # the second run's tolerance over the first's
-SAMPLED = 256  # drops of an ensemble that are solved a second time, at most
-REFEREED = 16  # drops that end elsewhere in the looser run and are solved once more, tighter, at most
+TIGHTER = 10.0  # the first run's tolerance over the second's
+LOOSER = 30.0  # the second run's over the first's, where the arithmetic has no digits for a tighter one
+SAMPLED = 64  # drops of an ensemble that are solved a second time, at most
+AFFORDED = 0.3  # of max_gradients that a path may have taken: the second run takes up to twice as many
+DIGITS = 100.0  # units of round-off that a tolerance must be worth
 PRODUCTS = 12  # of the power iteration on the Jacobian of a field that is no loss; the last half is counted
 
 
@@ -40,6 +41,7 @@ def checked(
     (a point that is not Lipschitz, a kink that it slides along) is seen of a single drop only: see `Witness`.
     """
     order, drops, said = _order(motion), len(theta), list[str]()
+    witness.part(torch.arange(drops), motion.t, motion.sharpness()[1])
     each = [
         checks.without_length(made) if float(motion.t[i]) <= 0 else made
         for i in range(drops)
@@ -92,18 +94,17 @@ def worst(each: list[Certificate], drops: range | list[int], remark: str = "") -
 def _errors(
     motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits, rows: list[int]
 ) -> list[Certificate]:  # fmt: skip
-    """Estimate the error of some drops by solving them again, more loosely, to where they ended; the same counter counts.
+    """Measure the error of some drops by solving them again, more tightly, to where they ended; the same counter counts.
 
-    In a crowd some drops start where paths part, and a looser run takes the other side though the first was right. The
-    few that seem to be off are solved once more, tighter: then the distance is the error itself.
+    A looser run would cost less, but what it tells of the first rests on how errors shrink with the tolerance: that holds
+    neither across kinks, nor on paths whose steps grow with time, nor where errors happen to cancel. It is asked only where
+    the arithmetic has no digits for a tighter run.
     """
     limit = checks.allowed(motion.rtol, _order(motion))
 
     def none(why: str) -> Certificate:
         return checks.none("error", why, limit)
 
-    looser = min(LOOSER * motion.rtol, 0.1)
-    ratio = looser / motion.rtol
     out: dict[int, Certificate] = {}
     for i in rows:
         ended = motion.statuses[i]
@@ -113,49 +114,46 @@ def _errors(
             out[i] = none(checks.NO_LENGTH)
         elif ended is None or not ended.ok:
             out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
-        elif limits.max_gradients is not None and motion.meter.equivalents > 0.5 * limits.max_gradients:
+        elif limits.max_gradients is not None and motion.meter.equivalents > AFFORDED * limits.max_gradients:
             out[i] = none("it would spend more than max_gradients")
-        elif ratio < 3:
-            out[i] = none(f"rtol {motion.rtol:g} leaves no room for a looser run")
     left = [i for i in rows if i not in out]
-    again = _again(motion, settings, field, theta, limits, left, looser)
+    rtol = motion.rtol / TIGHTER
+    if rtol < DIGITS * torch.finfo(theta.dtype).eps:
+        rtol = min(LOOSER * motion.rtol, 0.1)
+        if rtol < 3 * motion.rtol:
+            return [out.get(i) or none(f"rtol {motion.rtol:g} leaves no room for another run") for i in rows]
+    again = _again(motion, field, theta, limits, settings, left, rtol)
     if isinstance(again, str):
         return [out.get(i) or none(again) for i in rows]
-    share = min((s.order / s.error_order for s in motion.solvers if s.name in motion.used), default=2 / 3)
+    methods = [s for s in (*motion.solvers, motion.starter) if s.name in motion.used]
+    share = min((s.order / s.error_order for s in methods), default=2 / 3)
+    part = abs(1.0 - (rtol / motion.rtol) ** share)  # of the first run's error, that is the distance of the two
     for k, i in enumerate(left):
         ended = again.statuses[k]
         if ended is None or not ended.ok:
             out[i] = none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
             continue
+        apart = float((motion.theta[i] - again.theta[k]).norm())
         out[i] = checks.error(
-            motion.theta[i], again.theta[k], _way(witness, theta, i), ratio**share, limit, float(witness.growth[i]), motion.rtol
+            apart / part / _way(witness, theta, i), limit, float(witness.growth[i]), motion.rtol, tighter=rtol < motion.rtol
         )  # fmt: skip
-    unsure = [i for i in left if out[i].ok is False][:REFEREED] if len(theta) > 1 else []
-    tight = _again(motion, settings, field, theta, limits, unsure, motion.rtol / LOOSER)
-    if isinstance(tight, Flow):
-        for k, i in enumerate(unsure):
-            ended = tight.statuses[k]
-            if ended is not None and ended.ok:
-                value = float((motion.theta[i] - tight.theta[k]).norm()) / _way(witness, theta, i)
-                out[i] = checks.error_found(value, limit)
     return [out[i] for i in rows]
 
 
 def _again(
-    motion: Flow, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits, rows: list[int], rtol: float
+    motion: Flow, field: Field, theta: Tensor, limits: Limits, settings: dict[str, Any], rows: list[int], rtol: float
 ) -> Flow | str:  # fmt: skip
     """Solve some drops once more to where they ended, at another tolerance; a sentence where that is not possible."""
     if not rows:
         return "no drop is left"
     ends = motion.t[rows]
-    solvers = candidates(str(settings["method"]), motion.rtol, potential=field.potential, drops=len(theta))
     again = Flow(
-        motion.meter, theta if len(rows) == len(theta) else theta[rows], float(ends.max()), solvers, rtol,
+        motion.meter, theta if len(rows) == len(theta) else theta[rows], float(ends.max()), motion.solvers, rtol,
         motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True,
     )  # fmt: skip
     try:
         nothing = Sampler(Keep(at=[0.0], theta=False), again.theta)  # its end is asked of the motion
-        run(again, nothing, Witness(field, again), Limits(progress=limits.progress))
+        run(again, nothing, Witness(field, again), Limits(max_seconds=limits.max_seconds, progress=limits.progress))
     except FieldError as problem:
         return str(problem)
     return again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -42,7 +43,9 @@ class Witness:
         laws = field.conserved(motion.theta)
         self.laws = {n: v.detach().clone() for n, v in laws.items()}
         self.drift = {n: torch.zeros(drops, dtype=torch.float64) for n in laws}
-        self.growth = torch.zeros(drops, dtype=torch.float64)  # ∫ max(0, −λmin) dt
+        self.growth = torch.zeros(drops, dtype=torch.float64)  # ∫ max(0, −λmin) dt up to the last look at λmin
+        self.looked = torch.zeros(drops, dtype=torch.float64)  # when that was
+        self.bottom = torch.full((drops,), float("nan"), dtype=torch.float64)  # and what it saw
         self.steps = 0
         self.calm = float("inf")  # least Lipschitz quotient so far
         self.fast, self.score = 0.0, 0.0  # largest speed so far, and how strange the strangest step was
@@ -58,7 +61,8 @@ class Witness:
         self.steps += 1
         self.work[rows] += piece.work
         if bottom is not None:
-            self.growth[rows] += (-bottom[rows]).nan_to_num(0.0).clamp_min(0.0) * (piece.t1 - piece.t0)
+            new = (bottom[rows] != self.bottom[rows]) & ~bottom[rows].isnan()  # looked at before this step
+            self.part(rows[new], piece.t0[new], bottom)
         way = lengths(piece.theta1 - (self.start if len(rows) == len(self.far) else self.start[rows]))
         self.far[rows] = torch.maximum(self.far[rows], way)
         doubt = lengths(piece.theta0) * piece.speed0
@@ -88,6 +92,13 @@ class Witness:
             self._jump(piece.rate0, piece.rate1, piece, float(top[0]))
         if self.laws and self.steps % LAWS_EVERY == 0:
             self.look(rows, piece.theta1)
+
+    def part(self, rows: Tensor, t: Tensor, bottom: Tensor) -> None:
+        """Take λmin of some drops, seen at t; between two looks −λmin goes like a power of t, as on paths that go like log t."""
+        old, now = ((-x[rows]).nan_to_num(0.0).clamp_min(0.0) for x in (self.bottom, bottom))
+        begin = self.looked[rows]
+        self.growth[rows] += area(begin, t, torch.where(self.bottom[rows].isnan(), now, old), now)
+        self.looked[rows], self.bottom[rows] = t, bottom[rows]
 
     def _strange(self, rate0: Tensor, rate1: Tensor, piece: Piece) -> None:
         """Remember the step that stands out: by how fast the rate changed across it, or by how slow the path was there."""
@@ -127,3 +138,20 @@ class Witness:
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
         vars(self).update(state)
+
+
+def area(t0: Tensor, t1: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return ∫ from t0 to t1 of what goes from a to b, none of them negative: like a power of t where all are above 0, else evenly.
+
+    Example:
+        >>> one, far = torch.ones(1, dtype=torch.float64), torch.full((1,), 100.0, dtype=torch.float64)
+        >>> round(float(area(one, far, one, one / far)), 6)  # ∫dt/t; evenly it would be 50
+        4.60517
+    """
+    even = 0.5 * (a + b) * (t1 - t0)
+    bends = (t0 > 0) & (t1 > t0) & (a > 0) & (b > 0)
+    x = torch.where(bends, t1 / t0, torch.full_like(t1, math.e)).log()
+    power = torch.where(bends, b / a, torch.ones_like(a)).log() / x + 1.0
+    flat = power.abs() * x < 1e-6
+    curved = a * t0 * torch.where(flat, x, torch.expm1((power * x).clamp_max(700.0)) / torch.where(flat, x, power))
+    return torch.where(bends, curved, even)

@@ -37,13 +37,17 @@ def solver(name: str) -> Solver:
     return METHODS[name]()
 
 
-def candidates(method: str, rtol: float, *, potential: bool, drops: int = 1) -> list[Solver]:
+def candidates(method: str, rtol: float, *, potential: bool, drops: int = 1, kinked: bool = False) -> list[Solver]:
     """Return what to solve with: one method, or for `auto` the explicit and the stabilized one it switches between.
 
     Only the flow of a loss has a real spectrum that a stabilized method can count on, so on other fields `auto` is explicit.
+    With kinks it is the monotone method alone: the estimates of an explicit pair hardly see a rate that jumps between two
+    stages, and RKC2 swings to and fro across a kink, of which the Hessian tells it nothing (benchmarks/claims.py).
     """
     if method != "auto":
         return [solver(method)]
+    if kinked and potential:
+        return [RKMC2()]
     explicit = dp54() if rtol > 3e-7 else dp87()
     if not potential:
         return [explicit]
