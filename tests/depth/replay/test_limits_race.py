@@ -12,6 +12,7 @@ import pytest
 from gradientflow.depth.remedies.write import Edits
 from gradientflow.depth.replay import candidates as choice
 from gradientflow.depth.replay import race
+from gradientflow.depth.replay.bench import Bench
 from gradientflow.depth.replay.trial import Attempt
 from gradientflow.records import (
     NOT_TRIED,
@@ -83,10 +84,10 @@ def ended(made: race._Race, runner: Runner) -> None:
     base, first = runner.attempt("baseline"), runner.attempt("1-lower-step")
     runner.names.clear()
     runner.clock.now = 0.0
-    assert base.outlook is not None
-    made.baselines, made.baseline, made.each = [base], base.outlook, EACH
-    won = Trial([Change("lower-step", "a smaller step")], 0, WIN, "", 1, first.outlook)
-    made.trials, made.attempts = [won], [[first]]
+    made.bench, made.each = Bench(made.verdict, base), EACH
+    change = Change("lower-step", "a smaller step")
+    won = Trial([change], 0, WIN, "", 1, first.outlook)
+    made.trials, made.attempts, made.parts = [won], [[first]], [[(change, FINDING)]]
 
 
 def test_time_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +108,7 @@ def test_time_for_further_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
         made._more_seeds()
         return bool(runner.names)
 
-    flips(more, 23.8, 24.2)  # a baseline and a trial
+    flips(more, 31.8, 32.2)  # a baseline and a trial, and the edited source after them
 
 
 def test_time_for_a_remedy_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +116,17 @@ def test_time_for_a_remedy_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
         made, runner = raced(monkeypatch, left)
         ended(made, runner)
         first = made.attempts[0][0]
-        first.run, made.trials[0].remains = made.watched, "diverging because of overflow"
+        first.run = made.watched
         first.verdict = Verdict("a.py", 1, Loss(), "diverging", [FINDING], Budget(), Watch())
         monkeypatch.setattr(choice, "candidates", lambda *a, **k: [(0, Change("clip-gradient", "clipped"))])
         made._compose()
         return bool(runner.names)
 
-    flips(more, 11.9, 12.1)
+    flips(more, 19.9, 20.1)  # that one, and the edited source after it
 
 
 def test_time_to_run_the_edited_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "edits", lambda *a: Edits("", {}, []))
+    monkeypatch.setattr(race, "edits", lambda *a: Edits({}, "", []))
 
     def checked(left: float) -> bool:
         made, runner = raced(monkeypatch, left)
