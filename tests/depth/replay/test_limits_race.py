@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +45,9 @@ class Clock:
 
 
 class Runner:
-    """In place of the script: each attempt takes ten seconds, and ends as the one before."""
+    """In place of the script: each attempt takes ten seconds, begins at 1, and ends where `fall` says."""
+
+    fall: Callable[[Sequence[Change]], float] = staticmethod(lambda changes: 1.0)
 
     def __init__(self, clock: Clock, folder: Path) -> None:
         self.clock, self.folder, self.steps = clock, folder, 100
@@ -55,10 +57,15 @@ class Runner:
         self.names.append(name)
         self.clock.now += EACH
         verdict = Verdict("a.py", 100, Loss(), "healthy", [], Budget(), Watch())
-        outlook = Outlook(100, 1.0, 1.0, None, "healthy")
+        end = self.fall(changes)
+        losses = (
+            dict.fromkeys(range(50), 3.0) | dict.fromkeys(range(50, 100), end)
+            if end != 1.0
+            else dict.fromkeys(range(100), 1.0)
+        )
         return Attempt(
-            list(changes), more.get("shift", 0), self.folder / name, None, verdict, None, dict.fromkeys(range(100), 1.0),
-            outlook, seconds=EACH,
+            list(changes), more.get("shift", 0), self.folder / name, None, verdict, None, losses,
+            Outlook(100, losses[0], end, None, "healthy"), seconds=EACH,
         )  # fmt: skip
 
 
