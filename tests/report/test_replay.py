@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
 from rich.console import Console
 
-from gradientflow.records import FAILED, OUTCOMES
+from gradientflow.depth.replay.attach import attach
+from gradientflow.records import FAILED, NO_WIN, OUTCOMES, WORSE, Doubt, Trial
 from gradientflow.report import ReplayLive, print_verdict
 from gradientflow.report.html import render_html
 from gradientflow.report.replay_panel import replay_panel
-from gradientflow.report.replay_words import SIGNS, WORDS, cells, verdict_line
-from tests.report.cases import HOSTILE, make_hostile, make_replayed
+from gradientflow.report.replay_words import SIGNS, WORDS, at_no_cost, cells, verdict_line
+from tests.report.cases import HOSTILE, Case, make_hostile, make_replayed
 
 
-def terminal(width: int = 100) -> str:
-    verdict, run = make_replayed()
+def terminal(width: int = 100, case: Case | None = None) -> str:
+    verdict, run = case if case is not None else make_replayed()
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system="truecolor", width=width, legacy_windows=False)
     print_verdict(verdict, run, console)
@@ -70,12 +72,55 @@ def test_a_narrow_terminal_drops_columns_before_words() -> None:
     assert "×0.761" not in text
 
 
-def test_an_edit_that_was_not_as_good_is_not_praised() -> None:
+def test_an_edit_whose_own_run_did_not_do_as_well_is_not_printed() -> None:
+    verdict, run = make_replayed()
+    replay = verdict.replay
+    assert replay is not None
+    assert 'class="src diff"' in replay_panel(replay)  # control
+    replay.trials[4].diff_tried = False
+    assert 'class="src diff"' not in replay_panel(replay)
+    assert "torch.tanh(x) if k in" not in terminal(case=Case(verdict, run))
+
+
+def test_an_edit_that_gave_the_same_losses_is_told_as_that_and_one_that_was_not_run_too() -> None:
     replay = make_replayed()[0].replay
     assert replay is not None
-    replay.trials[4].diff_tried = False
-    assert "it did NOT do as well" in replay_panel(replay)
-    assert "as good as the intervention" not in replay_panel(replay)
+    replay.trials[4].diff_equal = True
+    assert "the same losses as the intervention, bit for bit" in replay_panel(replay)
+    replay.trials[4].diff_equal = replay.trials[4].diff_tried = None
+    assert "not run: no time was left" in replay_panel(replay)
+
+
+def test_a_confidence_that_a_replay_lowered_is_told_on_both() -> None:
+    verdict, run = make_replayed()
+    replay = verdict.replay
+    assert replay is not None
+    assert "lowered" not in terminal(case=Case(verdict, run)) + replay_panel(replay)  # control
+    replay.doubts = [Doubt(1, "init-too-<small>", 2, 0.9, 0.69), Doubt(0, "depth", 1, 0.5, 0.33)]
+    attach(verdict, replay)
+    assert (verdict.findings[1].confidence, verdict.findings[0].confidence) == (0.69, 0.33)
+    wanted = "lowered from 90% to 69%: the 2 remedies of it that were tried made nothing better"
+    assert wanted in " ".join(terminal(case=Case(verdict, run)).split())
+    assert wanted in replay_panel(replay) and "init-too-&lt;small&gt;" in replay_panel(replay)
+    assert "the remedy of it that was tried made nothing better" in replay_panel(replay)
+
+
+def test_why_there_is_no_win_is_told_and_a_symptom_gone_at_the_same_loss_as_well() -> None:
+    replay = make_replayed()[0].replay
+    assert replay is not None
+    assert "no proven win: no clear difference in the loss" in replay_panel(replay)
+    assert "no clear difference in the loss" in terminal()
+    replay.best = None
+    assert "the symptom is gone" not in verdict_line(replay)  # control: it is still seen
+    replay.trials[1].gone = True
+    assert "With a normalisation before each sigmoid at train.py:13 the symptom is gone" in verdict_line(replay)
+
+
+@pytest.mark.parametrize(("low", "high", "same"), [(-0.019, 0.019, True), (-0.021, 0.0, False), (0.0, 0.021, False)])
+def test_what_is_called_the_same_loss(low: float, high: float, same: bool) -> None:
+    assert at_no_cost(Trial([], 0, NO_WIN, "", low=low, high=high, gone=True)) is same
+    assert not at_no_cost(Trial([], 0, NO_WIN, "", low=low, high=high))
+    assert not at_no_cost(Trial([], 0, WORSE, "", low=low, high=high, gone=True))
 
 
 def test_the_page_has_a_row_per_trial_and_is_safe() -> None:

@@ -29,7 +29,19 @@ from gradientflow.records.flow import (
 )
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
-from gradientflow.records.replay import FAILED, NO_WIN, NOT_TRIED, OUTCOMES, WIN, WORSE, Change, Outlook, Replay, Trial
+from gradientflow.records.replay import (
+    FAILED,
+    NO_WIN,
+    NOT_TRIED,
+    OUTCOMES,
+    WIN,
+    WORSE,
+    Change,
+    Doubt,
+    Outlook,
+    Replay,
+    Trial,
+)
 from gradientflow.records.seen import (
     ABSENT,
     Cut,
@@ -85,6 +97,7 @@ __all__ = [
     "Change",
     "Check",
     "Cut",
+    "Doubt",
     "Drops",
     "Ending",
     "Finding",

@@ -64,6 +64,17 @@ class Trial(msgspec.Struct):
     remains: str = ""  # what is still, or newly, wrong with the change in place
     diff: str | None = None  # the change as an edit of the source, a unified diff
     diff_tried: bool | None = None  # whether the edited source was run, and did as the intervention did; None: not run
+    diff_equal: bool | None = None  # whether its losses were those of the intervention bit for bit; None: not run
+
+
+class Doubt(msgspec.Struct):
+    """A finding whose cause was tested by remedies of which none made anything better, and what is left of its confidence."""
+
+    finding: int  # index into Verdict.findings
+    cause: str
+    trials: int
+    before: float  # 0..1
+    after: float
 
 
 class Replay(msgspec.Struct):
@@ -81,3 +92,4 @@ class Replay(msgspec.Struct):
     budget: float = 0.0  # seconds allowed
     reproducible: bool | None = None
     notes: list[str] = []
+    doubts: list[Doubt] = []

@@ -251,7 +251,7 @@ class Probe(msgspec.Struct):
 
     step: int
     at: float
-    reason: str  # "first", "schedule", "trouble: ..."
+    reason: str  # "first", "schedule", "trouble: ...", "known" (of a replay: the watched run had trouble there)
     loss: float | None
     root: int | None  # index of the op whose output `backward` was called on
     ops: list[Op]

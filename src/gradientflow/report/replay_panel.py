@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from gradientflow.records import NOT_TRIED, Replay, Trial
+from gradientflow.records import WIN, Replay, Trial
 from gradientflow.report import words
-from gradientflow.report.replay_words import Cells, cells, checked, title, verdict_line
+from gradientflow.report.replay_words import Cells, cells, checked, diff_of, doubted, title, verdict_line
 
 _HEADS = {"kind": "remedy", "what": "what was done", "loss": "loss", "difference": "against baseline, 95 %", "depth": "decades",
           "symptom": "symptom"}  # fmt: skip
@@ -21,18 +21,19 @@ def replay_panel(replay: Replay | None) -> str:
     shown = [name for name in _HEADS if any(getattr(cell, name) for _, cell in table)]
     heads = "".join(f"<th scope=col>{escape(h)}</th>" for h in ("", *(_HEADS[name] for name in shown), "outcome"))
     rows = "".join(_row(t, cell, shown, best=k == replay.best) for k, (t, cell) in enumerate(table))
+    doubts = "".join(f'<p class="say">{escape(line)}</p>' for line in doubted(replay))
     notes = "".join(f'<p class="fine">{escape(words.one_line(n))}.</p>' for n in replay.notes)
     return (
         f'<section class="card replay" aria-labelledby="h-r"><h2 id="h-r">Tried on this script</h2>'
         f'<p class="fine">{escape(title(replay))}</p><p class="say">{escape(verdict_line(replay))}</p>'
         f'<div class="scroll"><table class="trials"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"{notes}{_diff(replay)}</section>"
+        f"{doubts}{notes}{_diff(replay)}</section>"
     )
 
 
 def _row(trial: Trial, cell: Cells, shown: Sequence[str], *, best: bool) -> str:
     tone = {"better": "won", "worse": "lost"}.get(cell.outcome, "even")
-    told = cell.outcome if trial.outcome != NOT_TRIED else f"{cell.outcome}: {cell.reason}"
+    told = cell.outcome if trial.outcome == WIN else f"{cell.outcome}: {cell.reason}"
     row = "".join(
         f"<th scope=row>{escape(cell.kind)}</th>"
         if name == "kind"
@@ -43,14 +44,14 @@ def _row(trial: Trial, cell: Cells, shown: Sequence[str], *, best: bool) -> str:
 
 
 def _diff(replay: Replay) -> str:
-    trial = replay.trials[replay.best] if replay.best is not None else None
-    if trial is None or not trial.diff:
+    diff = diff_of(replay)
+    if diff is None or replay.best is None:
         return ""
     rows = "".join(
         f'<span class="ln {_class(line)}"><code>{escape(line) or " "}</code></span>'
-        for line in words.clean(trial.diff).rstrip("\n").split("\n")
+        for line in words.clean(diff).rstrip("\n").split("\n")
     )
-    return f'<h3>the best as an edit <span class="words">{escape(checked(trial))}</span></h3><pre class="src diff">{rows}</pre>'
+    return f'<h3>the best as an edit <span class="words">{escape(checked(replay.trials[replay.best]))}</span></h3><pre class="src diff">{rows}</pre>'
 
 
 def _class(line: str) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from gradientflow.records import NOT_TRIED, WIN, Replay
 from gradientflow.report import words
 from gradientflow.report.bars import INK
-from gradientflow.report.replay_words import cells, checked, title, verdict_line
+from gradientflow.report.replay_words import cells, checked, diff_of, doubted, title, verdict_line
 
 Para = Callable[..., list[Text]]
 MAX_DIFF = 40  # lines of a diff on a terminal
@@ -37,9 +37,11 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
         if trial.outcome == NOT_TRIED:
             cell = cells(trial, replay)
             yield from para(f"{cell.kind}: not tried, {cell.reason}", 6, "dim", first=Text(f"    {cell.sign} "))
+    for line in doubted(replay):
+        yield from para(line, 4, "")
     for note in replay.notes:
         yield from para(f"{words.one_line(note)}.", 4, "dim italic")
-    if replay.best is not None and (diff := replay.trials[replay.best].diff):
+    if replay.best is not None and (diff := diff_of(replay)) is not None:
         yield Text()
         yield Text.assemble(("    the best as an edit", "bold"), (f"   {checked(replay.trials[replay.best])}", "dim"))
         lines = diff.rstrip("\n").split("\n")
@@ -75,6 +77,8 @@ def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Rep
         )
         yield line
         yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6).rstrip(), "dim")
+        if not won:
+            yield Text("      " + words.elide(cell.reason, width - 6).rstrip(), "dim")
 
 
 def _style(line: str, plain: bool) -> str:

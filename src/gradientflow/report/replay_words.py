@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from gradientflow.limits import Limit
 from gradientflow.records import FAILED, NO_WIN, NOT_TRIED, WIN, WORSE, Outlook, Replay, Trial
 from gradientflow.report.words import count, decades, number, one_line, seconds
 
@@ -16,6 +17,7 @@ WORDS = {
     FAILED: "failed",
     NOT_TRIED: "not tried",
 }
+SAME = Limit("difference", 0.02, "chosen: losses within 4 % of each other are called the same")
 
 
 class Cells(NamedTuple):
@@ -46,12 +48,23 @@ def title(replay: Replay) -> str:
 def verdict_line(replay: Replay) -> str:
     """What came of it, in one sentence."""
     if replay.best is None:
-        return "No proven win: none of what was tried did clearly better than the script as it is."
+        text = "No proven win: none of what was tried did clearly better than the script as it is."
+        free = next((t for t in replay.trials if at_no_cost(t)), None)
+        if free is not None and free.after is not None:
+            text += f" With {what(free)} the symptom is gone, and the loss is the same."
+        return one_line(text)
     trial = replay.trials[replay.best]
     text = f"Best: {what(trial)}; {trial.reason}."
     if trial.remains:
         text += f" What remains then: {trial.remains}."
     return one_line(text)
+
+
+def at_no_cost(trial: Trial) -> bool:
+    """Whether a trial's symptom is gone, and its loss proven to be that of the baseline within a few per cent."""
+    if trial.outcome != NO_WIN or not trial.gone or trial.low is None or trial.high is None:
+        return False
+    return max(abs(trial.low), abs(trial.high)) < SAME
 
 
 def what(trial: Trial) -> str:
@@ -103,9 +116,24 @@ def loss(outlook: Outlook | None) -> str:
 def checked(trial: Trial) -> str:
     """What is known of the edit of the source."""
     if trial.diff_tried is None:
-        return "not run"
-    return (
-        "run on this script, and as good as the intervention"
-        if trial.diff_tried
-        else "run, and it did NOT do as well: mind it"
-    )
+        return "not run: no time was left"
+    same = "run on this script: the same losses as the intervention, bit for bit"
+    return same if trial.diff_equal else "run on this script, and as good as the intervention"
+
+
+def diff_of(replay: Replay) -> str | None:
+    """The best as an edit; None where there is none, or where its own run did not do as well."""
+    trial = replay.trials[replay.best] if replay.best is not None else None
+    return trial.diff if trial is not None and trial.diff and trial.diff_tried is not False else None
+
+
+def doubted(replay: Replay) -> list[str]:
+    """What the replay says against findings, a sentence each."""
+    told = []
+    for doubt in replay.doubts:
+        tried = "remedy of it that was tried" if doubt.trials == 1 else f"{doubt.trials} remedies of it that were tried"
+        told.append(
+            f"Confidence in {one_line(doubt.cause)} lowered from {doubt.before:.0%} to {doubt.after:.0%}: the {tried} made "
+            f"nothing better."
+        )
+    return told

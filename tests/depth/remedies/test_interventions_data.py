@@ -289,8 +289,26 @@ def test_the_sign_is_flipped_for_every_kind_of_backward_call() -> None:
     scope, (flip,) = live(text, [change("flip-sign")])
     assert scope["w"].grad.tolist() == [-8.0, -8.0]
     assert scope["g"].tolist() == [-7.0, -7.0]
-    assert (flip.acted, flip.loss_sign, flip.loss_factor) == (3, -1.0, -1.0)
+    assert (flip.acted, flip.loss_factor) == (3, -1.0)
     assert live(text, [])[0]["w"].grad.tolist() == [8.0, 8.0]
+
+
+def test_the_gradient_is_flipped_for_every_kind_of_backward_call_and_the_loss_stays() -> None:
+    text = """
+    w = nn.Parameter(torch.ones(2))
+    loss = (3 * w).sum()
+    loss.backward()
+    torch.autograd.backward([(5 * w).sum()])
+    (2 * w).backward(torch.tensor([1.0, 10.0]))
+    (g,) = torch.autograd.grad((7 * w).sum(), [w])
+    (h,) = torch.autograd.grad([w * w], w, grad_outputs=[torch.tensor([1.0, 3.0])])
+    """
+    scope, (flip,) = live(text, [change("flip-sign", gradient=True)])
+    assert scope["w"].grad.tolist() == [-10.0, -28.0]
+    assert scope["g"].tolist() == [-7.0, -7.0] and scope["h"].tolist() == [-2.0, -6.0]
+    assert scope["loss"].item() == 6.0
+    assert (flip.acted, flip.loss_factor, flip.problem) == (5, 1.0, None)
+    assert live(text, [])[0]["w"].grad.tolist() == [10.0, 28.0]
 
 
 ORPHANS = """

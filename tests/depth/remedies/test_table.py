@@ -88,7 +88,7 @@ def test_what_has_no_edit_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoEditError, match="it is never written"):
         edit(change, finding(), seen)
     with pytest.raises(NoEditError, match="clamp-op: it is never written"):
-        edits([change], finding(), seen)
+        edits([(change, finding())], seen)
     with pytest.raises(NoEditError, match="no remedy that is known"):
         edit(Change("no-such-word", ""), finding(), seen)
 
@@ -99,11 +99,11 @@ def test_several_edits_are_one_diff_and_one_that_cannot_be_made_names_itself() -
     seen = run(HEAD + "y = torch.sqrt(x)\nz = torch.sigmoid(y)\n")
     root = Change("clamp-op", "", [Place(FILE, 5, None, "sqrt")], {"eps": 1e-6})
     swap = Change("swap-activation", "", [Place(FILE, 6, None, "sigmoid")], {"to": "relu"})
-    made = edits([root, swap], finding(), seen)
+    made = edits([(root, finding()), (swap, finding())], seen)
     assert made.diff.count("--- a/train.py") == 1
     assert "+z = torch.relu(y)" in made.diff and "-y = torch.sqrt(x)" in made.diff
     with pytest.raises(NoEditError, match="warmup: no optimizer was seen"):
-        edits([root, Change("warmup", "")], finding(), seen)
+        edits([(root, finding()), (Change("warmup", ""), finding())], seen)
 
 
 def test_planning_and_writing_need_no_torch_and_acting_does() -> None:

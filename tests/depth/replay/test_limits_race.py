@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from gradientflow.depth.remedies.write import Edits
 from gradientflow.depth.replay import candidates as choice
 from gradientflow.depth.replay import race
+from gradientflow.depth.replay.bench import Bench
 from gradientflow.depth.replay.trial import Attempt
 from gradientflow.records import (
     NOT_TRIED,
@@ -44,7 +45,9 @@ class Clock:
 
 
 class Runner:
-    """In place of the script: each attempt takes ten seconds, and ends as the one before."""
+    """In place of the script: each attempt takes ten seconds, begins at 1, and ends where `fall` says."""
+
+    fall: Callable[[Sequence[Change]], float] = staticmethod(lambda changes: 1.0)
 
     def __init__(self, clock: Clock, folder: Path) -> None:
         self.clock, self.folder, self.steps = clock, folder, 100
@@ -54,10 +57,15 @@ class Runner:
         self.names.append(name)
         self.clock.now += EACH
         verdict = Verdict("a.py", 100, Loss(), "healthy", [], Budget(), Watch())
-        outlook = Outlook(100, 1.0, 1.0, None, "healthy")
+        end = self.fall(changes)
+        losses = (
+            dict.fromkeys(range(50), 3.0) | dict.fromkeys(range(50, 100), end)
+            if end != 1.0
+            else dict.fromkeys(range(100), 1.0)
+        )
         return Attempt(
-            list(changes), more.get("shift", 0), self.folder / name, None, verdict, None, dict.fromkeys(range(100), 1.0),
-            outlook, seconds=EACH,
+            list(changes), more.get("shift", 0), self.folder / name, None, verdict, None, losses,
+            Outlook(100, losses[0], end, None, "healthy"), seconds=EACH,
         )  # fmt: skip
 
 
@@ -83,10 +91,10 @@ def ended(made: race._Race, runner: Runner) -> None:
     base, first = runner.attempt("baseline"), runner.attempt("1-lower-step")
     runner.names.clear()
     runner.clock.now = 0.0
-    assert base.outlook is not None
-    made.baselines, made.baseline, made.each = [base], base.outlook, EACH
-    won = Trial([Change("lower-step", "a smaller step")], 0, WIN, "", 1, first.outlook)
-    made.trials, made.attempts = [won], [[first]]
+    made.bench, made.each = Bench(made.verdict, base), EACH
+    change = Change("lower-step", "a smaller step")
+    won = Trial([change], 0, WIN, "", 1, first.outlook)
+    made.trials, made.attempts, made.parts = [won], [[first]], [[(change, FINDING)]]
 
 
 def test_time_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +115,7 @@ def test_time_for_further_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
         made._more_seeds()
         return bool(runner.names)
 
-    flips(more, 23.8, 24.2)  # a baseline and a trial
+    flips(more, 31.8, 32.2)  # a baseline and a trial, and the edited source after them
 
 
 def test_time_for_a_remedy_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,17 +123,17 @@ def test_time_for_a_remedy_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
         made, runner = raced(monkeypatch, left)
         ended(made, runner)
         first = made.attempts[0][0]
-        first.run, made.trials[0].remains = made.watched, "diverging because of overflow"
+        first.run = made.watched
         first.verdict = Verdict("a.py", 1, Loss(), "diverging", [FINDING], Budget(), Watch())
         monkeypatch.setattr(choice, "candidates", lambda *a, **k: [(0, Change("clip-gradient", "clipped"))])
         made._compose()
         return bool(runner.names)
 
-    flips(more, 11.9, 12.1)
+    flips(more, 19.9, 20.1)  # that one, and the edited source after it
 
 
 def test_time_to_run_the_edited_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "edits", lambda *a: Edits("", {}, []))
+    monkeypatch.setattr(race, "edits", lambda *a: Edits({}, "", []))
 
     def checked(left: float) -> bool:
         made, runner = raced(monkeypatch, left)

@@ -10,7 +10,9 @@ import pytest
 from gradientflow import depth, store
 from gradientflow.depth.replay import candidates as plan
 from gradientflow.depth.replay import race
+from gradientflow.depth.replay.bench import Bench
 from gradientflow.depth.replay.nursery import Nursery
+from gradientflow.depth.replay.trial import Attempt
 from gradientflow.errors import UsageError
 from gradientflow.records import (
     FAILED,
@@ -22,6 +24,7 @@ from gradientflow.records import (
     Finding,
     Meta,
     Optimizer,
+    Outlook,
     Place,
     Replay,
     Run,
@@ -115,7 +118,7 @@ def test_the_best_was_tried_on_further_seeds_and_its_symptom_is_gone(replayed) -
 
 def test_the_edit_was_written_and_run(replayed) -> None:
     best = outcomes(replayed[0])[0.1]
-    assert best.diff is not None and best.diff_tried is True
+    assert best.diff is not None and best.diff_tried is True and best.diff_equal is True
     assert "-optimizer = torch.optim.SGD(model.parameters(), lr=0.7)\n" in best.diff
     assert "+optimizer = torch.optim.SGD(model.parameters(), lr=0.07)\n" in best.diff
 
@@ -201,12 +204,16 @@ def test_a_best_that_cannot_be_written_says_why(tmp_path: Path) -> None:
         judged.findings = [finding]
         race_ = race._Race(run, judged, tmp_path, 0.0, 1, race.Silent(), None, nursery)
         won = Trial([Change("warmup", "a warm-up")], 0, WIN, "better")
-        race_.trials, race_.attempts = [won], [[]]
+        race_.bench = Bench(judged, Attempt([], 0, tmp_path, outlook=Outlook(60, 1.0, 1.0, None, "diverging")))
+        race_.trials, race_.attempts, race_.parts = [won], [[]], [[(won.changes[0], finding)]]
         race_._edit()
         assert won.diff is None
         assert race_.notes == ["the best has no diff, it has to be written by hand: warmup: no optimizer was seen"]
         race_.notes.clear()
-        won.changes = [step_times(0.1)]  # control: what can be written is, without a note of that kind
+        won.changes, race_.parts = (
+            [step_times(0.1)],
+            [[(step_times(0.1), finding)]],
+        )  # control: what can be written is, without a note of that kind
         run.meta.optimizers = [Optimizer(0, "SGD", {"lr": 0.7}, [], made_file="train.py", made_line=LR_LINE)]
         race_._edit()
         assert won.diff is not None and not any("by hand" in n for n in race_.notes)

@@ -63,9 +63,36 @@ class Planner:
         return self.case.main.optimizer
 
 
+def network_of(graph: Graph) -> set[int]:
+    """Return the operations between the network's input and its output: a layer that can learn consumes what they give, on
+    whatever way. What comes after the last such layer of its way is the loss side, also where that has a derivative of the
+    network in it. Without layers, it is what repeats itself; where nothing does, it cannot be told.
+    """
+    ops = graph.probe.ops
+    learning = [i for i in graph.joints if any(graph.params[w].requires_grad for w in graph.weights_of(ops[i]))]
+    if not graph.joints:
+        learning = [calls[-1] for calls in graph.repeats()]
+    found = set(learning)
+    todo = list(learning)
+    while todo:
+        for operand in ops[todo.pop()].operands:
+            if operand.op is not None and operand.op not in found:
+                found.add(operand.op)
+                todo.append(operand.op)
+    return found
+
+
 def body_of(graph: Graph) -> list[Op]:
-    """Return the operations between the last and the first layer; all that the loss depends on, where there are no layers."""
-    return [graph.probe.ops[i] for i in graph.body or graph.reached]
+    """Return the operations between the last and the first layer; without layers, those that repeat themselves."""
+    within = network_of(graph)
+    return [graph.probe.ops[i] for i in graph.body or graph.reached if i in within]
+
+
+def within_network(plan: Planner, graph: Graph, found: Iterable[Place]) -> list[Place]:
+    """Return the places that no operation of the loss side shares: a change there would change what is minimised."""
+    within = network_of(graph)
+    outside = {plan.place(graph.probe.ops[i]) for i in graph.reached if i not in within}
+    return [p for p in found if p not in outside]
 
 
 def unique(found: Iterable[Place]) -> list[Place]:

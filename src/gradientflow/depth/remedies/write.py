@@ -90,19 +90,19 @@ class Edits:
     notes: list[str] = field(default_factory=list)
 
 
-def edits(changes: Sequence[Change], finding: Finding, run: Run) -> Edits:
+def edits(changes: Sequence[tuple[Change, Finding]], run: Run) -> Edits:
     """Return changes as edits of the source.
 
     Args:
-        changes: what is to be changed; those further down are written first, so that no line moves under another.
-        finding: what they are for.
+        changes: what is to be changed, each with what it is for; those further down are written first, so that no line moves
+            under another.
         run: the watched run, with its sources.
 
     Raises:
         NoEditError: one of them cannot be written safely; the text says which and why.
     """
     made, before = Edits(), run.meta.sources
-    for change in sorted(changes, key=_lowest, reverse=True):
+    for change, finding in sorted(changes, key=lambda pair: _lowest(pair[0]), reverse=True):
         try:
             one = edit(change, finding, run)
         except NoEditError as problem:

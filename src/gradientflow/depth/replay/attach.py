@@ -10,6 +10,8 @@ from gradientflow.records import NOT_TRIED, Replay, Trial, Verdict
 def attach(verdict: Verdict, replay: Replay | None) -> Verdict:
     """Put a replay into a verdict, and each trial's numbers beside the remedy it tried; return the verdict.
 
+    The confidence of a finding whose remedies made nothing better is lowered to what the replay leaves of it.
+
     Args:
         verdict: of the run that was replayed; changed in place.
         replay: what was tried; None leaves the verdict as it is.
@@ -17,6 +19,9 @@ def attach(verdict: Verdict, replay: Replay | None) -> Verdict:
     if replay is None:
         return verdict
     verdict.replay = replay
+    for doubt in replay.doubts:
+        if doubt.finding < len(verdict.findings):
+            verdict.findings[doubt.finding].confidence = doubt.after
     for number, trial in enumerate(replay.trials):
         if trial.finding >= len(verdict.findings) or len(trial.changes) != 1 or trial.outcome == NOT_TRIED:
             continue

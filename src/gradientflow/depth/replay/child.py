@@ -35,6 +35,7 @@ class Errand(msgspec.Struct):
     sources: dict[str, str] = {}
     max_steps: int | None = None
     max_time: float | None = None
+    look_at: list[int] = []  # steps that are probed whatever it costs
 
 
 class Acted(msgspec.Struct):
@@ -43,7 +44,6 @@ class Acted(msgspec.Struct):
     acted: int
     problem: str | None = None
     loss_factor: float = 1.0
-    loss_sign: float = 1.0
 
 
 class Told(msgspec.Struct):
@@ -71,11 +71,11 @@ def perform(errand: Errand) -> Told:
         with shifted(errand.shift), install(errand.changes) as interventions:
             outcome = run_script(
                 errand.target, module=errand.module, out=Path(errand.out), max_steps=errand.max_steps, max_time=errand.max_time,
-                program=program,
+                program=program, prepare=lambda monitor: monitor.schedule.look_at(errand.look_at),
             )  # fmt: skip
     finally:
         sys.meta_path.remove(finder)
-    acted = [Acted(i.acted, i.problem, i.loss_factor, i.loss_sign) for i in interventions]
+    acted = [Acted(i.acted, i.problem, i.loss_factor) for i in interventions]
     return Told(outcome.ending.how, outcome.ending.error, acted)
 
 

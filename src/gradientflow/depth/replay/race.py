@@ -2,14 +2,13 @@
 
 1. The baseline is run again, from the same seeds; its losses tell whether the script is reproducible.
 2. Each candidate is run once, on the same seeds and batches, as long as the budget of time lasts.
-3. The baseline and the most promising two are run with further seeds, where there is time.
-4. Where the best leaves a fault, or nothing wins alone, the remedy of what is left is tried on top.
+3. The other winners are tried on top of the best, and the remedy of what is left; what makes the loss clearly lower stays.
+4. The baseline and the most promising two are run with further seeds, where there is time.
 5. The best is written as an edit of the source, and the edited source is run.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +17,15 @@ from typing import Protocol
 from gradientflow.depth.remedies.write import edits
 from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.depth.replay import candidates as choice
-from gradientflow.depth.replay.judging import outcome_of, promise, remains_of, signed
+from gradientflow.depth.replay import composing
+from gradientflow.depth.replay.bench import Bench
+from gradientflow.depth.replay.composing import settle
+from gradientflow.depth.replay.doubt import doubts
+from gradientflow.depth.replay.known import bad_steps, named_by
 from gradientflow.depth.replay.nursery import Nursery
 from gradientflow.depth.replay.same import same_script
-from gradientflow.depth.replay.stats import SEEDS, compare
-from gradientflow.depth.replay.trial import Attempt, Trials, losses_of, tails
+from gradientflow.depth.replay.stats import SEEDS
+from gradientflow.depth.replay.trial import Attempt, Trials, losses_of
 from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
 from gradientflow.records import (
@@ -117,9 +120,10 @@ class _Race:
         self.watched, self.verdict, self.folder = run, verdict, folder
         self.budget, self.seeds, self.progress, self.save = budget, max(1, seeds), progress, save
         self.began = time.monotonic()
-        self.baselines: list[Attempt] = []
         self.attempts: list[list[Attempt]] = []  # one list per trial, a seed each
+        self.parts: list[list[tuple[Change, Finding]]] = []  # of each trial: its changes, each with what it is for
         self.trials: list[Trial] = []
+        self.dropped: dict[int, str] = {}  # trials of several changes that were no better than fewer of them, in words
         self.notes: list[str] = []
         self.number, self.total = 0, 0
         self.each = 0.0  # seconds of the slowest run so far
@@ -135,7 +139,8 @@ class _Race:
         if only:
             candidates = [(k, c) for k, c in candidates if c.kind in only][: int(choice.TRIED)]
         steps = self._horizon(len(candidates) + 1)
-        self.runner = Trials(self.watched.meta, self.folder, steps, self.nursery)
+        look_at = bad_steps(self.watched, self.verdict, steps)
+        self.runner = Trials(self.watched.meta, self.folder, steps, self.nursery, look_at)
         self.total = len(candidates) + 1
         base = self._run("baseline", "the script as it is")
         if base.failure is not None or base.outlook is None:
@@ -143,21 +148,20 @@ class _Race:
                 f"the script could not be run again from {self.watched.meta.cwd}: {base.failure}. Expected a script that "
                 f"can be started twice in the same folder; run it once more with gradientflow run to see what it says."
             )
-        self.baselines = [base]
-        self.baseline = base.outlook
+        self.bench = Bench(self.verdict, base)
         self.reproducible = self._reproduces(base)
         for number, (index, change) in enumerate(candidates):
             if self.left < TIME_TO_TRY * self.each:
                 self._not_tried(index, change, f"the budget of {self.budget:.0f} s was spent")
                 continue
-            self._try(index, [change], f"{number + 1}-{change.kind}")
+            self._try([(change, self.verdict.findings[index])], index, f"{number + 1}-{change.kind}")
         told: set[str] = set()
         for index, kind, reason in choice.untried(self.watched, self.verdict):
             if kind not in told and (not only or kind in only):
                 told.add(kind)
                 self._not_tried(index, Change(kind, kind), reason)
-        self._more_seeds()
         self._compose()
+        self._more_seeds()
         self._edit()
         return self._record()
 
@@ -173,50 +177,70 @@ class _Race:
             self.notes.append(f"trials were stopped after {steps} of {seen} steps, to stay within {self.budget:.0f} s")
         return steps
 
-    def _try(self, index: int, changes: list[Change], name: str) -> Trial:
+    def _try(self, parts: Sequence[tuple[Change, Finding]], index: int, name: str) -> int:
+        """Run a trial and judge it; return its index."""
+        changes = [change for change, _ in parts]
         attempt = self._run(name, " and ".join(c.text for c in changes), changes)
-        trial = self._judged(index, changes, [attempt])
-        self.trials.append(trial)
+        self.trials.append(self.bench.judged(index, changes, [attempt]))
         self.attempts.append([attempt])
+        self.parts.append(list(parts))
         self._keep()
-        return trial
+        return len(self.trials) - 1
 
     def _more_seeds(self) -> None:
         """Run the baseline and the two most promising trials with further seeds."""
         best = [k for k in self._ranked() if self.trials[k].outcome not in (FAILED, NOT_TRIED)][:_SEEDED]
         for shift in range(1, self.seeds):
-            if not best or self.left < TIME_FOR_MORE * self.each * (len(best) + 1):
+            if not best or not self._time_for(len(best) + 1):
                 break
             self.total += len(best) + 1
             base = self._run("baseline", f"the script as it is, seed +{shift}", shift=shift)
             if base.failure is not None:
                 self.notes.append(f"seed +{shift}: {base.failure}")
                 break
-            self.baselines.append(base)
+            self.bench.baselines.append(base)
             for k in best:
                 trial = self.trials[k]
                 name = self.attempts[k][0].folder.name
                 self.attempts[k].append(self._run(name, f"{_words(trial)}, seed +{shift}", trial.changes, shift=shift))
-                self.trials[k] = self._judged(trial.finding, trial.changes, self.attempts[k])
+                self._judged(k)
             self._keep()
 
     def _compose(self) -> None:
-        """Where the best trial leaves a fault (or no win, because one remedy is not enough), try that one's remedy on top."""
-        best = self._best()
-        if best is None:
-            best = next((k for k in self._ranked() if self.trials[k].outcome == NO_WIN), None)
-        if best is None:
+        """Try the other winners on top of the best, one after the other, and then what is left with all that helped; keep
+        each that makes the loss clearly lower. Where nothing won alone, begin with the most promising.
+        """
+        ranked = self._ranked()
+        base = next((k for k in ranked if self.trials[k].outcome in (WIN, NO_WIN)), None)
+        if base is None:
             return
-        attempt, trial = self.attempts[best][0], self.trials[best]
-        if attempt.run is None or attempt.verdict is None or not attempt.verdict.findings or not trial.remains:
-            return
-        tried = {c.kind for c in trial.changes}
-        further = [c for _, c in choice.candidates(attempt.run, attempt.verdict, most=3) if c.kind not in tried]
-        if not further or self.left < TIME_FOR_MORE * self.each:
-            return
+        for k in ranked:
+            if k != base and self.trials[k].outcome == WIN and composing.together(self.trials[base], self.trials[k]):
+                base = self._on_top(base, self.parts[k])
+        attempt = self.attempts[base][0]
+        for part in composing.left(attempt, self.trials[base])[: int(composing.MORE)]:
+            if composing.fit(self.trials[base].changes, [part[0]]):
+                base = self._on_top(base, [part])
+
+    def _on_top(self, base: int, parts: Sequence[tuple[Change, Finding]]) -> int:
+        """Try further changes together with those of a trial; return which of the two trials goes on."""
+        if len(self.trials[base].changes) >= composing.TOGETHER or not self._time_for(1):
+            return base
+        both = [*self.parts[base], *parts]
         self.total += 1
-        both = [*trial.changes, further[0]]
-        self._try(trial.finding, both, f"{len(self.trials) + 1}-{'-'.join(c.kind for c in both)}")
+        name = f"{len(self.trials) + 1}-{'-'.join(change.kind for change, _ in both)}"
+        made = self._try(both, self.trials[base].finding, name)
+        trial, before = self.trials[made], self.trials[base]
+        better = self.bench.lower(self.attempts[made], self.attempts[base])
+        if better or (trial.outcome == WIN and before.outcome != WIN):
+            return made
+        self.dropped[made] = f"; not clearly lower than with {composing.kinds(before)} alone"
+        self._judged(made)
+        return base
+
+    def _time_for(self, runs: int) -> bool:
+        """Whether there is time for so many further runs, and for that of the edited source after them."""
+        return self.left >= (TIME_FOR_MORE * runs + TIME_TO_CHECK) * self.each
 
     def _edit(self) -> None:
         """Write the best trial as an edit of the source, and run the edited source."""
@@ -224,53 +248,33 @@ class _Race:
         if best is None:
             return
         trial = self.trials[best]
-        finding = self.verdict.findings[trial.finding]
         try:
-            made = edits(trial.changes, finding, self.watched)
+            made = edits(self.parts[best], self.watched)
         except NoEditError as why:
             self.notes.append(f"the best has no diff, it has to be written by hand: {why}")
             return
         except Exception as problem:  # a fault of ours must not cost what was measured
             self.notes.append(f"the best could not be written as an edit: {type(problem).__name__}: {problem}")
             return
-        trial.diff = made.diff
-        self.notes += made.notes
         if self.left < TIME_TO_CHECK * self.each:
+            trial.diff = made.diff
+            self.notes += made.notes
             return
         self.total += 1
         model = self.attempts[best][0]
         attempt = self._run(f"{model.folder.name}-edited", "the edited source", sources=made.texts, factor=model.factor)
-        attempt.sign = model.sign
-        checked = self._judged(trial.finding, trial.changes, [attempt])
-        trial.diff_tried = checked.outcome == WIN
-        if not trial.diff_tried:
-            self.notes.append(f"the edit of the source was run and did not do as well: {checked.reason}")
+        settle(trial, made, self.bench.judged(trial.finding, trial.changes, [attempt]), attempt, model, self.notes)
 
-    # ── judging ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── bookkeeping ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _judged(self, index: int, changes: list[Change], attempts: list[Attempt]) -> Trial:
-        first = attempts[0]
-        finding = self.verdict.findings[index]
-        if first.failure is not None or first.outlook is None or first.verdict is None:
-            return Trial(changes, index, FAILED, first.failure or "nothing was recorded", after=first.outlook)
-        if first.idle is not None:
-            return Trial(changes, index, NOT_TRIED, first.idle)
-        sound = [k for k, a in enumerate(attempts) if a.failure is None]
-        base, other = tails([self.baselines[k] for k in sound], [attempts[k] for k in sound])
-        found = compare([[first.sign * x for x in losses] for losses in base], other)
-        trial = Trial(changes, index, "", "", seeds=len(sound), after=first.outlook)
-        trial.gone = _gone(finding, first)
-        trial.remains = remains_of(first.verdict)
-        if found is not None:
-            trial.difference, trial.low, trial.high = (
-                x if math.isfinite(x) else None for x in (found.mean, found.low, found.high)
-            )
-        trial.outcome, trial.reason = outcome_of(trial, finding, signed(self.baseline, first.sign), found)
-        return trial
+    def _judged(self, k: int) -> None:
+        """Judge a trial again, by all the seeds that it has."""
+        trial = self.bench.judged(self.trials[k].finding, self.trials[k].changes, self.attempts[k])
+        trial.reason += self.dropped.get(k, "") if trial.outcome == WIN else ""
+        self.trials[k] = trial
 
     def _ranked(self) -> list[int]:
-        """Trials by promise, the best first."""
-        return sorted(range(len(self.trials)), key=lambda k: promise(self.trials[k]), reverse=True)
+        return self.bench.ranked(self.trials, self.attempts)
 
     def _best(self) -> int | None:
         return next((k for k in self._ranked() if self.trials[k].outcome == WIN), None)
@@ -290,8 +294,6 @@ class _Race:
             )
         return same
 
-    # ── bookkeeping ──────────────────────────────────────────────────────────────────────────────────────────────────
-
     def _run(
         self, name: str, text: str, changes: Sequence[Change] = (), *, shift: int = 0,
         sources: dict[str, str] | None = None, factor: float = 1.0,
@@ -308,6 +310,7 @@ class _Race:
     def _not_tried(self, index: int, change: Change, reason: str) -> None:
         self.trials.append(Trial([change], index, NOT_TRIED, reason))
         self.attempts.append([])
+        self.parts.append([])
 
     def _keep(self) -> None:
         if self.save is not None:
@@ -315,8 +318,9 @@ class _Race:
 
     def _record(self) -> Replay:
         return Replay(
-            self.baseline, self.trials, self._best(), self.runner.steps, len(self.baselines),
+            self.bench.outlook, self.trials, self._best(), self.runner.steps, len(self.bench.baselines),
             round(time.monotonic() - self.began, 2), self.budget, self.reproducible, self.notes,
+            doubts(self.verdict.findings, self.trials, self.dropped),
         )  # fmt: skip
 
 
@@ -324,20 +328,7 @@ def _words(trial: Trial) -> str:
     return " and ".join(c.text for c in trial.changes)
 
 
-def _gone(finding: Finding, attempt: Attempt) -> bool:
-    """Whether what was found is found no more: neither its symptom nor its cause, and all values are finite."""
-    if attempt.verdict is None or attempt.outlook is None or not attempt.outlook.finite:
-        return False
-    if attempt.verdict.symptom == "not-measured":
-        return False
-    return not any(f.symptom == finding.symptom or f.cause == finding.cause for f in attempt.verdict.findings)
-
-
 def _shown_by(finding: Finding) -> int:
     """The step until which a trial must run to show the symptom, if the finding names one; with a margin."""
-    at = [
-        finding.evidence.get("step"),
-        *(finding.evidence.get("steps") or [] if isinstance(finding.evidence.get("steps"), list) else []),
-    ]
-    known = [int(s) for s in at if isinstance(s, (int, float))]
+    known = named_by(finding)
     return int(SHOWN * min(known)) + int(SHOWN_FOR) if known else 0

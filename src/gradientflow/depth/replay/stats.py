@@ -68,6 +68,46 @@ def compare(baseline: Sequence[Sequence[float]], changed: Sequence[Sequence[floa
     return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
+def fall(starts: Sequence[Sequence[float]], ends: Sequence[Sequence[float]]) -> Difference | None:
+    """Return the relative difference of a run's losses at its end and at its own start, over all seeds.
+
+    Two readings, of which the clearer one is told: the first stretch against the last (which averages noise away), and the
+    very first loss, that of the weights as they were made, against the spread of single losses at the end (a run that
+    learns within a few steps has little of its start left in a stretch).
+
+    Args:
+        starts: for each seed the losses of the first steps, in order.
+        ends: for each seed as many of the last steps.
+
+    Returns:
+        The difference, below zero for a fall; None where there is nothing to compare, or something is not finite.
+
+    Example:
+        >>> fall([[2.0, 1.9, 1.8, 1.9]], [[1.0, 1.1, 1.0, 1.1]]).high < 0
+        True
+        >>> fall([[2.0, 1.0, 1.4, 1.6]], [[1.5, 2.0, 1.0, 1.5]]).high < 0
+        False
+    """
+    stretches = compare(starts, ends)
+    first = [[one[0]] * len(other) for one, other in zip(starts, ends, strict=True) if one]
+    if stretches is None or len(first) != len(ends):
+        return stretches
+    single = compare(first, ends)
+    if single is not None and len(first) < SEEDS:
+        single = _spread([_relative(x, a[0]) for a, b in zip(first, ends, strict=True) for x in b])
+    found = [d for d in (stretches, single) if d is not None]
+    return min(found, key=lambda d: d.high)
+
+
+def _spread(values: Sequence[float]) -> Difference | None:
+    """Return the interval in which a single further value lies with 95 %: mean ± t·s·√(1 + 1/n)."""
+    if len(values) < _BLOCKS // 2:  # fewer have no spread that could be trusted
+        return None
+    mean = fmean(values)
+    half = t_value(len(values) - 1) * stdev(values) * math.sqrt(1 + 1 / len(values))
+    return Difference(mean, max(-1.0, mean - half), min(1.0, mean + half))
+
+
 def _relative(a: float, b: float) -> float:
     size = abs(a) + abs(b)
     return (a - b) / size if size else 0.0

@@ -33,8 +33,7 @@ _LOG = "output.txt"
 class Attempt:
     """One run of the script and what is known of it.
 
-    `losses` are by step, in the script's own unit: times `factor`, and times `sign` where a falling loss was not what was
-    wanted. The baseline is held against it with the same sign.
+    `losses` are by step, in the script's own unit: times `factor`.
     """
 
     changes: list[Change]
@@ -46,7 +45,6 @@ class Attempt:
     losses: dict[int, float] = field(default_factory=dict)
     outlook: Outlook | None = None
     factor: float = 1.0
-    sign: float = 1.0
     seconds: float = 0.0
     failure: str | None = None  # why there is nothing to compare, in words
 
@@ -69,13 +67,15 @@ class Trials:
         folder: where the trials' runs go.
         steps: of each trial.
         nursery: where the processes come from.
+        look_at: steps that are probed in each, whatever it costs.
     """
 
-    def __init__(self, meta: Meta, folder: Path, steps: int, nursery: Nursery) -> None:
+    def __init__(self, meta: Meta, folder: Path, steps: int, nursery: Nursery, look_at: Sequence[int] = ()) -> None:
         self.meta = meta
         self.folder = folder
         self.steps = steps
         self.nursery = nursery
+        self.look_at = list(look_at)
 
     def attempt(
         self,
@@ -106,7 +106,7 @@ class Trials:
         done = Attempt(list(changes), shift, folder)
         texts = {os.path.realpath(Path(self.meta.cwd) / file): text for file, text in (sources or {}).items()}
         errand = Errand(self.meta.argv, self.meta.module, str(folder.absolute()), shift, done.changes, texts,
-                        self.steps, max(seconds, 1.0))  # fmt: skip
+                        self.steps, max(seconds, 1.0), self.look_at)  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)  # what an earlier replay left there
         folder.mkdir(parents=True, exist_ok=True)
         paper = folder / "errand.json"
@@ -127,8 +127,8 @@ class Trials:
         done.verdict = judge(done.run)
         done.factor = factor
         for acted in done.told.acted if done.told else ():
-            done.factor, done.sign = done.factor * acted.loss_factor, done.sign * acted.loss_sign
-        done.losses = losses_of(done.run, done.factor * done.sign)
+            done.factor *= acted.loss_factor
+        done.losses = losses_of(done.run, done.factor)
         done.outlook = outlook(done.run, done.verdict, done.losses)
         if not done.run.steps:
             done.failure = _failure(code, folder)
@@ -169,6 +169,13 @@ def tails(attempts: Sequence[Attempt], others: Sequence[Attempt]) -> tuple[list[
         first.append([a.losses[s] for s in last])
         second.append([b.losses[s] for s in last])
     return first, second
+
+
+def ends(attempts: Sequence[Attempt]) -> tuple[list[list[float]], list[list[float]]]:
+    """Return the losses of the first fifth of each run's steps, and those of its last fifth, seed by seed."""
+    values = [list(a.losses.values()) for a in attempts]
+    share = [max(1, round(END * len(v))) for v in values]
+    return [v[:n] for v, n in zip(values, share, strict=True)], [v[-n:] for v, n in zip(values, share, strict=True)]
 
 
 def _steps_so_far(folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 from gradientflow.depth.watch.allowance import PROBES, SHARE_OF_PROBES, allowed
@@ -39,6 +40,11 @@ class Schedule:
         self._losses: dict[int, deque[float]] = {}
         self._grads: dict[int, deque[float]] = {}
         self._rounds = 0
+        self._wanted: frozenset[int] = frozenset()
+
+    def look_at(self, steps: Iterable[int]) -> None:
+        """Probe these steps too, whatever it costs: a replay knows from the watched run where to look."""
+        self._wanted = frozenset(steps)
 
     def due(self, step: int, elapsed: float, spent: float, optimizers: int = 1) -> str | None:
         """Return why the coming step is to be probed, or None.
@@ -49,6 +55,8 @@ class Schedule:
             spent: seconds spent on watching so far.
             optimizers: how many optimizers take turns: each gets its probe.
         """
+        if step in self._wanted:
+            return "known"
         if self._rounds > 0:
             self._rounds -= 1
             return "schedule"

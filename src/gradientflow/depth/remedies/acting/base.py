@@ -28,7 +28,6 @@ class Acting:
         self.sites = sites
         self.acted = 0
         self.loss_factor = 1.0
-        self.loss_sign = 1.0
         self.problem: str | None = None
         self._pid = os.getpid()
 

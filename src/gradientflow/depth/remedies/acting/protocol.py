@@ -6,7 +6,7 @@ Rules for an intervention:
 2. It acts from PyTorch's own hooks and function modes, and changes what the script computes only in the way its remedy says.
 3. `acted` counts how often it did something; 0 at the end means that it never met its place.
 4. `loss_factor` is what the script's losses must be multiplied with to be in the script's own unit again (a remedy that
-   scales the targets changes the unit); `loss_sign` is −1 where a falling loss is no longer what is wanted.
+   scales the targets changes the unit).
 5. It raises nothing into the script: what fails is told in `problem`, and it acts no more.
 """
 
@@ -23,7 +23,6 @@ class Intervention(Protocol):
     change: Change
     acted: int
     loss_factor: float
-    loss_sign: float
     problem: str | None
 
     def start(self) -> None: ...

@@ -6,7 +6,7 @@ import math
 
 from gradientflow.depth.causes.case import rounded
 from gradientflow.depth.causes.graph import Graph
-from gradientflow.depth.remedies.planner import Planner, body_of, named, unique
+from gradientflow.depth.remedies.planner import Planner, body_of, named, unique, within_network
 from gradientflow.ops import IN_A_BLOCK
 from gradientflow.records import Change, Finding, Place
 
@@ -43,7 +43,7 @@ def add_norm(plan: Planner, finding: Finding) -> list[Change]:
 
 def _activations(plan: Planner, graph: Graph) -> list[Place]:
     ops = [op for op in body_of(graph) if op.kind == "activation"] if graph.body else []
-    return unique(plan.place(op) for op in ops)[::-1]
+    return within_network(plan, graph, unique(plan.place(op) for op in ops)[::-1])
 
 
 def add_skip(plan: Planner, finding: Finding) -> list[Change]:
@@ -54,7 +54,7 @@ def add_skip(plan: Planner, finding: Finding) -> list[Change]:
     ops = graph.probe.ops
     ends = [i for i in graph.body if ops[i].kind == "activation"] or [i for i in graph.layers if i != graph.last_layer]
     blocks = [i for i in ends if _as_wide(graph, i)]
-    at = unique(plan.place(ops[i]) for i in blocks)[::-1]
+    at = within_network(plan, graph, unique(plan.place(ops[i]) for i in blocks)[::-1])
     if not at:
         return []
     scale = rounded(1.0 / math.sqrt(len(blocks)), 3) or 1.0
@@ -83,6 +83,8 @@ def _as_wide(graph: Graph, end: int) -> bool:
 def remove_norm(plan: Planner, finding: Finding) -> list[Change]:
     """Every batch normalisation of the body."""
     graph = plan.graph(finding)
-    at = unique(plan.place(op) for op in body_of(graph) if op.kind == "norm") if graph is not None else []
+    if graph is None:
+        return []
+    at = within_network(plan, graph, unique(plan.place(op) for op in body_of(graph) if op.kind == "norm"))
     what = "/".join(sorted({p.op or "" for p in at}))
     return [Change("remove-norm", f"{what} left out at {named(at)}", at)] if at else []

@@ -5,37 +5,56 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.remedies.acting.around_steps import OnSteps
-from gradientflow.depth.remedies.acting.base import Together
+from gradientflow.depth.remedies.acting.base import Together, quietly
 from gradientflow.depth.remedies.acting.hand import Call, OnCalls
 from gradientflow.depth.remedies.acting.sites import Sites
 from gradientflow.records import Change
 
 
 class FlipSign(OnCalls):
-    """Backward is called on the negative of what it was called on: the script climbs where it went down.
+    """Every backward call gives the negative of its gradient: the script climbs where it went down.
 
-    The losses that are recorded are that negative: −1 times them is the script's own, and of that a fall is not wanted.
+    The call is made on the negative of what it was made on, and the losses that are recorded are that negative: −1 times them
+    is the script's own. With `gradient` in the settings the call is made on the loss as it is, with −1 for the gradient that
+    comes in: for updates that climb, of which the loss that falls then is the script's own.
     """
 
     names = frozenset({"backward", "grad"})
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.loss_factor = self.loss_sign = -1.0
+        self._incoming = bool(self.change.settings.get("gradient"))
+        self.loss_factor = 1.0 if self._incoming else -1.0
 
     def before(self, call: Call) -> None:
-        """Negate the roots."""
+        """Negate the roots, or what comes in."""
         if call.func not in BACKWARD_CALLS or (call.name == "grad" and call.kwargs.get("create_graph")):
             return
         roots = call.argument(0, "self", "tensors", "outputs")
-        negative = -roots if isinstance(roots, Tensor) else [-r for r in roots]
-        call.put(negative, 0, "tensors", "outputs")
+        if self._incoming:
+            _negate_incoming(call, roots)
+        else:
+            negative = -roots if isinstance(roots, Tensor) else [-r for r in roots]
+            call.put(negative, 0, "tensors", "outputs")
         self.acted += 1
+
+
+def _negate_incoming(call: Call, roots: Any) -> None:
+    """Put the negative of the gradient that comes in at the roots in its place; 1 where none was given."""
+    at, name = (2, "grad_outputs") if call.name == "grad" else (1, "grad_tensors")
+    name = "gradient" if call.func is Tensor.backward else name
+    given, one = call.argument(at, name), isinstance(roots, Tensor)
+    every = [roots] if one else list(roots)
+    coming = [None] * len(every) if given is None else [given] if isinstance(given, Tensor) else list(given)
+    with quietly():
+        negative = [-torch.ones_like(r) if g is None else -g for r, g in zip(every, coming, strict=True)]
+    call.put(negative[0] if one else negative, at, name)
 
 
 class Reattach(OnCalls):

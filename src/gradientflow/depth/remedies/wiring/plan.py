@@ -11,7 +11,9 @@ _OUT_OF_TORCH = frozenset({"cpu", "numpy", "item", "tolist"})
 
 
 def flip_sign(plan: Planner, finding: Finding) -> list[Change]:
-    """Every backward call of the script."""
+    """Every backward call of the script; of the gradient, where the objective is right and the updates climb it."""
+    if "cosine_with_descent" in finding.evidence:
+        return [Change("flip-sign", "each step taken against the gradient it went along", [], {"gradient": True})]
     return [Change("flip-sign", "backward called on the negative of the objective", [])]
 
 
