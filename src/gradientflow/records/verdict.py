@@ -96,6 +96,15 @@ class Watch(msgspec.Struct):
     errors: list[str] = []
 
 
+class Certificate(msgspec.Struct):
+    """One link between the flow and a training run, checked: it held, it is broken, or it was not measured."""
+
+    name: str  # finite, transmission, step, continuity, descent, isolation, terms
+    state: str  # "held", "broken", "not-measured"
+    why: str  # one sentence: what was checked, over how much, with the number that decided
+    numbers: dict[str, Any] = {}
+
+
 class Verdict(msgspec.Struct):
     """The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured"."""
 
@@ -107,6 +116,7 @@ class Verdict(msgspec.Struct):
     budget: Budget
     watch: Watch
     summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
+    certificates: list[Certificate] = []  # what was proven, by name, and what was not measured
     replay: Replay | None = None  # remedies tried on the same script; None: nothing was tried
     schema: str = SCHEMA
 
