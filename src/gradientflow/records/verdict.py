@@ -130,6 +130,7 @@ SYMPTOMS = (
     "oscillating",
     "diverging",
     "crawling",
+    "stalled",
     "noisy",
     "healthy",
     "not-measured",
