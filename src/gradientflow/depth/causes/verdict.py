@@ -27,6 +27,7 @@ from gradientflow.depth.causes import (
     singular,
     stalled,
     steps,
+    way,
     wiring,
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
@@ -128,6 +129,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
         certificates=checked if measured else [],
+        step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
     )
     _part("what took most", errors, lambda: _thieves(verdict), None)
     calm = "Nothing wrong was found" if measured else "Nothing can be said"
