@@ -1,9 +1,10 @@
 """The sluice: the only types that leave the torch side.
 
 Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
-PyTorch. Four families:
+PyTorch. Five families:
 
 - `seen`     what was seen of a training run: `Run` = `Meta` + `Step` + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
+- `transit`  of it, the way from backward to the weights: `Transit` of a probed step, `Rewrite` between two steps
 - `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
@@ -13,6 +14,7 @@ of an operation, and a *decade* is log10 of a gain. Times of a run are seconds s
 time, of which one gradient-descent step of learning rate η takes η.
 """
 
+from gradientflow.records.extras import Buffers, Isometry, Noise, Recurrence, Sharpness, Stretch
 from gradientflow.records.flow import (
     FLOW_SCHEMA,
     Apart,
@@ -46,34 +48,36 @@ from gradientflow.records.seen import (
     ABSENT,
     Cut,
     GradStat,
-    Isometry,
+    Group,
     Meta,
-    Noise,
     Note,
     Op,
     Operand,
     Optimizer,
+    Other,
     Param,
     ParamNorms,
     ParamState,
     Place,
     Probe,
-    Recurrence,
+    Record,
     Run,
-    Sharpness,
     Step,
-    Stretch,
     ValueStat,
 )
+from gradientflow.records.transit import Alteration, GroupStep, Passed, Rewrite, Stage, Transit
 from gradientflow.records.verdict import (
     MARKS,
     SCHEMA,
     SYMPTOMS,
     Budget,
+    Certificate,
+    Factor,
     Finding,
     Loss,
     Remedy,
     Share,
+    StepBudget,
     Verdict,
     Watch,
 )
@@ -92,18 +96,24 @@ __all__ = [
     "SYMPTOMS",
     "WIN",
     "WORSE",
+    "Alteration",
     "Apart",
     "Budget",
+    "Buffers",
+    "Certificate",
     "Change",
     "Check",
     "Cut",
     "Doubt",
     "Drops",
     "Ending",
+    "Factor",
     "Finding",
     "FixedPoint",
     "Flow",
     "GradStat",
+    "Group",
+    "GroupStep",
     "Isometry",
     "Loss",
     "Meta",
@@ -112,25 +122,32 @@ __all__ = [
     "Op",
     "Operand",
     "Optimizer",
+    "Other",
     "Outlook",
     "Param",
     "ParamNorms",
     "ParamState",
+    "Passed",
     "Place",
     "Portrait",
     "Probe",
+    "Record",
     "Recurrence",
     "Remedy",
     "Replay",
     "Rest",
+    "Rewrite",
     "Run",
     "Share",
     "Sharpness",
     "Spent",
+    "Stage",
     "Step",
+    "StepBudget",
     "Story",
     "Stretch",
     "Track",
+    "Transit",
     "Trial",
     "ValueStat",
     "Verdict",

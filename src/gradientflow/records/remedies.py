@@ -35,4 +35,9 @@ REMEDIES = {
     "lower-regularisation": "Lower the weight of the penalty (or `weight_decay`){at} by a factor of 10 to 100.",
     "larger-batch": "Average over more samples per step (a larger batch, or accumulate gradients).",
     "drop-bad-batch": "Clean the data{at}: drop or repair the rows with missing or absurd values before training.",
+    "keep-gradient": "Leave the gradient that backward delivered as it is{at}: clip by a norm above 0 (or not at all), after "
+    "`scaler.unscale_(optimizer)`, and clear it before backward, not behind.",
+    "keep-weights": "Write weights outside the optimizer only where they are meant to change{at}: keep an average in a copy of the model, "
+    "update it behind each step, and load a checkpoint once.",
+    "wide-weights": "Keep the weights in float32 and compute in the narrow format (`torch.autocast`){at}, or round stochastically.",
 }

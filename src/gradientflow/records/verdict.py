@@ -96,6 +96,42 @@ class Watch(msgspec.Struct):
     errors: list[str] = []
 
 
+class Factor(msgspec.Struct):
+    """One stage of the way from the gradient to the step: its factor, and the decades that it takes or adds."""
+
+    name: str  # between, decay, momentum, preconditioner, rule, learning rate, rounding
+    factor: float | None  # None: nothing came into it, or it was not finite
+    decades: float | None
+
+
+class StepBudget(msgspec.Struct):
+    """The way from ∇L to Δw of one parameter group at one probed step; the decades of its stages sum to the total.
+
+    `between` is what the script did to the gradient behind backward (clipping, scaling); `eps_rules` is the share of entries whose
+    √v is below eps, `lost` the share of updates that rounding swallowed.
+    """
+
+    optimizer: str
+    group: int
+    step: int
+    gradient: float  # ‖∇L‖ as backward left it, of the entries that were looked at
+    update: float  # ‖Δw‖
+    stages: list[Factor]
+    total_decades: float | None = None
+    eps_rules: float | None = None
+    lost: float | None = None
+    boxed: bool = False  # the rule of this optimizer is not known: it is one stage
+
+
+class Certificate(msgspec.Struct):
+    """One link between the flow and a training run, checked: it held, it is broken, or it was not measured."""
+
+    name: str  # finite, transmission, step, continuity, descent, isolation, terms
+    state: str  # "held", "broken", "not-measured"
+    why: str  # one sentence: what was checked, over how much, with the number that decided
+    numbers: dict[str, Any] = {}
+
+
 class Verdict(msgspec.Struct):
     """The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured"."""
 
@@ -107,6 +143,8 @@ class Verdict(msgspec.Struct):
     budget: Budget
     watch: Watch
     summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
+    certificates: list[Certificate] = []  # what was proven, by name, and what was not measured
+    step_budgets: list[StepBudget] = []  # the second budget, by group and probed step, over training
     replay: Replay | None = None  # remedies tried on the same script; None: nothing was tried
     schema: str = SCHEMA
 
@@ -120,6 +158,7 @@ SYMPTOMS = (
     "oscillating",
     "diverging",
     "crawling",
+    "stalled",
     "noisy",
     "healthy",
     "not-measured",

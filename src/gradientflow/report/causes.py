@@ -24,7 +24,11 @@ SHORT: dict[str, str] = {
     "over-regularised": "A penalty that pulls harder than the data",
     "small-batch-noise": "Too few samples per step for the signal in them",
     "bad-batch": "Single samples with missing or absurd values",
-    "unexplained": "Something that is not finite, of which no rule says where it was born",
+    "gradient-altered": "A gradient that is changed between backward and the step",
+    "weights-rewritten": "Weights that are rewritten outside the optimizer, so that training is taken back",
+    "rounding": "Updates smaller than half a unit in the last place of the weights",
+    "schedule-ended": "A learning rate that a schedule has taken to nothing long before the end",
+    "unexplained": "No rule says why",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

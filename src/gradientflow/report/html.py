@@ -21,6 +21,7 @@ from gradientflow.report.curve import loss_chart
 from gradientflow.report.guard import guarded
 from gradientflow.report.heat import Heat
 from gradientflow.report.over_time_page import time_card
+from gradientflow.report.proof_page import certificates_card, steps_card
 from gradientflow.report.replay_panel import replay_panel
 from gradientflow.report.waterfall import island, panel, waterfall
 
@@ -70,6 +71,8 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "curve": lambda: loss_chart(run) if run is not None else "",
         "heat": lambda: heat.html() if heat is not None else "",
         "time": lambda: time_card(verdict, run),
+        "way": lambda: steps_card(verdict),
+        "proof": lambda: certificates_card(verdict),
         "environment": lambda: parts.environment(verdict, run),
     }
     fields = {name: guarded(_NAMES.get(name, name), make, parts.missing) for name, make in drawn.items()}
@@ -79,6 +82,7 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
     fields |= {
         "aside": fields["budget"] + fields["panel"],
         "over": fields["isometry"] + over,
+        "proof": fields["proof"] + fields["way"],
         "css": _asset("page.css"),
         "js": _asset("page.js"),
         "data": as_island(_data(verdict, run, heat)),

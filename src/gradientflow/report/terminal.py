@@ -19,6 +19,7 @@ from gradientflow.report import isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
 from gradientflow.report.guard import guarded
 from gradientflow.report.over_time_terminal import time_lines
+from gradientflow.report.proof import certificate_lines, step_lines
 from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
@@ -72,7 +73,7 @@ def encodable(text: str, encoding: str) -> str:
         text.encode(encoding)
         return text
     except (UnicodeEncodeError, LookupError):
-        plain = text.translate(str.maketrans("×−·…│├─█░▒▼▲✕○✓→•⊕", "x--.||-#:+vAXoo>*+"))
+        plain = text.translate(str.maketrans("×−·…│├─█░▒▼▲✕○✓✗→•⊕‖", "x--.||-#:+vAXooX>*+|"))
         return plain.encode("ascii", "replace").decode("ascii")
 
 
@@ -106,6 +107,8 @@ class Page:
             "the gradient over time", lambda: time_lines(verdict, self.run, self.width, plain=self.plain)
         )
         yield from self.part("where the decades went", self.budget)
+        yield from self.part("the way to the step", lambda: step_lines(verdict, self.width))
+        yield from self.part("what was proven", lambda: certificate_lines(verdict, self.para))
         yield from self.part("singular values", lambda: isometry.lines(self.run, self.width, plain=self.plain))
         yield Text()
         yield from self.part("what was watched", lambda: self.footer(report))

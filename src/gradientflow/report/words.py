@@ -17,6 +17,7 @@ _MORE_MARKS = {
     "oscillating": "↔",
     "diverging": "↗",
     "crawling": "⋯",
+    "stalled": "=",
     "noisy": "≈",
     "healthy": "✓",
     "not-measured": "?",

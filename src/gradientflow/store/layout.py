@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradientflow.records import Note, ParamNorms, Probe
+from gradientflow.records import Note, Other, ParamNorms, Probe, Rewrite
 
 FILE = "run.db"
 REPLAY, TRIALS = "replay.json", "replay"
@@ -14,4 +14,4 @@ SCHEMA = (
     f"CREATE TABLE IF NOT EXISTS steps ({', '.join(STEP_COLUMNS)})",
     "CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, kind TEXT, step INTEGER, data BLOB)",
 )
-KINDS: dict[str, type[ParamNorms] | type[Probe] | type[Note]] = {t.__name__: t for t in (ParamNorms, Probe, Note)}
+KINDS: dict[str, type[Other]] = {t.__name__: t for t in (ParamNorms, Probe, Note, Rewrite)}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gradientflow.errors import RecordError
-from gradientflow.records import Meta, Note, Optimizer, Param, ParamNorms, Probe, Run, Step
+from gradientflow.records import Meta, Note, Optimizer, Other, Param, Record, Run, Step
 from gradientflow.store.layout import FILE, KINDS, STEP_COLUMNS
 from gradientflow.store.opening import snapshot
 from gradientflow.store.sound import MOST_PARAMS, described, unknown, wrong_with
@@ -157,11 +157,11 @@ def _step(row: tuple[Any, ...]) -> Step:
     return msgspec.convert(fields, Step)
 
 
-def _record(kind: Any, data: Any) -> ParamNorms | Probe | Note:
+def _record(kind: Any, data: Any) -> Other:
     return _unpack(data, type=KINDS[kind])
 
 
-def _take(run: Run, table: str, decode: Callable[[], Step | ParamNorms | Probe | Note], losses: _Losses) -> None:
+def _take(run: Run, table: str, decode: Callable[[], Record], losses: _Losses) -> None:
     try:
         record = decode()
     except KeyError as problem:

@@ -7,19 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradientflow.records import OUTCOMES, Meta, Note, Param, ParamNorms, Probe, Replay, Step
+from gradientflow.records import (
+    OUTCOMES,
+    Meta,
+    Note,
+    Param,
+    ParamNorms,
+    Probe,
+    Record,
+    Replay,
+    Rewrite,
+    Step,
+)
 
 LARGEST = 1 << 53  # of a step's number: what a float still counts exactly
 MOST_PARAMS = 100_000  # beyond this an index is no index
 
 
-def wrong_with(record: Step | ParamNorms | Probe | Note) -> str | None:
+def wrong_with(record: Record) -> str | None:
     """Return what is wrong with a record, None where nothing is."""
     if isinstance(record, Note):
         return None
     if not 0 <= record.step < LARGEST:
         return f"its step is {record.step}"
-    if isinstance(record, Step):
+    if isinstance(record, (Step, Rewrite)):
         return None if 0 <= record.optimizer < MOST_PARAMS else f"its optimizer is {record.optimizer}"
     if isinstance(record, ParamNorms):
         lengths = {len(column) for column in (record.params, record.grad, record.weight, record.update)}
@@ -49,6 +60,10 @@ def _wrong_with_probe(probe: Probe) -> str | None:
 def _named_params(probe: Probe) -> Iterator[int]:
     yield from (state.param for state in probe.params)
     yield from probe.without_grad
+    if probe.transit is not None:
+        yield from (passed.param for passed in probe.transit.passed)
+        yield from (i for group in probe.transit.groups for i in group.params)
+        yield from (i for change in probe.transit.alterations for i in change.params)
     yield from (cut.param for cut in probe.cuts if cut.param is not None)
     yield from (one.weight for one in probe.recurrent if one.weight is not None)
 

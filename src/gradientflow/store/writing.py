@@ -14,7 +14,7 @@ import msgspec
 from gradientflow.apart import apart
 from gradientflow.errors import OutputError, RecordError
 from gradientflow.files import clean, encoded, settled
-from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.records import Meta, Other, ParamNorms, Record, Run, Step
 from gradientflow.store.layout import FILE, SCHEMA, STEP_COLUMNS
 from gradientflow.store.opening import snapshot, transaction
 from gradientflow.store.reading import taken
@@ -31,7 +31,7 @@ class _Row:
     table: str
     sql: str
     values: tuple[Any, ...]
-    record: Step | ParamNorms | Probe | Note | None
+    record: Record | None
 
 
 class Store:
@@ -97,7 +97,7 @@ class Store:
             )
         )
 
-    def add(self, record: ParamNorms | Probe | Note) -> None:
+    def add(self, record: Other) -> None:
         """Add one record of another kind."""
         kind, step = type(record).__name__, getattr(record, "step", None)
         packed = encoded(record, _pack)

@@ -80,6 +80,30 @@ def of_schedule(meta: Meta) -> Place | None:
     return None
 
 
+_REWRITING = ("copy_", "load_state_dict", "set_", "swap_tensors", "fill_", "mul_")  # the likeliest first
+
+
+def of_rewriting(meta: Meta) -> Place | None:
+    """Return a line that may write weights outside an optimizer: a call that writes to a tensor or a module, else an assignment to
+    `.data`; the likeliest kind first, and of that the last.
+    """
+    found: list[tuple[int, int, str, str]] = []
+    for file, source in meta.sources.items():
+        tree = _tree(source)
+        for node in ast.walk(tree) if tree is not None else ():
+            name = _called(node) if isinstance(node, ast.Call) else None
+            if isinstance(node, ast.Call) and name in _REWRITING:
+                found.append((_REWRITING.index(name), -node.lineno, file, name))
+            elif isinstance(node, ast.Assign) and any(
+                isinstance(t, ast.Attribute) and t.attr == "data" for t in node.targets
+            ):
+                found.append((len(_REWRITING), -node.lineno, file, "data"))
+    if not found:
+        return None
+    _, line, file, name = min(found)
+    return Place(file, -line, None, name)
+
+
 def _is_schedule(name: str | None) -> bool:
     others = ("ReduceLROnPlateau", "CosineAnnealingWarmRestarts", "SequentialLR", "ChainedScheduler")
     return name is not None and (name in others or (name.endswith("LR") and name[:1].isupper()))

@@ -298,7 +298,7 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     if len(moves) < STEPS:
         return None
     travelled = math.fsum(moves)
-    lrs = [s.lr for s in trend.steps if s.lr]
+    lrs = [s.lr for s in trend.steps if s.lr is not None]
     tail = math.fsum(moves[len(moves) // 2 :])
     fell = lrs and lrs[-1] < FADED * max(lrs)
     grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
@@ -309,7 +309,7 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     place = (places.of_schedule(case.meta) if fell else None) or places.of_optimizer(trend.optimizer, case.meta)
     lr = lrs[-1] if lrs else None
     why = (
-        f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell and lr else f"with learning rate {lr}"
+        f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell else f"with learning rate {lr}"
     )  # fmt: skip
     return Finding(
         "crawling", "step-too-small", 0.85 if fell else 0.75, place,

@@ -7,20 +7,27 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
+    altered,
     attention,
     birth,
     budget,
+    certificates,
     collapse,
     data,
     dead,
     finite,
     flow,
+    lost,
     noise,
     output,
     recurrence,
+    rewritten,
+    schedule,
     signs,
     singular,
+    stalled,
     steps,
+    way,
     wiring,
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
@@ -46,6 +53,8 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (wiring.missing_zero_grad, 0.30),
     (birth.not_finite, 0.25),
     (finite.born_in_a_step, 0.25),
+    (altered.altered, 0.24),
+    (rewritten.rewritten, 0.23),
     (wiring.symmetric, 0.22),
     (attention.attention, 0.21),
     (wiring.disconnected, 0.20),
@@ -60,6 +69,8 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (collapse.collapsed, 0.11),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
+    (schedule.schedule_ended, 0.13),
+    (lost.swallowed, 0.12),
     (steps.step_size, 0.05),
     (noise.noisy, 0.0),
 )
@@ -98,9 +109,12 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
     ranked.sort(key=lambda entry: -entry[0])
     findings = [f for _, _, f in ranked]
+    checked = certificates.issue(case, findings, errors)
     if not findings:  # nothing was found: that is not all it takes to be healthy
         left = _part("whether all is finite", errors, lambda: finite.unexplained(case), None)
+        left = left or _part("whether it learns", errors, lambda: stalled.stalled(case, checked), None)
         findings = [left] if left is not None else []
+        checked = certificates.issue(case, findings, errors) if left is not None else checked
     for _, weight, finding in ranked[1:]:
         finding.reason = finding.reason or _reason(ranked[0], weight, finding)
     losses = [s.loss for s in run.steps if s.loss is not None]
@@ -118,6 +132,8 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         findings=[_clean(f) for f in findings],
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
+        certificates=checked if measured else [],
+        step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
     )
     _part("what took most", errors, lambda: _thieves(verdict), None)
     calm = "Nothing wrong was found" if measured else "Nothing can be said"

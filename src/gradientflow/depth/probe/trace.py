@@ -75,6 +75,9 @@ class Tracer(TorchFunctionMode):
         self.recording = False
         self.listening = True  # act on backward calls
         self.awake: Callable[[], None] = nothing  # called on every torch call that is seen
+        self.between: Callable[..., Any] | None = (
+            None  # makes the calls between backward and the step, and watches them
+        )
         self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
         self.trace = Trace()
         self.origins = Origins()
@@ -104,7 +107,10 @@ class Tracer(TorchFunctionMode):
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
-        out = passed_on(caller, func, args, kwargs)
+        if self.between is None:
+            out = passed_on(caller, func, args, kwargs)
+        else:
+            out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), kwargs.get("out"))
         if self.births is not None or self.recording:
             self.shield(self._see, func, args, kwargs, out)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:

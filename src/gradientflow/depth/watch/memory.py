@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.records import Meta, Other, Run, Step
 
 
 class Memory:
@@ -20,7 +20,7 @@ class Memory:
         """Add one optimizer step."""
         self._run.add(step)
 
-    def add(self, record: ParamNorms | Probe | Note) -> None:
+    def add(self, record: Other) -> None:
         """Add one record of another kind."""
         self._run.add(record)
 

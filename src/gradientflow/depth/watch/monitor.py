@@ -32,9 +32,10 @@ from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.depth.watch.window import Window
-from gradientflow.records import ParamNorms, Probe, Step
-from gradientflow.torch_internals import never_compile, readable
+from gradientflow.records import Other, Rewrite, Step
+from gradientflow.torch_internals import never_compile
 
+_REWRITES = 100  # of weights between steps that are all on record, then every so many
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 
 
@@ -42,7 +43,7 @@ class Sink(Protocol):
     """Where records go: 1. `step` once per step; 2. `add` for anything rarer; 3. neither may raise."""
 
     def step(self, step: Step) -> None: ...
-    def add(self, record: ParamNorms | Probe) -> None: ...
+    def add(self, record: Other) -> None: ...
 
 
 class Monitor:
@@ -75,6 +76,7 @@ class Monitor:
         self.steps = 0
         self.backwards = 0
         self.elsewhere = 0  # steps in other threads than the one that is watched
+        self.rewrites = 0  # of weights, between two steps
         self.probed = 0
         self.last_loss: float | None = None
         self.on_probe: Callable[[], None] | None = None
@@ -185,6 +187,7 @@ class Monitor:
             self._in_backward = False
             if measure is not None:
                 self.shield(self._after_backward, measure)
+            self.shield(self.window.delivered)
         if by_hand:
             self.shield(self._after_manual, inputs, result)
             if self.manual.confirmed and self.stop_after is not None and self.shield.at_home:
@@ -192,10 +195,9 @@ class Monitor:
         return result
 
     def _seen_backward(self, root: Tensor) -> None:
-        self.window.root = Tensor.detach(root) if readable(root) else None
+        self.window.saw(root)
         self.births.trained = True
         self.backwards += 1
-        self.window.backwards += 1
 
     def _before_backward(self, roots: list[Tensor]) -> BackwardMeasure | None:
         first_here = self.window.backwards == 0
@@ -231,8 +233,18 @@ class Monitor:
         window = self.window
         if window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
+        self.shield(window.before_step, optimizer, watched)
+        self.shield(self._compare, watched)
         watched.cheap.before(direction_wanted(watched.record.steps + 1))
         self._before_this_step = window.backwards
+
+    def _compare(self, watched: Watched) -> None:
+        """Look whether the weights are those that the step before left."""
+        found = watched.continuity.before()
+        if found is not None:
+            self.rewrites += 1
+            if self.rewrites <= _REWRITES or self.rewrites % _REWRITES == 0:
+                self.sink.add(Rewrite(self.steps + 1, watched.record.index, *found))
 
     def _take_over(self) -> bool:
         """Watch this thread, where the one that was watched is at rest."""
@@ -265,12 +277,14 @@ class Monitor:
             return
         window, record = self.window, watched.record
         norms = watched.cheap.after(window.root, window.backwards > self._before_this_step)
+        watched.continuity.after()
+        self.shield(window.after_step, optimizer, watched)
         window.root = None
         record.steps += 1
         self._count(record.params, norms)
         if not watched.hooked:
             self._hook_losses([record.params[i] for i in reversed(norms.graded)])
-        group = optimizer.param_groups[0]
+        group = optimizer.param_groups[watched.main_group]
         self.shield(
             self._emit, record.params, norms, record.index, window.backwards, _number(group.get("lr")),
             _number(group.get("momentum")),

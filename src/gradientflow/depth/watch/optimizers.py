@@ -13,7 +13,9 @@ from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.watch.cheap import CheapTier
-from gradientflow.records import Optimizer
+from gradientflow.depth.watch.continuity import Continuity
+from gradientflow.records import Group, Optimizer
+from gradientflow.torch_internals import readable
 
 
 class Watched:
@@ -25,6 +27,8 @@ class Watched:
         self.record = record
         self.params = params
         self.cheap = CheapTier(params)
+        self.continuity = Continuity(params)
+        self.main_group = main_group(optimizer)
         self.hooked = False
         self.thread = 0  # that steps it
         self.carried: float | None = None
@@ -32,7 +36,7 @@ class Watched:
     def _gone(self, ref: Any) -> None:
         """The script dropped the optimizer: hold its model alive no longer."""
         self._registry.let_go(self.record.params, self.params)
-        self.params, self.cheap = [], CheapTier([])
+        self.params, self.cheap, self.continuity = [], CheapTier([]), Continuity([])
 
 
 class Optimizers:
@@ -67,7 +71,8 @@ class Optimizers:
         if found is None:
             return self._meet(optimizer, params)
         if list(map(id, found.params)) != list(map(id, params)):  # a parameter group was added, a layer replaced
-            found.params, found.cheap = params, CheapTier(params)
+            found.params, found.cheap, found.continuity = params, CheapTier(params), Continuity(params)
+            found.main_group = main_group(optimizer)
             found.record.params = self._registry.stepped_by(optimizer)
         return found
 
@@ -76,14 +81,36 @@ class Optimizers:
         made = self._births.optimizers.get(id(optimizer), (None, None))
         record = Optimizer(
             index=len(self._all), name=type(optimizer).__name__,
-            options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
-            | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
+            options=options_of(optimizer.defaults) | options_of(optimizer.param_groups[main_group(optimizer)]),
             params=self._registry.stepped_by(optimizer),
             file=where.file, line=where.line, made_file=made[0], made_line=made[1],
         )  # fmt: skip
+        taken = iter(record.params)
+        record.groups = [Group(options_of(g), [next(taken) for _ in g["params"]]) for g in optimizer.param_groups]
         for index in record.params:
             if self._registry.params[index].optimizer is None:
                 self._registry.params[index].optimizer = record.index
         watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params, self._registry)
         self._all.append(watched)
         return watched
+
+
+def main_group(optimizer: TorchOptimizer) -> int:
+    """Return the number of the group that holds most weights: its options are told as the optimizer's."""
+    sizes = [sum(p.numel() for p in group["params"] if readable(p)) for group in optimizer.param_groups]
+    return sizes.index(max(sizes)) if sizes else 0
+
+
+def options_of(group: dict[str, Any]) -> dict[str, Any]:
+    """Return a group's options that a record can hold."""
+    found: dict[str, Any] = {}
+    for key, value in group.items():
+        if key == "params":
+            continue
+        if isinstance(value, (bool, int, float, str)):
+            found[key] = value
+        elif isinstance(value, Tensor) and value.numel() == 1:
+            found[key] = float(value)
+        elif isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value):
+            found[key] = list(value)
+    return found

@@ -20,7 +20,7 @@ from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.memory import Memory
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.files import here
-from gradientflow.records import Meta, Note, ParamNorms, Probe, Run, Step
+from gradientflow.records import Meta, Note, Other, Probe, Run, Step
 from gradientflow.store import Store
 from gradientflow.torch_internals import unseen
 
@@ -64,7 +64,7 @@ class Recorder:
         if len(self.recent.steps) > _RECENT_STEPS:
             del self.recent.steps[1000 : _RECENT_STEPS // 2 : 2]
 
-    def add(self, record: ParamNorms | Probe) -> None:
+    def add(self, record: Other) -> None:
         self.store.add(record)
         if isinstance(record, Probe):
             self.recent.probes.append(record)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer as TorchOptimizer
 
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer
 from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allowed
+from gradientflow.depth.watch.buffers import buffers_within
 from gradientflow.depth.watch.cheap import norm_of_grads
 from gradientflow.depth.watch.isometry import IsometryMeter
-from gradientflow.depth.watch.optimizers import Optimizers
+from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.overtime import OverTime
 from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
-from gradientflow.records import Probe
+from gradientflow.depth.watch.stepping import Stepping
+from gradientflow.depth.watch.transmission import Transmission
+from gradientflow.records import Probe, Transit
+from gradientflow.torch_internals import readable
 
 
 class Window:
@@ -37,22 +44,39 @@ class Window:
         self.reason: str | None = None  # why it is probed
         self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
         self.over_time = OverTime(registry, shield)
+        self.way = Transmission(registry, shield)
+        self.stepping = Stepping(registry)
         self.probe: Probe | None = None
         self.root: Tensor | None = None  # what the last backward call was called on
         self.backwards = 0  # calls in it
+        self.again = 0  # calls on what one was called on before
+        self._roots: list[Any] = []
         self._registry, self._tracer, self._optimizers = registry, tracer, optimizers
         self._shield, self._clock = shield, clock
         self._meter = SharpnessMeter()
         self._on_sharpness = 0.0
         self._measured = False
 
+    def saw(self, root: Tensor) -> None:
+        """Count a backward call."""
+        self.root = Tensor.detach(root) if readable(root) else None
+        self.backwards += 1
+        if self.reason is not None:
+            self.again += any(ref() is root for ref in self._roots)
+            self._roots.append(weakref.ref(root))
+
     def open(self, reason: str | None) -> None:
         """Begin a window."""
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
+        self.again, self._roots = 0, []
+        self.way.begin()
+        self._tracer.between = None
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
         self.reason = self.probe = None
+        self.way.begin()
+        self._tracer.between = None
 
     @property
     def waits(self) -> bool:
@@ -130,9 +154,30 @@ class Window:
         probe.ops = trace.ops
         self._shield(self.over_time.after, probe, measure, self._clock())
         probe.cuts = trace.cuts
+        probe.buffers = self._shield(buffers_within, trace.roots.values())
         probe.cost += time.perf_counter() - began
         trace.release()
         return True
+
+    def delivered(self) -> None:
+        """A backward call of a measured window has returned: follow what it left in `.grad` from here on."""
+        if self.probe is not None:
+            self.way.delivered()
+            self._tracer.between = self.way.watched
+
+    def before_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
+        """An optimizer is about to step on what was delivered."""
+        self._tracer.between = None
+        if self.probe is None or not self.way.open:
+            return
+        passed = self.way.arrived(watched.record.params)
+        self.probe.transit = Transit(passed, self.way.alterations, again=self.again)
+        self.stepping.before(optimizer, self.way)
+
+    def after_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
+        """It has stepped."""
+        if self.probe is not None and self.probe.transit is not None:
+            self.probe.transit.groups = self.stepping.after(optimizer, watched)
 
     def take(self) -> Probe | None:
         """Return the probe, once; None where none was finished (a backward call that was cut short left it without)."""

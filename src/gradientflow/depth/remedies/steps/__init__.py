@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gradientflow.depth.remedies.row import Row
+from gradientflow.depth.remedies.row import Never, Row
 from gradientflow.depth.remedies.steps import edit_loop, edit_noise, edit_rates, plan
 
+_FORMAT = Never("the number format of a model is chosen where it is built, with all that feeds it")
 _BY_HAND = "no optimizer stepped: the updates are written by hand"
 
 ROWS = (
@@ -15,4 +16,5 @@ ROWS = (
     Row("zero-grad", plan.zero_grad, "steps.ZeroGrad", edit_loop.zero_grad),
     Row("larger-batch", plan.larger_batch, "steps.LargerBatch", edit_noise.batch, _BY_HAND),
     Row("lower-regularisation", plan.lower_regularisation, "steps.LowerRegularisation", edit_noise.regularisation),
+    Row("wide-weights", _FORMAT, _FORMAT, _FORMAT),
 )

@@ -1,0 +1,139 @@
+"""The gradient that backward left is not the one that the optimizer found: zeroed, turned, or scaled out of all proportion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.signs import ROSE
+from gradientflow.depth.causes.trend import LEARNS_WELL, SPIKE, STUCK, Trend
+from gradientflow.limits import Limit, told
+from gradientflow.records import Alteration, Finding, Place, Transit
+
+USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
+SHRUNK = Limit("gradient_left", 1e-3, "chosen: three decades; a clip that does its work takes one or two")
+GROWN = Limit("gradient_times", 30.0, "chosen: a decade and a half; averages and sums over a few batches stay below")
+UNSCALE = "unscale_"  # takes a factor away that the loss was given, on purpose
+
+
+@dataclass
+class Way:
+    """What became of the gradient on one probed step: norms on either side, and what changed it."""
+
+    step: int
+    delivered: float
+    arrived: float
+    factor: float | None  # with its sign; without what `unscale_` took
+    transit: Transit
+
+    def culprit(self, wanted: float) -> Alteration | None:
+        """The call whose factor is nearest to the one that is to be explained, on a log scale."""
+        known = [a for a in self.transit.alterations if a.factor is not None and a.name != UNSCALE]
+        return min(known, key=lambda a: abs(_log(a.factor) - _log(wanted)), default=None)
+
+
+def _log(x: float | None) -> float:
+    return math.log10(max(abs(x or 0.0), 1e-300)) + (1000.0 if (x or 0.0) < 0 else 0.0)
+
+
+def ways(case: Case, trend: Trend) -> list[Way]:
+    """The ways of an optimizer's probed steps on which something was delivered, all of it finite."""
+    found = []
+    for probe in case.run.probes:
+        transit = probe.transit
+        mine = trend.optimizer is None or probe.optimizer == trend.optimizer.index
+        if transit is None or not transit.passed or not mine:
+            continue
+        delivered = math.hypot(*(p.delivered for p in transit.passed))
+        arrived = math.hypot(*(p.arrived for p in transit.passed))
+        if not (math.isfinite(delivered) and math.isfinite(arrived) and delivered > 0):
+            continue
+        square = math.fsum(p.delivered**2 for p in transit.passed)
+        factor = math.fsum((p.factor or 0.0) * p.delivered**2 for p in transit.passed) / square
+        scaled = math.prod(a.factor for a in transit.alterations if a.name == UNSCALE and a.factor)
+        inside = math.prod(a.factor for a in transit.alterations if a.name == "hook" and a.factor is not None)
+        found.append(Way(probe.step, delivered, arrived, factor * inside / scaled, transit))
+    return found
+
+
+def altered(case: Case) -> list[Finding]:
+    """Judge each optimizer by what its gradient went through on the way from backward to the step."""
+    return [f for trend in case.trends if (seen := ways(case, trend)) and (f := _judged(case, trend, seen)) is not None]
+
+
+def _judged(case: Case, trend: Trend, seen: Sequence[Way]) -> Finding | None:
+    factors = [w.factor for w in seen if w.factor is not None]
+    usual = median(factors)
+    last = seen[-1]
+    where = _named(case, trend, last, usual)
+    evidence = {
+        "step": last.step, "steps_looked_at": len(seen), "factor": rounded(usual), "delivered": rounded(last.delivered),
+        "arrived": rounded(last.arrived),
+    } | told(gates=(USUAL,))  # fmt: skip
+    place, by = where
+    if _most(f == 0.0 for f in factors):
+        return Finding(
+            "disconnected", "gradient-altered", 0.95, place,
+            f"Backward delivers a gradient of norm {last.delivered:.3g}, and the optimizer finds exactly zero: {by} takes all of "
+            f"it, at each of {len(seen)} steps looked at.",
+            evidence, remedies("keep-gradient", at=place),
+        )  # fmt: skip
+    rises = trend.measured and (trend.end - trend.start > ROSE * trend.spread or trend.first_bad is not None)
+    if _most(f < 0.0 for f in factors) and rises:
+        return Finding(
+            "diverging", "gradient-altered", 0.92, place,
+            f"{by} turns the gradient around between backward and the step (factor {usual:.3g}), and the loss rises from "
+            f"{trend.start:.4g} to {trend.end:.4g}.",
+            evidence | told(gates=(ROSE,)), remedies("keep-gradient", at=place),
+        )  # fmt: skip
+    if _most(abs(f) <= SHRUNK for f in factors) and trend.measured and trend.progress < STUCK:
+        return Finding(
+            "crawling", "gradient-altered", 0.85, place,
+            f"{by} leaves {abs(usual):.2g} of the gradient that backward delivers ({last.delivered:.3g} → {last.arrived:.3g})"
+            f"{_early_clip(last)}, and the loss stays at {trend.end:.4g}.",
+            evidence | told(SHRUNK, gates=(STUCK,)), remedies("keep-gradient", at=place),
+        )  # fmt: skip
+    if _most(abs(f) >= GROWN for f in factors) and trend.measured and trend.progress < LEARNS_WELL:
+        symptom = "not-finite" if trend.first_bad is not None else "diverging" if trend.spike > SPIKE else "oscillating"
+        return Finding(
+            symptom, "gradient-altered", 0.8, place,
+            f"{by} multiplies the gradient by {abs(usual):.3g} between backward and the step ({last.delivered:.3g} → "
+            f"{last.arrived:.3g}).",
+            evidence | told(GROWN, gates=(LEARNS_WELL, SPIKE)), remedies("keep-gradient", at=place),
+        )  # fmt: skip
+    return None
+
+
+def _most(those: Iterable[bool]) -> bool:
+    flags = list(those)
+    return sum(flags) >= USUAL * len(flags)
+
+
+def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | None, str]:
+    """Return the line that changed the gradient, and how it is called in a sentence."""
+    found = way.culprit(usual)
+    if found is not None and found.file is not None:
+        name = (
+            f"a hook ({found.file}:{found.line})"
+            if found.name == "hook"
+            else f"{found.name} ({found.file}:{found.line})"
+        )
+        return Place(found.file, found.line, None, found.name), name
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return place, "something between backward and the step, by a way that no call of PyTorch's shows,"
+
+
+def _early_clip(way: Way) -> str:
+    """Say that a clip came before the unscaling, where it did."""
+    names = [a.name for a in way.transit.alterations]
+    if UNSCALE not in names:
+        return ""
+    before = [a for a in way.transit.alterations[: names.index(UNSCALE)] if a.factor is not None and 0 <= a.factor < 1]
+    if not before:
+        return ""
+    return f": {before[0].name} (line {before[0].line}) sees the gradient of the scaled loss; call `scaler.unscale_(optimizer)` before it"

@@ -1,0 +1,38 @@
+"""Certificate: the weights of the next forward pass are those that the last step left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.certificates import broken
+from gradientflow.records import Certificate, Finding
+
+NAME = "continuity"
+
+
+def continuity(case: Case, findings: Sequence[Finding]) -> Certificate:
+    """Ahead of every step a few weights of several tensors are, bit for bit, what the step before left."""
+    if (told := broken.by(NAME, findings, lambda f: f.cause == "weights-rewritten")) is not None:
+        return told
+    steps = len(case.run.steps)
+    if steps < 2 or not case.meta.optimizers:
+        return Certificate(
+            NAME,
+            "not-measured",
+            "it takes two steps of an optimizer" if case.meta.optimizers else "no optimizer stepped",
+        )
+    rewrites = case.run.rewrites
+    if not rewrites:
+        return Certificate(
+            NAME, "held", f"ahead of each of {steps} steps the weights were what the step before left", {"steps": steps}
+        )
+    undone = [r.undone for r in rewrites if r.undone is not None]
+    numbers = {"steps": steps, "rewrites": len(rewrites), "undone": rounded(median(undone)) if undone else None}
+    back = f", taking back {median(undone):.2g} of the step before" if undone else ""
+    return Certificate(
+        NAME, "held",
+        f"but for {len(rewrites)} rewrites between steps (the first ahead of step {rewrites[0].step}{back}), which did the loss no harm",
+        numbers,
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Certificate: the update is in full what the optimizer makes of its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.certificates import broken
+from gradientflow.depth.causes.lost import group_steps
+from gradientflow.limits import Limit
+from gradientflow.records import Certificate, Finding
+
+NAME = "step"
+CAUSES = ("step-too-large", "step-too-small", "schedule-ended", "rounding", "over-regularised")
+SHOWN = 0.001  # a share that is worth a word
+EXPLAINED = Limit("unexplained", 0.01, "chosen: of the update, beyond what rounding can do")
+
+
+def step(case: Case, findings: Sequence[Finding]) -> Certificate:
+    """On every probed step Δw is what the optimizer's rule says, from lr, momentum, preconditioner, eps and decay of its group."""
+    if (told := broken.by(NAME, findings, lambda f: f.cause in CAUSES)) is not None:
+        return told
+    seen = [(n, g) for trend in case.trends for n, g in group_steps(case, trend)]
+    known = [(n, g) for n, g in seen if g.unexplained is not None]
+    if not known:
+        boxed = sorted({o.name for o in case.meta.optimizers}) if any(g.boxed for _, g in seen) else []
+        why = (
+            f"the rule of {', '.join(boxed)} is not known: one box"
+            if boxed
+            else "no probed step was followed to its weights"
+        )
+        return Certificate(
+            NAME, "not-measured", "no weight was to move on a probed step" if seen and not boxed else why
+        )
+    worst = max(known, key=lambda entry: entry[1].unexplained or 0.0)
+    lost = max(g.lost or 0.0 for _, g in known)
+    eps = max((g.eps_rules or 0.0 for _, g in known), default=0.0)
+    numbers = {"steps": len({n for n, _ in known}), "unexplained": rounded(worst[1].unexplained), "lost": rounded(lost),
+               "eps_rules": rounded(eps)}  # fmt: skip
+    entries = sum(g.entries for n, g in known if n == known[-1][0])
+    if (worst[1].unexplained or 0.0) > EXPLAINED:
+        return Certificate(
+            NAME, "held",
+            f"the weights follow the optimizer's rule but for {worst[1].unexplained:.2g} of the update at step {worst[0]}, which something "
+            f"else did within the step (a constraint, a hook)", numbers,
+        )  # fmt: skip
+    also = f"; at most {lost:.1%} of the updates were lost to rounding" if lost >= SHOWN else ""
+    small = f"; eps rules up to {eps:.0%} of the entries" if eps >= SHOWN else ""
+    return Certificate(
+        NAME, "held",
+        f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}", numbers,
+    )  # fmt: skip

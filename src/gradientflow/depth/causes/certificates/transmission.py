@@ -1,0 +1,62 @@
+"""Certificate: the gradient that backward delivered is the one that the optimizer found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from gradientflow.depth.causes.altered import ways
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.certificates import broken
+from gradientflow.limits import Limit
+from gradientflow.records import Certificate, Finding
+
+NAME = "transmission"
+CAUSES = ("gradient-altered", "missing-zero-grad")
+UNCHANGED = Limit("factor", 1e-6, "rounding of a norm in single precision, and a decade to spare")
+
+
+def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
+    """On every probed step the gradient arrived as it was delivered, or what changed it is told with its factor and its line."""
+    if (told := broken.by(NAME, findings, lambda f: f.cause in CAUSES)) is not None:
+        return told
+    seen = [w for trend in case.trends for w in ways(case, trend)]
+    if not seen:
+        return Certificate(NAME, "not-measured", "no probed step had its backward call ahead of its optimizer step")
+    numbers = {"steps": len(seen), "factor": rounded(median(w.factor or 0.0 for w in seen))}
+    params = len(seen[-1].transit.passed)
+    whole = f"on {len(seen)} probed steps, for {params} parameters"
+    calls: dict[tuple[str, str | None, int | None], list[float | None]] = {}
+    for way in seen:
+        for a in way.transit.alterations:
+            calls.setdefault((a.name, a.file, a.line), []).append(a.factor)
+    again = sum(w.transit.again for w in seen)
+    twice = (
+        f"; backward was called again on the same loss in {again} of them, so its gradient counts twice"
+        if again
+        else ""
+    )
+    if not calls:
+        changed = [w for w in seen if w.factor is not None and abs(w.factor - 1.0) > UNCHANGED]
+        if changed:
+            return Certificate(
+                NAME,
+                "held",
+                f"{whole} the gradient arrived ×{numbers['factor']}, changed by no call that was seen{twice}",
+                numbers,
+            )
+        return Certificate(
+            NAME, "held", f"{whole} the gradient that backward left is the one the optimizer found{twice}", numbers
+        )
+    changes = [
+        f"{name} ({file}:{line}) ×{_typical(factors)}" for (name, file, line), factors in list(calls.items())[:3]
+    ]
+    more = f" and {len(calls) - 3} more calls" if len(calls) > 3 else ""
+    return Certificate(
+        NAME, "held", f"{whole} the gradient arrived, changed only by {', '.join(changes)}{more}{twice}", numbers
+    )
+
+
+def _typical(factors: list[float | None]) -> str:
+    known = [f for f in factors if f is not None]
+    return f"{median(known):.3g}" if known else "?"

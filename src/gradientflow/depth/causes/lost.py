@@ -1,0 +1,49 @@
+"""Updates that the weights' number format swallows: they are smaller than half a unit in the last place."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.trend import LEARNS, Trend
+from gradientflow.limits import Limit, told
+from gradientflow.records import Finding, GroupStep
+
+LOST = Limit("updates_lost", 0.5, "chosen: of the entries whose update is not zero, those whose weight stays as it is")
+ENERGY = Limit("energy_lost", 0.1, "chosen: of ‖Δw‖², in those entries; less is lost where little was to be done")
+
+
+def swallowed(case: Case) -> list[Finding]:
+    """Most updates of a run that hardly learns do not land."""
+    return [f for trend in case.trends if (f := _judged(case, trend)) is not None]
+
+
+def group_steps(case: Case, trend: Trend) -> list[tuple[int, GroupStep]]:
+    """Every group's way on an optimizer's probed steps, with the step's number."""
+    index = trend.optimizer.index if trend.optimizer is not None else None
+    return [
+        (p.step, g) for p in case.run.probes if p.transit is not None and p.optimizer == index for g in p.transit.groups
+    ]
+
+
+def _judged(case: Case, trend: Trend) -> Finding | None:
+    seen = [(step, g) for step, g in group_steps(case, trend) if g.lost is not None]
+    if not seen or not trend.measured or trend.progress > LEARNS:
+        return None
+    lost = median(g.lost or 0.0 for _, g in seen)
+    energy = median(g.lost_energy or 0.0 for _, g in seen)
+    if lost < LOST or energy < ENERGY:
+        return None
+    formats = sorted({case.meta.params[i].dtype for _, g in seen for i in g.params if i < len(case.meta.params)})
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    name = trend.optimizer.name if trend.optimizer is not None else "the optimizer"
+    return Finding(
+        "crawling", "rounding", 0.9, place,
+        f"{lost:.0%} of the updates of {name} do not land: they are smaller than half a unit in the last place of the weights "
+        f"({', '.join(formats)}), and the loss only goes from {trend.start:.4g} to {trend.end:.4g}.",
+        {"step": seen[-1][0], "updates_lost": rounded(lost), "energy_lost": rounded(energy), "format": ", ".join(formats)}
+        | told(LOST, ENERGY, gates=(LEARNS,)),
+        remedies("wide-weights", "raise-step", at=place),
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""A learning rate that is zero, from the start or from the end of a schedule that ends too early."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from gradientflow.depth.causes import places
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.steps import ALIVE, FADED, STEPS
+from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
+from gradientflow.limits import Limit, told
+from gradientflow.records import Finding
+
+AT_REST = Limit("share_at_rest", 0.4, "chosen: of the steps, behind the last that moved the weights")
+
+
+def schedule_ended(case: Case) -> list[Finding]:
+    """The learning rate has gone to nothing long before the script ends, and there was something left to learn."""
+    return [f for trend in case.trends if (f := _judged(case, trend)) is not None]
+
+
+def _judged(case: Case, trend: Trend) -> Finding | None:
+    rates = [s.lr for s in trend.steps if s.lr is not None and math.isfinite(s.lr)]
+    if trend.optimizer is None or len(rates) < STEPS or not trend.measured or trend.progress > LEARNS_WELL:
+        return None
+    top = max(map(abs, rates))
+    at_rest = 0
+    for rate in reversed(rates):
+        if abs(rate) > FADED * top:
+            break
+        at_rest += 1
+    share = at_rest / len(rates)
+    if share < AT_REST or not _alive(trend):
+        return None
+    schedule = places.of_schedule(case.meta)
+    place = schedule or places.of_optimizer(trend.optimizer, case.meta)
+    evidence = {
+        "learning_rate_last": rates[-1], "learning_rate_largest": top, "steps_at_rest": at_rest, "share_at_rest": rounded(share),
+        "loss_start": rounded(trend.start), "loss_end": rounded(trend.end),
+    } | told(AT_REST, gates=(STEPS, FADED, ALIVE, LEARNS_WELL))  # fmt: skip
+    if top == 0.0:
+        text = (
+            f"The learning rate is exactly 0 at each of {len(rates)} steps: the gradient is alive, and no weight moves."
+        )
+        return Finding("crawling", "step-too-small", 0.95, place, text, evidence, remedies("raise-step", at=place))
+    text = (
+        f"The schedule ends at step {len(rates) - at_rest} of {len(rates)}: from there on the learning rate is {rates[-1]:.3g} (it was "
+        f"{top:.3g}), the gradient is alive, and the loss stays at {trend.end:.4g}. Is it counted in epochs, and stepped per batch?"
+    )
+    return Finding("crawling", "schedule-ended", 0.9, place, text, evidence, remedies("raise-step", at=place))
+
+
+def _alive(trend: Trend) -> bool:
+    """Whether the gradient of the second half is one that a step could use."""
+    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
+    if not grads:
+        return False
+    return median(grads[len(grads) // 2 :]) > ALIVE * median(grads[: max(1, len(grads) // 10)])

@@ -1,0 +1,76 @@
+"""Are the weights ahead of a step those that the step before left? Asked at each step, of a few of them, bit for bit.
+
+Whoever rewrites weights between two steps (an average copied back, a checkpoint loaded again, surgery) rewrites whole
+tensors, as a rule; so a few entries of a few tensors tell.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gradientflow.torch_internals import readable, transformed
+
+_TENSORS = 4
+_ENTRIES = 16  # of each
+
+
+class Continuity:
+    """Looks at the same few weights on either side of each step.
+
+    Args:
+        params: the optimizer's parameters.
+    """
+
+    def __init__(self, params: Sequence[Tensor]) -> None:
+        self._chosen = _spread([p for p in params if p.dim() and not p.is_sparse and p.is_contiguous()], _TENSORS)
+        self._before: Tensor | None = None  # ahead of the last step
+        self._left: Tensor | None = None  # behind it
+        self._update: Tensor | None = None  # of the step before that
+
+    def before(self) -> tuple[float, float | None, float] | None:
+        """The step begins. Return (relative size, share of the last update that was taken back, share of entries) where weights
+        were rewritten; None where they are what was left, or nothing is known.
+        """
+        left, self._before = self._left, self._sample()
+        now, update = self._before, self._update
+        if left is None or now is None or left.shape != now.shape or torch.equal(left, now):
+            return None
+        change = (now - left).double()
+        size, weights = float(change.norm()), float(left.double().norm())
+        if not math.isfinite(weights):
+            return None
+        if not math.isfinite(size):
+            return math.inf, None, float((~torch.isfinite(now)).double().mean())
+        undone = None
+        if update is not None and update.shape == change.shape and (square := float((update * update).sum())) > 0:
+            undone = -float((change * update).sum()) / square
+        return size / max(weights, 1e-300), undone, float((change != 0).double().mean())
+
+    def after(self) -> None:
+        """The step is over: keep what it left."""
+        self._left = self._sample()
+        if self._left is not None and self._before is not None and self._left.shape == self._before.shape:
+            self._update = (self._left - self._before).double()
+
+    def _sample(self) -> Tensor | None:
+        if transformed() or not self._chosen or not all(map(readable, self._chosen)):
+            return None
+        with torch.no_grad():
+            parts = []
+            for p in self._chosen:
+                flat = p.detach().view(-1)
+                start = max(0, flat.numel() // 2 - _ENTRIES // 2)
+                parts.append(flat[start : start + _ENTRIES])
+            if len({(t.dtype, t.device) for t in parts}) > 1:
+                parts = [t.double().cpu() for t in parts]
+            return torch.cat(parts)
+
+
+def _spread(params: list[Tensor], count: int) -> list[Tensor]:
+    """Return so many of the parameters, evenly spread."""
+    n = len(params)
+    return params if n <= count else [params[i * (n - 1) // (count - 1)] for i in range(count)]

@@ -1,0 +1,87 @@
+"""From backward to the weights, on a probed step: what became of the gradient on the way, and what the optimizer made of it.
+
+A *stage* is one factor between ‖gradient that backward left‖ and ‖Δw‖; the norms behind them telescope, so that the decades
+of all stages sum to those of the whole way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Passed(msgspec.Struct):
+    """One parameter's gradient from the end of backward to the step.
+
+    `factor` is ⟨before, after⟩ / ⟨before, before⟩, so that −1 is a turned sign, and `cosine` that of the angle between them.
+    """
+
+    param: int
+    delivered: float  # norm
+    arrived: float  # norm
+    factor: float | None = None  # None: nothing was delivered, or it was not finite
+    cosine: float | None = None
+
+
+class Alteration(msgspec.Struct):
+    """One call of the script's that wrote to gradients behind backward, or one hook of its on them within it."""
+
+    name: str  # what was called: "clip_grad_norm_", "mul_", "zero_grad"; "hook"
+    file: str | None
+    line: int | None
+    tensors: int  # whose gradients it changed
+    factor: (
+        float | None
+    )  # of all of them together, as in `Passed`; None where there was nothing before, or nothing finite
+    cosine: float | None = None
+    params: list[int] = []  # the first of them
+
+
+class Stage(msgspec.Struct):
+    """One stage of the way, and the norm of what came out of it."""
+
+    name: str  # gradient, between, decay, momentum, preconditioner, rule, learning rate, rounding
+    norm: float
+
+
+class GroupStep(msgspec.Struct):
+    """One parameter group's way from the gradient to its update."""
+
+    group: int
+    params: list[int]
+    entries: int  # that were looked at
+    options: dict[str, Any]
+    stages: list[Stage]  # the first is the gradient that backward left, the last the update that was made
+    eps_rules: float | None = None  # share of entries whose √v is below eps
+    lost: float | None = None  # share of entries with an update that is not zero, whose weight did not change
+    lost_energy: float | None = None  # share of ‖Δw‖² in them
+    unexplained: float | None = None  # ‖Δw − what the rule says‖ / ‖what the rule says‖; None: a box
+    boxed: bool = False  # the optimizer's rule is not known: one stage stands for all of it
+
+    @property
+    def update(self) -> float:
+        return self.stages[-1].norm
+
+
+class Transit(msgspec.Struct):
+    """The way from backward to the weights on one probed step."""
+
+    passed: list[Passed] = []
+    alterations: list[Alteration] = []
+    groups: list[GroupStep] = []
+    again: int = 0  # backward calls on a tensor that backward was called on before, in the same step
+
+
+class Rewrite(msgspec.Struct):
+    """Weights that are not, ahead of a step, what the step before left.
+
+    `undone` is −⟨rewrite, update⟩ / ⟨update, update⟩ with the update of the step before: 1 takes it back. Measured on a sample of
+    the weights.
+    """
+
+    step: int  # ahead of which it was seen
+    optimizer: int
+    size: float  # ‖rewrite‖ / ‖weights‖
+    undone: float | None
+    share: float  # of the sampled weights that changed
