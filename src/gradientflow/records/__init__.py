@@ -13,6 +13,7 @@ of an operation, and a *decade* is log10 of a gain. Times of a run are seconds s
 time, of which one gradient-descent step of learning rate η takes η.
 """
 
+from gradientflow.records.checks import Isolation, Linearity
 from gradientflow.records.flow import (
     FLOW_SCHEMA,
     Apart,
@@ -93,7 +94,9 @@ __all__ = [
     "FixedPoint",
     "Flow",
     "GradStat",
+    "Isolation",
     "Isometry",
+    "Linearity",
     "Loss",
     "Meta",
     "Noise",

@@ -25,6 +25,9 @@ SHORT: dict[str, str] = {
     "small-batch-noise": "Too few samples per step for the signal in them",
     "bad-batch": "Single samples with missing or absurd values",
     "unexplained": "Something that is not finite, of which no rule says where it was born",
+    "mixed-samples": "Samples that are paired with others' targets, or whose outputs depend on each other",
+    "zero-derivative": "A derivative that is zero everywhere, so that what is asked of it cannot be learnt",
+    "wrong-backward": "A custom function whose backward leaves out the gradient it is given",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from gradientflow.depth.remedies.row import Row
-from gradientflow.depth.remedies.wiring import edit, edit_sign, plan
+from gradientflow.depth.remedies.row import Never, Row
+from gradientflow.depth.remedies.wiring import edit, edit_sign, edit_terms, plan
+
+_MEANING = Never("what the line is to compute is the author's to say")
 
 ROWS = (
     Row("reconnect", plan.reconnect, "wiring.Reconnect", edit.reconnect,
         "the cut is one that cannot be undone while the script runs (numpy, argmax, a list, or not used at all)"),
     Row("flip-sign", plan.flip_sign, "wiring.FlipSign", edit_sign.flip_sign),
+    Row("keep-graph", plan.keep_graph, "wiring.KeepGraph", edit_terms.keep_graph),
+    Row("match-shapes", plan.match_shapes, "wiring.MatchShapes", edit_terms.match_shapes),
+    Row("straight-through", _MEANING, _MEANING, _MEANING),
+    Row("use-gradient", _MEANING, _MEANING, _MEANING),
+    Row("right-axis", _MEANING, _MEANING, _MEANING),
 )  # fmt: skip
