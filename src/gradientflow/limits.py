@@ -46,6 +46,9 @@ class Limit(float):
 
 
 # What two rooms hold to that do not know each other stands here.
+APART = Limit(
+    "share_outside_the_sample", 1e-10, "chosen: of the gradient's square; rounding leaves nothing at all there"
+)
 REACH = Limit("share_within_reach", 0.01, "chosen: two decades below the gradient at the newest state")
 
 

@@ -130,6 +130,13 @@ NOT_ELEMENTWISE = {
     "Softmin": "softmax of what is negated",
 }
 
+# Made of straight pieces: the second derivative is zero wherever there is one.
+STRAIGHT = frozenset({
+    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "hardtanh", "threshold", "clamp", "clip", "clamp_min", "clamp_max", "maximum",
+    "minimum", "hardsigmoid", "hardshrink", "softshrink", "abs",
+})  # fmt: skip
+STEPS = frozenset({"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"})  # the first one is
+
 SATURATING = frozenset(a.name for a in ACTIVATIONS.values() if a.family == SATURATES)
 HALVING = frozenset(a.name for a in ACTIVATIONS.values() if a.family == HALVES)
 SWAPPABLE = frozenset(

@@ -38,6 +38,7 @@ _kind(
 _kind(
     "elementwise", "add sub mul neg exp expm1 abs square sign sin cos lerp addcmul addcdiv where masked_fill fmod clone"
 )
+_kind("derivative", "grad")  # torch.autograd.grad with create_graph, within the loss
 _kind("random", "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout")
 _kind(
     "shape",

@@ -14,6 +14,7 @@ of an operation, and a *decade* is log10 of a gain. Times of a run are seconds s
 time, of which one gradient-descent step of learning rate η takes η.
 """
 
+from gradientflow.records.checks import Isolation, Linearity
 from gradientflow.records.extras import Buffers, Isometry, Noise, Recurrence, Sharpness, Stretch
 from gradientflow.records.flow import (
     FLOW_SCHEMA,
@@ -114,7 +115,9 @@ __all__ = [
     "GradStat",
     "Group",
     "GroupStep",
+    "Isolation",
     "Isometry",
+    "Linearity",
     "Loss",
     "Meta",
     "Noise",

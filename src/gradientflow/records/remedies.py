@@ -31,6 +31,14 @@ REMEDIES = {
     "zero-grad": "Call `optimizer.zero_grad()` once per step, before `backward()`{at}.",
     "reconnect": "Connect them{at}: give the optimizer the parameters that are trained, register layers with "
     "`nn.ModuleList` instead of a list, and do not `detach()` what should learn.",
+    "keep-graph": "Keep the graph of the derivative{at}: `torch.autograd.grad(..., create_graph=True)`, so that what is made of it trains.",
+    "straight-through": "Let the gradient past it{at}: `x + (x.round() - x).detach()` has its value and the slope 1; or use a soft form "
+    "(sigmoid for sign, softmax for argmax).",
+    "use-gradient": "Multiply by the gradient that comes in{at}: `backward(ctx, g)` returns g times the derivative; check it with "
+    "`torch.autograd.gradcheck`.",
+    "match-shapes": "Give both the same shape{at}: `prediction.squeeze(-1)`, or `target.unsqueeze(-1)`.",
+    "right-axis": "Name the axis that is meant{at}: `dim=-1` for a softmax over classes, `batch_first=True` where the batch comes first; "
+    "swap axes by `permute` or `transpose`, not by `view` or `reshape`.",
     "flip-sign": "The objective falls without bound: minimise its negative{at}.",
     "lower-regularisation": "Lower the weight of the penalty (or `weight_decay`){at} by a factor of 10 to 100.",
     "larger-batch": "Average over more samples per step (a larger batch, or accumulate gradients).",

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.records.checks import Isolation, Linearity
 from gradientflow.records.extras import Buffers, Isometry, Recurrence, Sharpness
 from gradientflow.records.transit import Rewrite, Transit
 
@@ -96,6 +97,8 @@ class Operand(msgspec.Struct):
     file: str | None = None  # for data: the line that made it, as far back as could be followed
     line: int | None = None
     born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
+    shape: list[int] = []  # of data without a value (classes, masks)
+    cut: int | None = None  # of data computed from weights: index into Probe.cuts of what took it out of the graph
 
 
 class Op(msgspec.Struct):
@@ -103,7 +106,7 @@ class Op(msgspec.Struct):
 
     `grad` is the whole gradient at the output (summed over everything that consumes it). `kind` groups operations for
     the budget: linear, conv, embedding, recurrent, attention, norm, activation, softmax, loss, reduce, elementwise,
-    shape, singular, random, other.
+    shape, singular, random, derivative, other.
     """
 
     index: int
@@ -124,6 +127,9 @@ class Op(msgspec.Struct):
     made_file: str | None = None  # where the innermost module (a layer of torch.nn) was made or put into its container
     made_line: int | None = None
     made_key: str | None = None  # its name in that container: "3" in a Sequential
+    span: int | None = None  # normalisations: entries that each is over; 1: nothing but a constant comes out
+    reads: list[int] = []  # recurrences and attention: (steps, batch) as the operation takes its input
+    custom: Linearity | None = None  # of an autograd.Function of the script's
     ready: bool = (
         False  # the line only calls a container of ready-made layers, or a ready-made recurrence: see `made_line`
     )
@@ -137,6 +143,7 @@ class Cut(msgspec.Struct):
     file: str | None
     line: int | None
     param: int | None = None
+    value: float | None = None  # what was taken out, where it is one number
 
 
 class ParamState(msgspec.Struct):
@@ -171,6 +178,7 @@ class Probe(msgspec.Struct):
     notes: list[str] = []  # what was not measured, and why
     without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
+    isolation: Isolation | None = None  # whether samples mix between the network's input and its output
     isometry: Isometry | None = None  # only on request
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
     cuts: list[Cut] = []  # where values were taken out of the graph

@@ -29,6 +29,9 @@ SHORT: dict[str, str] = {
     "rounding": "Updates smaller than half a unit in the last place of the weights",
     "schedule-ended": "A learning rate that a schedule has taken to nothing long before the end",
     "unexplained": "No rule says why",
+    "mixed-samples": "Samples that are paired with others' targets, or whose outputs depend on each other",
+    "zero-derivative": "A derivative that is zero everywhere, so that what is asked of it cannot be learnt",
+    "wrong-backward": "A custom function whose backward leaves out the gradient it is given",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

@@ -38,6 +38,11 @@ class Case:
         return [g for g in (Graph(p, self.meta) for p in self.run.probes if p.root is not None) if g.reached]
 
     @cached_property
+    def traced(self) -> list[Graph]:
+        """Every probe with its operations, also where backward was called on a loss that none of them leads to."""
+        return [Graph(p, self.meta) for p in self.run.probes if p.ops]
+
+    @cached_property
     def finite(self) -> list[Graph]:
         """Probes before anything stopped being finite."""
         bad = self.first_bad_step

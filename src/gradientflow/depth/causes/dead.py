@@ -11,6 +11,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import SPIKE
 from gradientflow.limits import Limit, told
+from gradientflow.ops import STEPS
 from gradientflow.records import Finding, Op
 
 DEAD_UNITS = Limit("dead_units", 0.9, "chosen: of a layer's units, that give zero for the whole batch")
@@ -29,10 +30,10 @@ def dead(case: Case) -> list[Finding]:
     if not graphs:
         return []
     first, last = graphs[0], graphs[-1]
-    ended = _end(last)
+    ended = end(last)
     if ended is None:
         return _knocked_out(case, graphs)
-    born_dead = _end(first) is not None
+    born_dead = end(first) is not None
     op, why = ended
     weights = [w for i in last.layers for w in last.weights_of(last.probe.ops[i])]
     nought = next((w for w in weights if w in last.states and last.states[w].norm == 0.0), None)
@@ -52,15 +53,8 @@ def dead(case: Case) -> list[Finding]:
         "step": last.probe.step, "dead_at_first_probe": born_dead, "dead_units": rounded(op.value.dead),
         "zero_outputs": rounded(op.value.zeros), "saturated": rounded(op.value.saturated),
     } | told(DEAD_UNITS, gates=(SPIKE,))  # fmt: skip
-    if op.name in ("softmax", "log_softmax") and op.value.shape and op.value.shape[-1] == 1:
-        return [
-            Finding(
-                "dead", "output-activation", 0.99, place,
-                f"{op.name} at {place.file}:{place.line} runs over a single unit: its output is always 1 and no gradient "
-                f"passes, so nothing before it can learn.",
-                evidence, remedies("fix-output", at=place),
-            )
-        ]  # fmt: skip
+    if op.span == 1 or op.kind == "derivative" or flat(op):
+        return []  # told by `terms`, with why
     when = "from the first step" if born_dead else f"since about step {_since(graphs)}"
     confidence = 0.9
     if not born_dead:
@@ -157,10 +151,15 @@ def _thrown(case: Case, since: int) -> Finding | None:
 
 
 def _since(graphs: list[Graph]) -> int:
-    return next((g.probe.step for g in graphs if _end(g) is not None), graphs[-1].probe.step)
+    return next((g.probe.step for g in graphs if end(g) is not None), graphs[-1].probe.step)
 
 
-def _end(graph: Graph) -> tuple[Op, str] | None:
+def flat(op: Op) -> bool:
+    """Whether an operation has no slope by its nature, or by what the script wrote as its backward."""
+    return op.name in STEPS or op.custom is not None
+
+
+def end(graph: Graph) -> tuple[Op, str] | None:
     """Return the operation at which the gradient ends on the way to the first layer, and why; None if it gets through."""
     ops = graph.probe.ops
     if not graph.layers or not graph.path:

@@ -26,7 +26,7 @@ TURNS = Limit("zigzag", 0.3, "chosen: gradients that pile up overshoot and come 
 def disconnected(case: Case) -> list[Finding]:
     """Parameters that an optimizer holds but that never get a gradient, and trained-looking ones that no optimizer holds."""
     meta = case.meta
-    if not meta.optimizers or not case.graphs:
+    if not meta.optimizers or not case.traced:
         return []
     found = [f for o in meta.optimizers if o.steps >= SEEN for f in _unreached(case, o)]
     orphans = _orphans(case)
@@ -65,8 +65,8 @@ def _unreached(case: Case, optimizer: Optimizer) -> list[Finding]:
 
 def _nothing(case: Case, optimizer: Optimizer, never: list[Param], held: int) -> Finding:
     """None of an optimizer's parameters ever gets a gradient."""
-    used: set[int | None] = {o.param for g in case.graphs for op in g.probe.ops for o in op.operands}
-    used |= {i for g in case.graphs for i in g.probe.without_grad}
+    used: set[int | None] = {o.param for g in case.traced for op in g.probe.ops for o in op.operands}
+    used |= {i for g in case.traced for i in g.probe.without_grad}
     remade = not used & {p.index for p in never}  # nothing ever computes with them: it holds the wrong ones
     place = (
         (places.of_optimizer(optimizer, case.meta) if remade else None)
@@ -153,7 +153,7 @@ def _loose(graph: Graph, wanted: set[int]) -> set[int]:
 def _cut_line(case: Case, never: list[Param]) -> Place | None:
     """The line that takes what is computed from parameters out of the graph, where the loss does not see them otherwise."""
     wanted = {p.index for p in never}
-    for graph in case.graphs:
+    for graph in case.traced:
         loose = _loose(graph, wanted)
         cuts = [c for c in graph.probe.cuts if c.op in loose and c.file is not None]
         if cuts:

@@ -24,7 +24,7 @@ from torch.autograd.graph import GradientEdge
 from gradientflow.curvature import lanczos
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
-from gradientflow.limits import Limit
+from gradientflow.limits import APART, Limit
 from gradientflow.records import Op, Stretch
 from gradientflow.torch_internals import output_metadata
 
@@ -36,7 +36,6 @@ WIDTH = 24  # Lanczos products
 ENOUGH = Limit("share_of_passes", 0.2, "chosen: three random vectors and six products are too few for any figure")
 QUANTILES = 33
 _ENTRIES = 2**24  # of one batched pass
-MIXED = Limit("share_outside_the_sample", 1e-10, "chosen: of ‖Jᵀv‖²; rounding leaves nothing at all there")
 
 
 # ── stations ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +116,7 @@ class Way:
         v = torch.zeros(self._to, dtype=self._like.dtype, device=self._like.device)
         v[middle] = self.signs(1)[0].reshape(self._to)[middle]
         squares = self.pull(v.reshape(1, -1)).reshape(self.rows, -1).double().square().sum(1)
-        return bool(squares.sum() - squares[middle] > MIXED * squares.sum())
+        return bool(squares.sum() - squares[middle] > APART * squares.sum())
 
     def signs(self, rows: int) -> Tensor:
         """Return random signs, shape (rows, entries of the output in one row)."""

@@ -19,17 +19,19 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.frames import file_name, locate
+from gradientflow.depth.probe.functions import function_of, place_of
 from gradientflow.depth.probe.names import called, op_name
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
+from gradientflow.depth.probe.taken import reads, span
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
-from gradientflow.records import Cut, Op, Operand
+from gradientflow.records import Cut, Linearity, Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
 
 BACKWARD_CALLS: dict[Any, str] = {
@@ -42,7 +44,7 @@ _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
 _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
 _MAX_CUTS = 200
-_LEAVING = frozenset({"numpy", "item", "tolist", "__array__"})  # calls that take values out of PyTorch
+_LEAVING = frozenset({"numpy", "item", "tolist", "__array__", "__float__"})  # calls that take values out of PyTorch
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
@@ -140,9 +142,24 @@ class Tracer(TorchFunctionMode):
         if not roots or (
             create_graph and call == "grad"
         ):  # a gradient inside the loss (a penalty): not the way back itself
-            return passed_on(caller, func, args, kwargs)
+            out = passed_on(caller, func, args, kwargs)
+            if self.recording:
+                self.shield(self._see, func, args, kwargs, out)
+            return out
         inputs = calls.tensors(args[1] if len(args) > 1 else kwargs.get("inputs")) if call == "grad" else []
-        return self.on_backward(call, roots, inputs, lambda: passed_on(caller, func, args, kwargs))
+        if self.recording:
+            self.shield(self._functions, roots)
+        out = self.on_backward(call, roots, inputs, lambda: passed_on(caller, func, args, kwargs))
+        if call == "grad" and self.recording:  # what it returns is no part of the graph
+            self.shield(self._derived, roots, out)
+        return out
+
+    def _derived(self, roots: list[Tensor], out: Any) -> None:
+        """Remember a derivative that was taken without `create_graph`: whatever is made of it trains nothing."""
+        node = next((n for t in roots if (n := calls.grad_fn(t)) is not None), None)
+        index = self.trace.owner.get(node) if node is not None else None
+        if index is not None:
+            self.trace.severed.see((), calls.tensors(out), self._took(index, "grad"))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,10 +182,11 @@ class Tracer(TorchFunctionMode):
         if not outputs and inplace and args and isinstance(args[0], Tensor) and calls.grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
-            if not torch.is_grad_enabled():
-                self._unseen(raw, args)
-            self._cut(func, raw, args, out)
+            off = None if torch.is_grad_enabled() else self._unseen(raw, args)
+            cut = self._cut(func, raw, args, out)
+            self.trace.severed.see(calls.tensors(args), calls.tensors(out), off if cut is None else cut)
             return
+        self._functions([*calls.tensors(args), *calls.tensors(list(kwargs.values()))])
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
             self._record(func, args, kwargs, fresh, inplace)
@@ -176,28 +194,55 @@ class Tracer(TorchFunctionMode):
             self.trace.full = True
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
 
-    def _unseen(self, raw: str, args: tuple[Any, ...]) -> None:
-        """Remember parameters that are used with gradients switched off, and the line of the first use of each."""
-        fresh = {i for t in calls.tensors(args) if (i := self.registry.find(t)) is not None} - self.trace.without_grad
+    def _unseen(self, raw: str, args: tuple[Any, ...]) -> int | None:
+        """Remember parameters that are used with gradients switched off, and the line of the first use of each; return its cut."""
+        used = {i for t in calls.tensors(args) if (i := self.registry.find(t)) is not None}
+        fresh = used - self.trace.without_grad
         if fresh:
             self.trace.without_grad |= fresh
             where = locate(4, modules=False, limit=8)
             file, line = next((f for f in reversed(where.stack) if f[0] == where.file), (where.file, where.line))
             room = max(0, _MAX_CUTS - len(self.trace.cuts))
             self.trace.cuts += [Cut(-1, "no_grad", file, line, i) for i in sorted(fresh)][:room]
+        return self._off(min(used)) if used else None
 
-    def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> None:
-        """Remember a call whose result has left the graph although what went in is part of it."""
+    def _off(self, param: int) -> int | None:
+        """Return the cut that stands for a parameter's use with gradients switched off on the line that runs."""
+        where = locate(5, modules=False, limit=1)
+        here = ("no_grad", where.file, where.line, param)
+        known = next((k for k, c in enumerate(self.trace.cuts) if (c.name, c.file, c.line, c.param) == here), None)
+        if known is None and len(self.trace.cuts) < _MAX_CUTS:
+            self.trace.cuts.append(Cut(-1, *here))
+            known = len(self.trace.cuts) - 1
+        return known
+
+    def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> int | None:
+        """Remember a call whose result has left the graph although what went in is part of it; return the cut's index."""
         if raw == "__get__" and op_name(func) != "data":
-            return
-        source = args[0] if args and isinstance(args[0], Tensor) else None
-        node = calls.grad_fn(source) if source is not None else None
-        if node is None or len(self.trace.cuts) >= _MAX_CUTS or not (raw in _LEAVING or calls.tensors(out)):
-            return
+            return None
+        node = next((n for t in calls.tensors(args) if (n := calls.grad_fn(t)) is not None), None)
+        before = self.trace.severed.of(args[0]) if node is None and raw in _LEAVING and args else None
+        if before is not None:  # a number of what was taken out already
+            known = self.trace.cuts[before]
+            return self._took(known.op, op_name(func), out, known.param)
+        if (
+            node is None
+            or not (raw in _LEAVING or calls.tensors(out))
+            or raw.endswith("_like")
+            or raw.startswith("new_")
+        ):
+            return None
         index = self.trace.owner.get(node)
-        if index is not None:
-            where = locate(4, modules=False, limit=1)
-            self.trace.cuts.append(Cut(index, op_name(func), where.file, where.line))
+        return self._took(index, op_name(func), out) if index is not None else None
+
+    def _took(self, index: int, name: str, out: Any = None, param: int | None = None) -> int | None:
+        """Put a cut on record, with the number that was taken out, and return its index."""
+        if len(self.trace.cuts) >= _MAX_CUTS:
+            return None
+        where = locate(5, modules=False, limit=1)
+        number = float(out) if isinstance(out, (int, float)) else None
+        self.trace.cuts.append(Cut(index, name, where.file, where.line, param, number))
+        return len(self.trace.cuts) - 1
 
     def _record(
         self,
@@ -226,11 +271,12 @@ class Tracer(TorchFunctionMode):
                 continue
             if t.is_floating_point():
                 file, line, born = self.origins.of(t)
+                cut = trace.severed.of(t)
                 operands.append(
-                    Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line, born=born)
+                    Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line, born=born, cut=cut)
                 )
             elif t.dim():  # indices, masks: data without statistics
-                operands.append(Operand())
+                operands.append(Operand(shape=list(t.shape)))
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
             self._nearness(inputs, operands)
@@ -251,12 +297,36 @@ class Tracer(TorchFunctionMode):
                 module=module, module_class=module_class, operands=operands, value=value, inplace=inplace,
                 scalars=calls.scalars(args, kwargs), stack=where.stack, inside=where.inside or not where.modules, ready=where.ready,
                 made_file=made[0], made_line=made[1], made_key=made[2],
+                span=span(name, args, kwargs), reads=reads(name, args, kwargs),
             )
         )  # fmt: skip
         nodes = [(t.grad_fn, t.output_nr, t.numel()) for t in outputs if t.grad_fn]
         trace.traced.append(Traced(nodes, edges, channel, [weak(t) for t in outputs]))
         if len(trace.traced) % _SWEEP == 0:
             trace.sweep()
+
+    def _functions(self, tensors: list[Tensor]) -> None:
+        """Give a row of its own to every function of the script's that made one of these tensors: no mode sees its call."""
+        for t in tensors:
+            node = calls.grad_fn(t)
+            if node is None or node in self.trace.owner or len(self.trace.ops) >= _MAX_OPS:
+                continue
+            function = function_of(node)
+            if function is None:
+                continue
+            index, operands, where = len(self.trace.ops), list[Operand](), locate(4)
+            edges = self._claim(index, [t], operands)
+            code, line = place_of(function)
+            inner = self.registry.path_of(where.modules[0], where.modules[-1]) if where.modules else None
+            self.trace.ops.append(
+                Op(
+                    index=index, name=function.__name__, kind="other", file=file_name(code) if code is not None else None,
+                    line=line, function=function.__name__, module=inner or None,
+                    module_class=type(where.modules[0]).__name__ if where.modules else None, operands=operands,
+                    value=value_stat(t), stack=where.stack, custom=Linearity(why="it was not reached"),
+                )
+            )  # fmt: skip
+            self.trace.traced.append(Traced([(node, t.output_nr, t.numel())], edges, -1, [weak(t)]))
 
     def _keep(self, name: str, args: tuple[Any, ...], out: Any, noise: Tensor | None) -> None:
         """Keep what is needed to run an opaque recurrence again, step by step."""

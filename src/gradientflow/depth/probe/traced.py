@@ -10,6 +10,7 @@ from torch.autograd.graph import Node
 
 from gradientflow.depth.probe.frames import Where
 from gradientflow.depth.probe.opaque import Call
+from gradientflow.depth.probe.severed import Severed
 from gradientflow.records import Cut, Op
 
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
@@ -52,10 +53,12 @@ class Trace:
     last_where: Where | None = None
     calls: dict[int, Call] = field(default_factory=dict)  # of opaque recurrences, by operation
     cuts: list[Cut] = field(default_factory=list)
+    severed: Severed = field(default_factory=Severed)
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
         self.traced, self.owner, self.roots, self.last_where, self.calls = [], {}, {}, None, {}
+        self.severed = Severed()
 
     def sweep(self) -> None:
         """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.

@@ -8,6 +8,7 @@ SHARE_OF_PROBES = Limit("share_for_probes", 0.05, "chosen: a run of an hour beco
 SHARE_OF_EXTRAS = Limit("share_for_extras", 0.02, "chosen: the sharpness, and the gradient over time, each")
 PROBES = Limit("seconds_for_probes", 1.0, "chosen: a short script is worth some probes too")
 SHARPNESS = Limit("seconds_for_sharpness", 0.6, "chosen: some Hessian products of a small network")
+CHECKS = Limit("seconds_for_checks", 0.5, "chosen: some passes of a small network back from one sample")
 OVER_TIME = Limit("seconds_for_recurrences", 0.8, "chosen: some thousand steps of a cell")
 
 

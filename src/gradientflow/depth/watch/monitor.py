@@ -172,6 +172,8 @@ class Monitor:
 
     def _around_backward(self, call: str, roots: list[Tensor], inputs: list[Tensor], run: Callable[[], Any]) -> Any:
         """Run the script's backward call, measured where it is the first of a probed window."""
+        if call == "grad" and self._beside(inputs):
+            return run()
         by_hand = not self.optimizers
         if by_hand:
             self.shield(self.manual.before_backward)
@@ -193,6 +195,14 @@ class Monitor:
             if self.manual.confirmed and self.stop_after is not None and self.shield.at_home:
                 self.stop_after(self.steps)
         return result
+
+    def _beside(self, inputs: list[Tensor]) -> bool:
+        """Whether a call of `torch.autograd.grad` trains nothing: it differentiates by data (an attack, a force)."""
+        params = self.registry.params
+        known = [i for t in inputs if (i := self.registry.find(t)) is not None]
+        if any(params[i].is_parameter or params[i].optimizer is not None for i in known):
+            return False
+        return bool(self.optimizers) or any(p.is_parameter for p in params)
 
     def _seen_backward(self, root: Tensor) -> None:
         self.window.saw(root)

@@ -16,6 +16,7 @@ from gradientflow.depth.probe.trace import Tracer
 from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allowed
 from gradientflow.depth.watch.buffers import buffers_within
 from gradientflow.depth.watch.cheap import norm_of_grads
+from gradientflow.depth.watch.checking import Checks
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.overtime import OverTime
@@ -25,6 +26,8 @@ from gradientflow.depth.watch.stepping import Stepping
 from gradientflow.depth.watch.transmission import Transmission
 from gradientflow.records import Probe, Transit
 from gradientflow.torch_internals import readable
+
+NO_GRAPH = "backward was called on a loss that no operation leads to"
 
 
 class Window:
@@ -54,8 +57,10 @@ class Window:
         self._registry, self._tracer, self._optimizers = registry, tracer, optimizers
         self._shield, self._clock = shield, clock
         self._meter = SharpnessMeter()
+        self._checks = Checks()
         self._on_sharpness = 0.0
         self._measured = False
+        self._loose: Probe | None = None  # of a backward call on a loss without a graph
 
     def saw(self, root: Tensor) -> None:
         """Count a backward call."""
@@ -68,13 +73,14 @@ class Window:
     def open(self, reason: str | None) -> None:
         """Begin a window."""
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
+        self._loose = None
         self.again, self._roots = 0, []
         self.way.begin()
         self._tracer.between = None
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
-        self.reason = self.probe = None
+        self.reason = self.probe = self._loose = None
         self.way.begin()
         self._tracer.between = None
 
@@ -96,6 +102,7 @@ class Window:
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
         if root is None:  # wait for the next backward call
+            self._without_graph(roots, step)
             return None
         self._measured = True
         self._tracer.recording = False
@@ -116,12 +123,24 @@ class Window:
             t if type(t) is Tensor else t.as_subclass(Tensor) for t in roots
         ]  # methods of the script's are not called
         self._shield(self._sharpness, plain[0], reached)
+        self._shield(self._checks.measure, plain[0], measure, self.probe)
         if self.isometry is not None:
             self.probe.isometry = self._shield(self.isometry.measure, plain, measure, self.probe)
         self._shield(self.over_time.before, self.probe, trace, plain[0], self._clock())
         measure.attach()
         self.probe.cost = time.perf_counter() - began
         return measure
+
+    def _without_graph(self, roots: list[Tensor], step: int) -> None:
+        """Keep what was traced before a backward call on a leaf (`loss.requires_grad_()`): the cut that made it one is in it."""
+        loss, trace = roots[0], self._tracer.trace
+        leaf = loss.requires_grad and loss.grad_fn is None and Tensor.numel(loss) == 1
+        if not leaf or not trace.ops or self._loose is not None or self._registry.find(loss) is not None:
+            return
+        self._loose = Probe(
+            step=step, at=self._clock(), reason=self.reason or "", loss=float(Tensor.detach(loss)), root=None, ops=trace.ops,
+            params=[], notes=[*trace.notes, NO_GRAPH], without_grad=sorted(trace.without_grad), cuts=trace.cuts,
+        )  # fmt: skip
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
         """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
@@ -182,4 +201,7 @@ class Window:
     def take(self) -> Probe | None:
         """Return the probe, once; None where none was finished (a backward call that was cut short left it without)."""
         probe, self.probe = self.probe, None
+        if probe is None and not self._measured:
+            probe, self._loose = self._loose, None
+            return probe
         return probe if probe is not None and self._measured and probe.ops else None

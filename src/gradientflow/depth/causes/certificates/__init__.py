@@ -8,12 +8,14 @@ from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.certificates.continuity import continuity
 from gradientflow.depth.causes.certificates.descent import descent
 from gradientflow.depth.causes.certificates.finite import finite
+from gradientflow.depth.causes.certificates.isolation import isolation
 from gradientflow.depth.causes.certificates.step import step
+from gradientflow.depth.causes.certificates.terms import terms
 from gradientflow.depth.causes.certificates.transmission import transmission
 from gradientflow.records import Certificate, Finding
 
 Check = Callable[[Case, Sequence[Finding]], Certificate]
-CHECKS: tuple[Check, ...] = (finite, transmission, step, continuity, descent)
+CHECKS: tuple[Check, ...] = (finite, transmission, step, continuity, descent, isolation, terms)
 
 
 def issue(case: Case, findings: Sequence[Finding], errors: list[str]) -> list[Certificate]:

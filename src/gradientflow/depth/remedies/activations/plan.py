@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.remedies.planner import Planner, body_of, named, network_of, unique, within_network
-from gradientflow.ops import COMPARING, HALVING, SATURATING, SWAPPABLE
+from gradientflow.ops import COMPARING, HALVING, SATURATING, STRAIGHT, SWAPPABLE
 from gradientflow.records import Change, Finding, Op, Place
 
 _RECTIFYING = HALVING & SWAPPABLE
@@ -21,7 +21,8 @@ def swap_activation(plan: Planner, finding: Finding) -> list[Change]:
     if graph is None:
         return []
     dead = finding.symptom == "dead" and finding.cause != "saturating-activation"
-    kinds = _RECTIFYING if dead else SATURATING
+    straight = finding.cause == "zero-derivative"
+    kinds = STRAIGHT & SWAPPABLE if straight else _RECTIFYING if dead else SATURATING
     at = within_network(plan, graph, unique(plan.place(op) for op in body_of(graph) if op.name in kinds))
     own = finding.place
     if own is not None and own.file is not None and own.op in SATURATING | _RECTIFYING:
@@ -33,7 +34,9 @@ def swap_activation(plan: Planner, finding: Finding) -> list[Change]:
     if not at:
         return []
     names = {p.op or "" for p in at}
-    if names <= _RECTIFYING:
+    if straight:
+        options = ("tanh", "silu")  # whose second derivatives are not zero
+    elif names <= _RECTIFYING:
         options = ("leaky_relu", "gelu")
     else:
         options = ("relu", "tanh") if names != {"tanh"} else ("relu", "gelu")

@@ -88,6 +88,31 @@ def _itself(x: Tensor) -> Tensor:
     return x
 
 
+class KeepGraph(OnCalls):
+    """`torch.autograd.grad` at the place is called with `create_graph=True`."""
+
+    names = frozenset({"grad"})
+
+    def before(self, call: Call) -> None:
+        """Set the option."""
+        if call.func in BACKWARD_CALLS and self.here(call) and not call.kwargs.get("create_graph"):
+            call.kwargs = call.kwargs | {"create_graph": True}
+            self.acted += 1
+
+
+class MatchShapes(OnCalls):
+    """Of two operands with as many entries but not the same shape, the second is given the shape of the first."""
+
+    def before(self, call: Call) -> None:
+        """Reshape it."""
+        a, b = call.argument(0, "input", "self"), call.argument(1, "target", "other")
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor) and self.here(call)):
+            return
+        if a.shape != b.shape and a.numel() == b.numel():
+            call.put(b.reshape(a.shape), 1, "target", "other")
+            self.acted += 1
+
+
 class Adopt(OnSteps):
     """Parameters that have a gradient and belong to no optimizer are given to the first that steps; with `unfreeze` in the
     settings, what the optimizers hold is trained even where it was frozen.

@@ -6,6 +6,7 @@ import ast
 
 from gradientflow.depth.remedies.planner import Planner, named
 from gradientflow.records import Change, Finding, Place
+from gradientflow.records.replay import Setting
 
 _OUT_OF_TORCH = frozenset({"cpu", "numpy", "item", "tolist"})
 
@@ -35,6 +36,26 @@ def reconnect(plan: Planner, finding: Finding) -> list[Change]:
     wanted = ("set_grad_enabled",) if plan.case.finite and _used_without(plan) else ("detach", "data")
     at = [p for file, text in plan.meta.sources.items() for p in cuts(file, text) if p.op in wanted]
     return [Change("reconnect", f"no cut of the gradient at {named(at)}", at)] if at else []
+
+
+def keep_graph(plan: Planner, finding: Finding) -> list[Change]:
+    """The derivative at the finding's line, taken with its graph."""
+    at = finding.place
+    if at is None or at.file is None or at.op != "grad":
+        return []
+    place = Place(at.file, at.line, None, "grad")
+    return [Change("keep-graph", f"create_graph=True in the derivative at {at.file}:{at.line}", [place])]
+
+
+def match_shapes(plan: Planner, finding: Finding) -> list[Change]:
+    """The two operands at the finding's line, in one shape."""
+    at = finding.place
+    if at is None or at.file is None or at.op is None:
+        return []
+    column = finding.evidence.get("column")
+    settings: dict[str, Setting] = {"column": column} if isinstance(column, str) else {}
+    text = f"both operands of {at.op} at {at.file}:{at.line} in one shape"
+    return [Change("match-shapes", text, [Place(at.file, at.line, None, at.op)], settings)]
 
 
 def _used_without(plan: Planner) -> bool:

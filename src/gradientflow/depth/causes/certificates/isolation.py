@@ -1,0 +1,56 @@
+"""Isolation: the output of one sample depends on that sample only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.certificates import broken
+from gradientflow.limits import Limit
+from gradientflow.records import Certificate, Finding, Isolation
+
+NAME = "isolation"
+APART = Limit("share_outside_the_sample", 1e-6, "rounding in single precision, and a decade to spare")
+_ABOUT = "isolation of samples not measured: "
+
+
+def isolation(case: Case, findings: Sequence[Finding]) -> Certificate:
+    """Return whether samples kept to themselves on the probed steps that were looked at, and by what they are joined if not.
+
+    Args:
+        case: the run.
+        findings: what the rules found.
+    """
+    if (told := broken.by(NAME, findings, lambda f: f.cause == "mixed-samples")) is not None:
+        return told
+    seen = [(g, i) for g in case.graphs if (i := g.probe.isolation) is not None]
+    if not seen:
+        return Certificate(NAME, "not-measured", _why_not(case))
+    graph, last = next(((g, i) for g, i in seen if i.mixers), seen[-1])
+    numbers = {
+        "probes": len(seen), "samples": last.batch, "share_outside_the_sample": rounded(max(i.outside for _, i in seen)),
+        "batch_normalisation": any(i.normed for _, i in seen),
+    }  # fmt: skip
+    if any(i.outside > 0 and not _apart(i) for _, i in seen):
+        names = sorted({graph.probe.ops[i].name for i in last.mixers})
+        by = f" through {', '.join(names)}" if names else ""
+        why = (
+            f"samples are joined{by}, which is what that is for (neighbours, similarities, statistics of the batch): of the "
+            f"gradient of one output {last.outside:.0%} arrives at others"
+        )
+        return Certificate(NAME, "not-measured", why, numbers)
+    beside = ", but for the statistics of batch normalisation" if numbers["batch_normalisation"] else ""
+    why = (
+        f"in {len(seen)} looks nothing of the gradient of one sample's output arrived at the other "
+        f"{last.batch - 1} samples of the batch{beside}"
+    )
+    return Certificate(NAME, "held", why, numbers)
+
+
+def _apart(isolation: Isolation) -> bool:
+    return not isolation.mixers and isolation.outside <= APART
+
+
+def _why_not(case: Case) -> str:
+    notes = [n.removeprefix(_ABOUT) for p in case.run.probes for n in p.notes if n.startswith(_ABOUT)]
+    return notes[0] if notes else "no probed step was looked at"
