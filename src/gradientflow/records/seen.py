@@ -93,6 +93,8 @@ class Operand(msgspec.Struct):
     file: str | None = None  # for data: the line that made it, as far back as could be followed
     line: int | None = None
     born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
+    mask: bool = False  # it was given as a mask: it says where to look, and is no data
+    own: bool = False  # made of the network's own parameters or values, without gradients: a target of its own making
 
 
 class Op(msgspec.Struct):

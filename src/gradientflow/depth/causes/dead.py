@@ -160,13 +160,19 @@ def _since(graphs: list[Graph]) -> int:
     return next((g.probe.step for g in graphs if _end(g) is not None), graphs[-1].probe.step)
 
 
+def _learns(graph: Graph, op: Op) -> bool:
+    """Whether the weights of a layer get a gradient all the same, past its output: of a derivative that the loss holds, say."""
+    states = [graph.states[w] for w in graph.weights_of(op) if w in graph.states]
+    return any(s.grad is not None and s.grad.norm > 0 for s in states)
+
+
 def _end(graph: Graph) -> tuple[Op, str] | None:
     """Return the operation at which the gradient ends on the way to the first layer, and why; None if it gets through."""
     ops = graph.probe.ops
     if not graph.layers or not graph.path:
         return None
     first = ops[graph.layers[0]].grad
-    if first is None or first.norm > 0:
+    if first is None or first.norm > 0 or _learns(graph, ops[graph.layers[0]]):
         return None
     for index, following in zip(graph.path, graph.path[1:], strict=False):
         op, target = ops[index], ops[following]

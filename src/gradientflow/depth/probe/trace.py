@@ -215,16 +215,19 @@ class Tracer(TorchFunctionMode):
         edges = self._claim(index, outputs, operands)
         inputs = calls.tensors(args) + calls.tensors(list(kwargs.values()))
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
+        masks = calls.masks(args, kwargs, name)
         for t in data:
             if t.requires_grad or not t.numel():
                 continue
+            own = self.origins.own(t)
             if t.is_floating_point():
                 file, line, born = self.origins.of(t)
+                known, mask = self.registry.find(t), any(t is m for m in masks)
                 operands.append(
-                    Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line, born=born)
+                    Operand(param=known, value=value_stat(t), file=file, line=line, born=born, mask=mask, own=own)
                 )
             elif t.dim():  # indices, masks: data without statistics
-                operands.append(Operand())
+                operands.append(Operand(own=own))
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
             self._nearness(inputs, operands)
