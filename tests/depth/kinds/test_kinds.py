@@ -53,3 +53,31 @@ def test_what_is_not_is_told_with_its_cause_and_line(script: Path, tmp_path: Pat
     assert marked
     assert first.place is not None
     assert first.place.line in marked, verdict.summary
+
+
+def test_a_gradient_inside_torch_func_is_said_not_to_be_seen(tmp_path: Path) -> None:
+    verdict = verdict_of(SCRIPTS / "unseen_functional.py", tmp_path)
+    assert verdict.symptom == "not-measured"
+    assert "torch.func" in verdict.summary
+    assert "never called backward" not in verdict.summary
+
+
+def test_steps_of_weights_that_are_bound_anew_are_counted(tmp_path: Path) -> None:
+    verdict = verdict_of(SCRIPTS / "ok_rebinding.py", tmp_path)
+    assert verdict.steps == 120  # as many as the script takes
+    assert verdict.loss.last is not None
+    assert verdict.loss.first is not None
+    assert verdict.loss.last < 0.1 * verdict.loss.first
+
+
+def test_data_that_is_bound_anew_is_no_step(tmp_path: Path) -> None:
+    script = tmp_path / "accumulates.py"
+    script.write_text(
+        "import torch\ntorch.manual_seed(0)\nw = torch.randn(4, 1, requires_grad=True)\n"
+        "for step in range(20):\n    x = torch.randn(8, 4, requires_grad=True)\n    (x @ w).pow(2).mean().backward()\n",
+        encoding="utf-8",
+    )
+    outcome = watched(script).outcome
+    assert outcome is not None
+    assert outcome.verdict.steps == 0
+    assert outcome.verdict.symptom == "not-measured"

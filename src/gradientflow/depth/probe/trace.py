@@ -76,6 +76,7 @@ class Tracer(TorchFunctionMode):
         self.listening = True  # act on backward calls
         self.awake: Callable[[], None] = nothing  # called on every torch call that is seen
         self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
+        self.under_transform = False  # torch calls were seen inside a transform of torch.func
         self.trace = Trace()
         self.origins = Origins()
 
@@ -97,7 +98,10 @@ class Tracer(TorchFunctionMode):
         self, caller: FrameType | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self.awake()
-        if not (self.recording or self.listening or self.births) or get_ident() != self.thread or transformed():
+        if not (self.recording or self.listening or self.births) or get_ident() != self.thread:
+            return passed_on(caller, func, args, kwargs)
+        if transformed():
+            self.under_transform = True
             return passed_on(caller, func, args, kwargs)
         if self.listening and (call := _backward_call(func)) is not None:
             return self._backward(caller, call, func, args, kwargs)

@@ -177,6 +177,7 @@ class Monitor:
         self._called_backward |= call == "backward"
         by_hand = not self.optimizers
         if by_hand:
+            self.shield(self.manual.bound_anew, roots)
             self.shield(self.manual.before_backward)
         measure = None
         if self.window.waits:
