@@ -27,4 +27,10 @@ PLACED = frozenset(
 )
 
 LARGEST = {"float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.4e38, "float64": 1.8e308}  # finite numbers of a format
+NORMAL = {
+    "float32": 2.0**-126,
+    "bfloat16": 2.0**-126,
+    "float16": 2.0**-14,
+    "float64": 2.0**-1022,
+}  # full precision from here on
 SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float32": 2.0**-149, "float64": 2.0**-1074}  # above zero

@@ -16,6 +16,16 @@ REMEDIES = {
     "normalise inside residual branches only.",
     "clamp-op": "Keep the operand{at} away from the singular point: add a small epsilon inside, clamp it, or use the safe form "
     "(`torch.linalg.vector_norm`, `F.log_softmax`, `torch.logsumexp`); with `torch.where`, make the unused branch safe too.",
+    "mask-first": "Mask what goes into it{at}, not what comes out: put a harmless number (1, say) in the operand where the result is not "
+    "wanted (`torch.where(ok, x, 1)`), and choose afterwards.",
+    "unmask-row": "Leave every row of the softmax something to look at{at}: −1e4 instead of −∞ in the mask, a key that is never masked, or "
+    "leave the rows without keys out before it (afterwards their NaN is in the gradient already).",
+    "fit-lengths": "Give each sample at least as many frames as its labels need{at}: less pooling or stride in time, or leave such samples "
+    "out of the batch; `zero_infinity=True` sets their loss to 0 and learns nothing from them.",
+    "part-eigenvalues": "Keep the eigenvalues (or singular values) apart{at}: leave out constant columns, add a small diagonal of different "
+    "numbers, or use what needs no eigenvectors (`torch.linalg.cholesky`, `qr`, `eigvalsh`, `svdvals`).",
+    "larger-eps": "Give the optimizer an eps that the weights' number format holds{at} (1e-4 in float16), or keep the weights in float32 "
+    "(`torch.autocast` casts for the forward pass only).",
     "clip-gradient": "Clip the gradient before the step: `torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)`.",
     "gated-cell": "Use a gated cell (`nn.LSTM`, `nn.GRU`): its state passes the gradient on by a sum instead of a product.",
     "open-gates": "Open the gates that keep the state: start the forget bias of an LSTM at 1 to 5 (for `nn.LSTM`, the second quarter of "

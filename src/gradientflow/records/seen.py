@@ -99,6 +99,8 @@ class Operand(msgspec.Struct):
     born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
     shape: list[int] = []  # of data without a value (classes, masks)
     cut: int | None = None  # of data computed from weights: index into Probe.cuts of what took it out of the graph
+    mask: bool = False  # it was given as a mask: it says where to look, and is no data
+    own: bool = False  # made of the network's own parameters or values, without gradients: a target of its own making
 
 
 class Op(msgspec.Struct):
@@ -298,6 +300,7 @@ class Meta(msgspec.Struct):
     unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer
     module: bool = False  # run as `python -m`
     compiled: bool = False  # PyTorch compiled something, and the watcher stepped aside
+    transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 
 Other = ParamNorms | Probe | Note | Rewrite

@@ -87,13 +87,14 @@ class Chain:
             sent = row.sent or grad(norms[index])
             first = Operand(value=self.data) if index == 0 else Operand(op=index - 1, grad=sent, value=row.into)
             operands = [first]
+            at = norms[index + 1] if index + 1 < len(self.rows) else 1.0
             if row.weight is not None:
-                operands.append(Operand(param=held[index], grad=grad()))
+                got = grad(float(at > 0))
+                operands.append(Operand(param=held[index], grad=got))
                 size = row.weight * math.sqrt(row.value.shape[-1])
-                states.append(ParamState(held[index], size, 0.0, 1.0, 1.0, row.alike, 0, grad()))
+                states.append(ParamState(held[index], size, 0.0, 1.0, 1.0, row.alike, 0, got))
             if row.leaf is not None:
                 operands.append(Operand(value=row.leaf))
-            at = norms[index + 1] if index + 1 < len(self.rows) else 1.0
             ops.append(
                 Op(index, row.name, row.kind, "net.py", index + 1, "forward", f"m{index}", None, operands, row.value,
                    row.came or grad(at), scalars=row.scalars)

@@ -8,6 +8,7 @@ import pytest
 
 from gradientflow.depth.causes import birth
 from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.mends import masked_behind
 from gradientflow.records import Finding
 from tests.depth.causes.by_hand import Chain, Row, causes, flips, linear, only, run, tail, value
 
@@ -49,3 +50,14 @@ def test_values_on_their_way_out() -> None:
         return "overflow" in found
 
     flips(coming, 9.8, 10.2)
+
+
+def test_how_far_behind_a_value_its_mask_may_stand() -> None:
+    def told(between: float) -> bool:
+        """Whether the mask of data that holds NaN is seen, with so many operations between the loss and it."""
+        mask = Row("mul", "elementwise", value=value(), leaf=value(min=0.0, max=1.0))
+        rows = [linear(), *(Row("neg", "elementwise") for _ in range(int(between))), mask, *tail()[1:]]
+        graph = Case(run(Chain(rows))).graphs[0]
+        return masked_behind(graph, graph.probe.ops[0]) is not None
+
+    flips(lambda near: told(-near), -4, -3)

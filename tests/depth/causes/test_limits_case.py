@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gradientflow.depth.causes import trend
-from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.case import Case, rules_out
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.records import ValueStat
 from tests.depth.causes.by_hand import Chain, Row, flips, linear, progressed, run, tail, value
 
 
@@ -55,3 +56,26 @@ def test_calls_that_depend_on_the_one_before(breaks: int, chained: bool) -> None
         probe.ops[41].operands.append(type(start)(op=op.index))
     seen = Graph(probe, run(Chain(rows)).meta)
     assert bool(seen.recurrences()) is chained
+
+
+def masked(low: float, *, between: float = 0.0, mask: bool = False, inf: int = 0) -> int:
+    """How many data enter: one, half of whose entries are 0, and half this low (some of them not quite)."""
+    mean = 0.5 * low + between
+    told = ValueStat([8, 8], "float32", mean, abs(low) / 2, low, 0.0, 0.5, 0, inf)
+    seen = Case(run(Chain([linear(), *tail()], data=told)))
+    seen.graphs[0].probe.ops[0].operands[0].mask = mask
+    return len(seen.inputs(seen.graphs[0]))
+
+
+def test_a_mask_that_is_added_to_scores_is_no_data() -> None:
+    flips(lambda low: masked(low) == 0, -999.0, -1001.0)
+    assert masked(-1e4) == 0
+    assert masked(-1e4, between=100.0) == 1  # other numbers lie between
+    assert masked(-1.0) == 1
+    assert masked(-1.0, mask=True) == 0  # it was given as a mask
+
+
+def test_a_mask_of_minus_infinity_is_no_data() -> None:
+    told = ValueStat([8, 8], "float32", 0.0, 0.0, 0.0, 0.0, 0.5, 0, 32)
+    assert rules_out(told)
+    assert not rules_out(ValueStat([8, 8], "float32", 0.5, 0.5, 0.0, 1.0, 0.5, 0, 32))

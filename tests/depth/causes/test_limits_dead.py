@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradientflow.depth.causes import dead
+from gradientflow.depth.causes import dead, flow
 from gradientflow.depth.causes.case import Case
 from gradientflow.records import Finding
 from tests.depth.causes.by_hand import Chain, Row, flips, linear, only, run, tail, value
@@ -66,3 +66,31 @@ def test_a_rise_of_the_loss_is_the_nearer_cause(times: float, confidence: float)
 @pytest.mark.parametrize(("size", "cause"), [(19.8, "dead-units"), (20.2, "unscaled-input")])
 def test_large_data_kills(size: float, cause: str) -> None:
     assert finding(chain(data=size)).cause == cause
+
+
+# ── rounded to zero ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def lost_by_and_by(top: float, gain: float = 1e-2) -> Case:
+    """Layers that each take a little, then one to which a gradient of this largest entry comes and behind which there is none."""
+    chain = Chain([linear(), linear(), linear(0.0), *(linear(gain) for _ in range(3)), *tail()])
+    seen = run(chain, chain)
+    for probe in seen.probes:
+        at = probe.ops[2]
+        assert at.grad is not None
+        at.grad.max = top
+    return Case(seen)
+
+
+def test_what_is_rounded_to_zero_is_not_dead_but_vanishing() -> None:
+    normal = 2.0**-126
+    flips(lambda times: [f.symptom for f in dead.dead(lost_by_and_by(normal * times))], 99, 101)
+    gone = only(flow.depth(lost_by_and_by(normal)))
+    assert gone.symptom == "vanishing"
+    assert gone.evidence["layers_behind_underflow"] == 2
+    assert flow.depth(lost_by_and_by(1.0)) == []
+
+
+def test_what_is_rounded_to_zero_and_did_not_vanish_before_is_dead() -> None:
+    """Half precision, say: nothing was lost on the way, but the gradient began next to the smallest number."""
+    flips(lambda decades: [f.symptom for f in dead.dead(lost_by_and_by(0.0, 10 ** (-decades / 3)))], 2.1, 1.9)

@@ -9,7 +9,7 @@ import pytest
 from gradientflow.depth.causes import steps
 from gradientflow.depth.causes.case import Case
 from gradientflow.records import Run
-from tests.depth.causes.by_hand import Chain, causes, flips, linear, only, progressed, run, tail, zigzag
+from tests.depth.causes.by_hand import Chain, Row, causes, flips, linear, only, progressed, run, tail, value, zigzag
 
 
 def probe(**more: object) -> Chain:
@@ -208,3 +208,39 @@ def test_a_schedule_that_ended() -> None:
 
 def test_a_second_half_without_movement() -> None:
     flips(lambda tail: faded(tail=tail), 0.00102, 0.00098)
+
+
+# ── where the loss ends ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shot(end: float, update: float = 0.001, peak: float = 150.0) -> list[str]:
+    """The symptom of a loss that begins at 1, shoots up once and then stays at one level."""
+    seen = run(probe(), losses=[1.0] * 10 + [peak] + [end] * 60, updates=update)
+    return [f.symptom for f in steps.step_size(Case(seen))]
+
+
+def test_a_loss_that_diverges_ends_above_its_start() -> None:
+    assert shot(1.05) == ["diverging"]
+    assert shot(0.95) == ["oscillating"]
+
+
+def test_a_spike_that_a_run_that_learns_well_got_over_is_no_fault() -> None:
+    flips(lambda end: shot(end), 0.24, 0.26)  # progress 0.6 on either side
+    flips(lambda update: shot(0.1, update), 0.49, 0.51)  # unless a step threw half of the weights away
+
+
+def test_a_loss_that_is_held_against_what_the_network_made_may_rise() -> None:
+    def rises(own: bool, update: float = 0.001) -> list[str]:
+        chain = Chain(
+            [
+                linear(),
+                linear(value=value(shape=(64, 4))),
+                Row("mse_loss", "loss", value=value(shape=()), leaf=value(shape=(64, 4))),
+            ]
+        )
+        seen = run(chain, losses=[1.0] * 30 + [9.0] * 30, updates=update)
+        seen.probes[0].ops[-1].operands[-1].own = own
+        return [f.symptom for f in steps.step_size(Case(seen))]
+
+    assert rises(own=False) == ["diverging"]
+    flips(lambda update: rises(True, update), 0.19, 0.21)

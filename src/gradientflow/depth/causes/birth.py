@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradientflow.depth.causes import places
+from gradientflow.depth.causes import mends, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.mends import BEHIND, EXPONENT
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.limits import Limit, told
 from gradientflow.ops import LARGEST, OVERFLOWING, PLACED, PRONE
@@ -18,7 +19,6 @@ GROWN = Limit(
 )
 REPLACED = Limit("update_that_replaces", 0.9, "chosen: of the weights, in one of the last five steps")
 HUGE = Limit("operand_of_a_quotient", 1e30, "chosen: near the largest float32, 3.4e38: ∞/∞, and not 0/0")
-EXPONENT = Limit("exponent", 88, "ln of the largest float32, 88.7, rounded down")
 LARGE = Limit("decades_last", 1.0, "chosen: values above 10 that grow from probe to probe")
 
 
@@ -101,16 +101,14 @@ def _born(case: Case, graph: Graph, op: Op, step: int, how: str, way: str) -> Fi
     if op.name in ("div", "reciprocal") and op.value.nan and operand is not None and operand.absmax > HUGE:
         overflow = True
     cause = "overflow" if overflow else "singular-op"
-    point = _singularity(op, operand)
+    mend = mends.of(graph, op, operand, place)
     where = f"{op.name} at {place.file}:{place.line}"
-    summary = f"The first value that is not finite is born at {where} on step {step}, in the {way} pass: {how}{reading}{point}."
+    summary = f"The first value that is not finite is born at {where} on step {step}, in the {way} pass: {how}{reading}{mend.reading}."
     evidence |= {"grown_before": rounded(grown)} | told(GROWN, gates=(REPLACED, HUGE, EXPONENT))
     confidence = (
         0.97 if grown < GROWN else 0.55
     )  # a run that diverges ends in an overflow somewhere: then that is no cause
-    return Finding(
-        "not-finite", cause, confidence, place, summary, evidence, remedies("clamp-op", "clip-gradient", at=place)
-    )
+    return Finding("not-finite", cause, confidence, place, summary, evidence, mend.remedies)
 
 
 def _operand(graph: Graph, op: Op) -> Any:
@@ -121,24 +119,6 @@ def _operand(graph: Graph, op: Op) -> Any:
         return with_value[0]
     producers = [graph.probe.ops[o.op].value for o in op.operands if o.op is not None]
     return producers[0] if producers else (with_value[0] if with_value else None)
-
-
-def _singularity(op: Op, operand: Any) -> str:
-    if operand is None:
-        return ""
-    exponent = op.scalars[0] if op.scalars else None
-    if op.name in ("sqrt", "rsqrt", "log", "log2", "log10", "log1p") or (
-        op.name == "pow" and exponent is not None and exponent < 1
-    ):
-        if operand.min < 0:
-            return f"; {op.name} of a negative number is NaN, and through torch.where its gradient is NaN even where unused"
-        if operand.absmin == 0 or operand.zeros:
-            return f"; the slope of {op.name} at 0 is infinite, and infinity times zero is NaN"
-    if op.name in ("div", "reciprocal") and (operand.absmin == 0 or operand.zeros):
-        return "; a denominator is exactly 0"
-    if op.name == "exp" and operand.max > EXPONENT:
-        return "; exp overflows float32 above 88.7"
-    return ""
 
 
 def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Finding:
@@ -155,12 +135,20 @@ def _bad_data(case: Case, graph: Graph, op: Op, data: Operand, step: int) -> Fin
             remedies("clamp-op", at=place),
         )  # fmt: skip
     count = data.value.nan + data.value.inf if data.value is not None else 0
+    late = mends.masked_behind(graph, op)
+    masked = (
+        f" The mask at {(late.file or '').rpartition('/')[2]}:{late.line} comes too late for them: NaN times 0 is NaN. Leave them out "
+        f"before the loss (`answer[mask]`, `target[mask]`)."
+        if late is not None
+        else ""
+    )
     return Finding(
         "not-finite", "bad-batch", 0.97, place,
         f"The data of step {step} (from {place.file}:{place.line}) already holds {count} values that are not finite when it "
-        f"enters {op.module or op.name}; no operation of the model made them.",
-        {"step": step, "pass": "data", "nonfinite_entries": count, "threshold_nonfinite_entries": 0},
-        remedies("drop-bad-batch", at=place),
+        f"enters {op.module or op.name}; no operation of the model made them.{masked}",
+        {"step": step, "pass": "data", "nonfinite_entries": count, "threshold_nonfinite_entries": 0}
+        | told(gates=(BEHIND,)),
+        remedies(*(["mask-first"] if masked else []), "drop-bad-batch", at=place),
     )  # fmt: skip
 
 
@@ -212,7 +200,7 @@ def _overflowing(case: Case, step: int) -> Finding | None:
             {"step": step, "traced_step": last.probe.step, "operation": op.name, "largest_value": rounded(op.value.absmax),
              "decades_before": rounded(a), "decades_last": rounded(b), "decades_coming": rounded(coming),
              "threshold_decades_coming": rounded(math.log10(limit))} | told(LARGE, gates=(GROWN, REPLACED)),
-            remedies("clamp-op", "clip-gradient", at=place),
+            remedies("clamp-op", at=place),
         )  # fmt: skip
     return None
 

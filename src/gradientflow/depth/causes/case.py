@@ -13,6 +13,7 @@ from gradientflow.depth.causes.trend import Trend, trends
 from gradientflow.limits import Limit
 from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
 
+MASKING = Limit("masked_out", -1e3, "chosen: what is added to scores to rule them out; exp(−1000) is 0 in every format")
 LARGE_INPUT = Limit(
     "input_rms", 20.0, "chosen: twenty times the unit size that initialisations are made for (He et al. 2015, eq. 7)"
 )
@@ -80,6 +81,13 @@ class Case:
         level = [b for g in self.finite if (b := output.ignorance(g)) is not None]
         return bool(level) and self.main.end > IGNORANT * median(level)
 
+    @cached_property
+    def chases(self) -> bool:
+        """Whether the loss is held against what the network itself made (a target network, a bootstrapped or sampled answer): then
+        it has no level of its own, and where it goes up or jumps says nothing by itself.
+        """
+        return any(output.of_its_own(g) for g in self.finite)
+
     def inputs(self, graph: Graph) -> list[tuple[Op, Operand, ValueStat]]:
         """Return (layer, operand, its value) of the data that enters layers from outside, first layers first."""
         found = []
@@ -91,9 +99,24 @@ class Case:
                     and operand.param is None
                     and operand.value is not None
                     and operand.value.numel > 1
+                    and not operand.mask
+                    and not rules_out(operand.value)
                 ):
                     found.append((op, operand, operand.value))
         return found
+
+
+def rules_out(value: ValueStat) -> bool:
+    """Whether data is a mask that is added to scores: 0 where to look, and one large negative number (or −∞) everywhere else."""
+    if value.nan or value.max != 0.0:
+        return False
+    finite = value.numel - value.inf
+    nonzero = (1.0 - value.zeros) * value.numel - value.inf  # (of the finite ones)
+    if value.inf and nonzero < 1.0:
+        return True
+    if value.min > MASKING or finite <= 0:
+        return False
+    return math.isclose(value.mean, value.min * nonzero / finite, rel_tol=1e-4)  # all that are not 0 are the least
 
 
 Rule = Callable[[Case], list[Finding]]

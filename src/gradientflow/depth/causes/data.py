@@ -6,10 +6,10 @@ import math
 from statistics import median
 
 from gradientflow.depth.causes import losses, places
-from gradientflow.depth.causes.case import IGNORANT, LARGE_INPUT, Case, rounded
+from gradientflow.depth.causes.case import IGNORANT, LARGE_INPUT, MASKING, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import LEARNS, SPIKE, STUCK, Trend
+from gradientflow.depth.causes.trend import LEARNS, LEARNS_WELL, SPIKE, STUCK, Trend
 from gradientflow.limits import Limit, told
 from gradientflow.ops import RANGES
 from gradientflow.records import Finding, Op
@@ -31,7 +31,10 @@ def unscaled(case: Case) -> list[Finding]:
     trend = case.main
     if not graphs or trend.optimizer is None:
         return []
-    troubled = trend.first_bad is not None or trend.spike > SPIKE or trend.stuck or case.ignorant
+    jumped = (
+        trend.spike > SPIKE and trend.progress < LEARNS_WELL
+    )  # (else: a spike that a run that learns well got over)
+    troubled = trend.first_bad is not None or jumped or trend.stuck or case.ignorant
     entering = case.inputs(graphs[0])
     if not troubled or not entering:
         return []
@@ -40,14 +43,15 @@ def unscaled(case: Case) -> list[Finding]:
     if rms < LARGE_INPUT:
         return []
     place = places.of_data(op, operand, case.meta)
-    symptom = "diverging" if trend.first_bad is not None or trend.spike > SPIKE else "crawling"
+    risen = trend.first_bad is not None or (jumped and trend.ends_above)
+    symptom = "diverging" if risen else "oscillating" if jumped else "crawling"
     return [
         Finding(
-            symptom, "unscaled-input", 0.72 if symptom == "diverging" else 0.6, place,
+            symptom, "unscaled-input", 0.6 if symptom == "crawling" else 0.72, place,
             f"The data (from {place.file}:{place.line}) enters {op.module or op.name} with a typical size of {rms:.3g} (up to {top:.3g}); the "
             f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
             {"input_rms": rounded(rms), "input_max": rounded(top), "rise_over_start": rounded(trend.spike)}
-            | told(LARGE_INPUT, SPIKE, gates=(STUCK, IGNORANT)),
+            | told(LARGE_INPUT, SPIKE, gates=(STUCK, IGNORANT, LEARNS_WELL, MASKING)),
             remedies("scale-input", "lower-step", at=place),
         )
     ]  # fmt: skip

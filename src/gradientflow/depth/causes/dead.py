@@ -7,6 +7,7 @@ from typing import Any
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import LARGE_INPUT, Case, rounded
+from gradientflow.depth.causes.flow import DECADES
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import SPIKE
@@ -159,14 +160,22 @@ def flat(op: Op) -> bool:
     return op.name in STEPS or op.custom is not None
 
 
+def _learns(graph: Graph, op: Op) -> bool:
+    """Whether the weights of a layer get a gradient all the same, past its output: of a derivative that the loss holds, say."""
+    states = [graph.states[w] for w in graph.weights_of(op) if w in graph.states]
+    return any(s.grad is not None and s.grad.norm > 0 for s in states)
+
+
 def end(graph: Graph) -> tuple[Op, str] | None:
     """Return the operation at which the gradient ends on the way to the first layer, and why; None if it gets through."""
     ops = graph.probe.ops
     if not graph.layers or not graph.path:
         return None
     first = ops[graph.layers[0]].grad
-    if first is None or first.norm > 0:
+    if first is None or first.norm > 0 or _learns(graph, ops[graph.layers[0]]):
         return None
+    if graph.underflow is not None and (graph.body_decades or 0.0) < -DECADES:
+        return None  # lost on the way, bit by bit, and rounded to zero in the end: depth
     for index, following in zip(graph.path, graph.path[1:], strict=False):
         op, target = ops[index], ops[following]
         if op.grad is not None and op.grad.norm > 0 and target.grad is not None and target.grad.norm == 0:

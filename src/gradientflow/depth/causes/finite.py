@@ -42,7 +42,7 @@ def born_in_a_step(case: Case) -> list[Finding]:
             f"vanishes there is divided by: 0/0. Keep the weights in float32 (torch.autocast), or give {name} an eps that "
             f"{dtype} holds (1e-4 in float16)."
         )
-        return [Finding("not-finite", "overflow", 0.95, place, text, evidence, [])]
+        return [Finding("not-finite", "overflow", 0.95, place, text, evidence, remedies("larger-eps", at=place))]
     return [Finding("not-finite", "overflow", 0.7, place, f"{head}.", evidence, remedies("lower-step", at=place))]
 
 

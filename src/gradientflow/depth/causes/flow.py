@@ -16,7 +16,7 @@ from statistics import median
 
 from gradientflow.depth.causes import places, theory
 from gradientflow.depth.causes.case import IGNORANT, Case, rounded
-from gradientflow.depth.causes.graph import CALLS, CHAINED, Graph
+from gradientflow.depth.causes.graph import CALLS, CHAINED, NEARLY, Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import STUCK
 from gradientflow.limits import Limit, told
@@ -41,7 +41,7 @@ OVER_CHANCE = Limit("loss_over_chance", 10, "chosen: ten times ln K, the loss of
 LEARNT = Limit("progress_of_learning_most", 0.8, "chosen: a ninth of the loss it began with is left")
 # Passed on the way to every finding of depth, or weighed in its confidence.
 _GATES = (
-    EARLY, MOVED, ONE_PLACE, LOOPED, CALLS, CHAINED, DEEP, RIVAL, IGNORANT, STUCK, LEARNT,
+    EARLY, MOVED, ONE_PLACE, LOOPED, CALLS, CHAINED, NEARLY, DEEP, RIVAL, IGNORANT, STUCK, LEARNT,
 )  # fmt: skip
 
 
@@ -192,7 +192,17 @@ def _vanishing(case: Case, graph: Graph, decades: float) -> list[Finding]:
                 f"it takes {-parts[cause]:.1f} of the {-decades:.1f} decades, {order[0]} takes {-parts[order[0]]:.1f}"
             )
             found.append(rival)
+    if graph.underflow is not None:
+        _rounded_away(graph, graph.underflow, found)
     return found
+
+
+def _rounded_away(graph: Graph, last: int, found: list[Finding]) -> None:
+    """Say that the decades are those down to where the gradient underflows, and how many layers lie behind."""
+    op, behind = graph.probe.ops[last], sum(i < last for i in graph.layers)
+    for finding in found:
+        finding.summary += f" Behind these layers ({behind} of {len(graph.layers)} are left) it is too small for {op.value.dtype} and rounded to zero."
+        finding.evidence |= {"layers_behind_underflow": behind}
 
 
 def _saturating(case: Case, graph: Graph, decades: float, a: Account) -> Finding:

@@ -8,14 +8,16 @@ factor on the loss, a mean over the batch or a sum over pixels changes nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from functools import cached_property
 
 from gradientflow.limits import Limit
-from gradientflow.ops import MAY_HOLD_WEIGHTS
+from gradientflow.ops import MAY_HOLD_WEIGHTS, NORMAL
 from gradientflow.records import Meta, Op, Operand, Param, ParamState, Probe
 
+NEARLY = Limit("times_the_smallest_normal_number", 100.0, "chosen: two decades, which one operation may take by itself")
 CALLS = Limit("calls_of_a_recurrence", 4, "chosen: a weight used two or three times is shared, not recurrent")
 REPEATS = Limit("calls_of_a_loop_without_layers", 8, "chosen: twice as many, where no weight vouches for it")
 CHAINED = Limit("calls_that_depend_on_the_last", 0.9, "chosen: of all; a tenth may break the chain")
@@ -167,10 +169,26 @@ class Graph:
 
     @cached_property
     def body(self) -> list[int]:
-        """The path from the last layer down to the first."""
+        """The path from the last layer down to the first; where the gradient underflows on the way, down to there."""
         if self.last_layer is None:
             return []
-        return self.path[self.path.index(self.last_layer) :]
+        whole = self.path[self.path.index(self.last_layer) :]
+        return whole if self.underflow is None else [i for i in whole if i >= self.underflow] or whole
+
+    @cached_property
+    def underflow(self) -> int | None:
+        """The last operation on the path whose gradient is not zero, where it is too small for its number format there: what is
+        exactly zero behind it is rounded away, and not cut off.
+        """
+        ops = self.probe.ops
+        for index, following in itertools.pairwise(self.path):
+            here, after = ops[index].grad, ops[following].grad
+            if here is None or after is None or here.nonfinite:
+                continue
+            if here.norm > 0 and after.norm == 0:
+                # (a product is rounded away where a factor is below the smallest normal number, or not far above)
+                return index if here.max < NORMAL.get(ops[index].value.dtype, 0.0) * NEARLY else None
+        return None
 
     @cached_property
     def head(self) -> list[int]:

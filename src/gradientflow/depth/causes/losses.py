@@ -25,6 +25,19 @@ def target(graph: Graph) -> tuple[Op, Operand, ValueStat, ValueStat] | None:
     return None
 
 
+def of_its_own(graph: Graph) -> Operand | None:
+    """Return what the loss is held against, or picks by, where the network itself made it, without gradients."""
+    before = set(graph.layers)
+    todo = list(before)
+    while todo:
+        for operand in graph.probe.ops[todo.pop()].operands:
+            if operand.op is not None and operand.op not in before:
+                before.add(operand.op)
+                todo.append(operand.op)
+    side = (graph.probe.ops[i] for i in graph.reached if i not in before)
+    return next((o for op in side for o in op.operands if o.own and o.op is None and o.param is None), None)
+
+
 def line(graphs: Sequence[Graph]) -> Place | None:
     """Return the line of the loss that the backward pass of the first of some probes began at."""
     root = graphs[0].probe.root if graphs else None

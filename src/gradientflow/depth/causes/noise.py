@@ -41,6 +41,7 @@ def noisy(case: Case) -> list[Finding]:
         or len(trend.losses) < STEPS
         or trend.progress > PROGRESS
         or not alone
+        or case.chases
         or trend.first_bad is not None
     ):
         return []

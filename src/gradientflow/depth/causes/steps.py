@@ -94,6 +94,7 @@ class Rise:
         floating: the loss has no zero of its own (a policy gradient), and is held against its usual swing.
         update: the largest of the first updates, in sizes of the weights.
         beyond: the learning rate is over its stable limit.
+        chased: the loss is held against what the network itself made: that it rises says nothing by itself.
     """
 
     series: list[float]
@@ -106,6 +107,7 @@ class Rise:
     floating: bool
     update: float
     beyond: bool
+    chased: bool = False
 
 
 def _rise(case: Case, trend: Trend, beyond: bool) -> Rise:
@@ -124,7 +126,7 @@ def _rise(case: Case, trend: Trend, beyond: bool) -> Rise:
     top = max(series)
     worse = trend.measured and trend.end - start > 1.0 * scale
     ended = trend.first_bad is not None
-    return Rise(series, start, top, (top - start) / scale, ended, worse, noisy, floating, update, beyond)
+    return Rise(series, start, top, (top - start) / scale, ended, worse, noisy, floating, update, beyond, case.chases)
 
 
 def _symptom(trend: Trend, rise: Rise, several: bool) -> str | None:
@@ -141,6 +143,8 @@ def _symptom(trend: Trend, rise: Rise, several: bool) -> str | None:
         or rise.times > TOWERING
         or (rise.times > limit and trend.progress < LEARNS_WELL and (rise.beyond or rise.update > UPDATE))
     )
+    if rise.chased and not (rise.ended or rise.beyond or rise.update > UPDATE):
+        return None
     alone = not several and not rise.noisy
     if (
         runs_away
@@ -150,7 +154,13 @@ def _symptom(trend: Trend, rise: Rise, several: bool) -> str | None:
         # single samples: a loss that has risen to a level and stays there rattles about, it does not run away
         level = max(rise.series[: max(1, len(rise.series) // 2)])
         settled = rise.noisy and not rise.ended and rise.series[-1] < SETTLED * level
-        return "oscillating" if settled else "diverging"
+        if settled:
+            return "oscillating"
+        if rise.ended or rise.series[-1] > rise.start or trend.ends_above:
+            return "diverging"
+        # It came back below its start: no more is told of a run that learns well and whose weights were not thrown away.
+        well = trend.progress >= LEARNS_WELL and not rise.floating and rise.update <= HALF_REPLACED
+        return None if well else "oscillating"
     if rise.beyond and trend.stuck and trend.zigzag > ZIGZAG and len(trend.losses) >= TURNING:
         return "oscillating"
     return None
@@ -199,6 +209,11 @@ def _sure(rise: Rise) -> float:
 
 
 def _told(symptom: str, rise: Rise, trend: Trend, lr: float | None) -> str:
+    if symptom == "oscillating" and rise.times > SPIKE and trend.progress > STUCK:
+        return (
+            f"The loss rises from {rise.start:.4g} to {rise.top:.4g} with learning rate {lr or 0.0:.3g} before it comes back, to "
+            f"{trend.end:.4g}."
+        )
     if symptom == "oscillating":
         return (
             f"The loss goes up and down with learning rate {lr or 0.0:.3g} and makes no headway ({rise.start:.4g} to "

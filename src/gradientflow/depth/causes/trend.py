@@ -60,6 +60,11 @@ class Trend:
         return (self.top - self.start) / scale
 
     @property
+    def ends_above(self) -> bool:
+        """Whether the loss ends above where it began, or not finite."""
+        return self.first_bad is not None or (self.measured and self.end > self.start)
+
+    @property
     def lost(self) -> float:
         """Share of the best progress that was lost again by the end: 0 none, 1 all of it (or there never was any)."""
         gained = self.start - self.best

@@ -231,6 +231,11 @@ def _calm(case: Case, verdict: Verdict) -> str:
     if verdict.symptom == "not-measured":
         if damaged:  # whatever is not there may have been in what is lost
             return "The record of this run is damaged, and what can be read of it is not enough to judge. Run the script again."
+        if case.meta.backwards == 0 and case.meta.transformed:
+            return (
+                "The gradient is taken by torch.func (grad, vjp, vmap), inside which nothing is watched: whether steps were taken was not "
+                "seen, and nothing is said of them. To have it watched, take the gradient by loss.backward() or torch.autograd.grad."
+            )
         if case.meta.backwards == 0:
             return (
                 "The script never called backward, so no gradient could be watched. Train in the script itself: "
@@ -239,6 +244,8 @@ def _calm(case: Case, verdict: Verdict) -> str:
         if any(s.grad is not None for s in case.run.steps):
             if case.meta.compiled:
                 why, mend = "the model is compiled, and the watcher stepped aside", " Try it without torch.compile."
+            elif case.meta.transformed:
+                why, mend = "it is taken by torch.func, inside which nothing is watched", ""
             elif verdict.watch.errors:
                 why, mend = "an error of the watcher, told apart", ""
             else:

@@ -33,6 +33,17 @@ def tensors(value: Any) -> list[Tensor]:
     return []
 
 
+_MASKS = ("attn_mask", "key_padding_mask", "mask", "src_mask", "src_key_padding_mask")
+
+
+def masks(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> list[Tensor]:
+    """Return the tensors that a call was given as masks: by their names, or by their place in an attention kernel."""
+    given = [kwargs.get(word) for word in _MASKS]
+    if name == "scaled_dot_product_attention":
+        given += args[3:4]
+    return [t for t in given if isinstance(t, Tensor)]
+
+
 def scalars(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[float]:
     """Return the first few plain numbers among a call's arguments."""
     values = [*args, *kwargs.values()]

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.names import op_name
 from gradientflow.ops import kind_of
@@ -75,6 +77,7 @@ class Origins:
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, Origin]] = {}
+        self._own: dict[int, Any] = {}  # tensors without gradient that were made of the network's own
         self._left = _FOLLOWED
 
     def of(self, t: Tensor) -> Origin:
@@ -82,13 +85,32 @@ class Origins:
         found = self._known.get(id(t))
         return found[1] if found is not None and not found[0].expired() else _NOWHERE
 
+    def own(self, t: Tensor) -> bool:
+        """Whether a tensor without gradient was made of the network's own parameters or values: detached, or under no_grad."""
+        found = self._own.get(id(t))
+        return found is not None and not found.expired()
+
+    def _taken_over(self, args: tuple[Any, ...], out: Any) -> None:
+        """Remember what a call without gradient makes of the network's own."""
+        if self._left <= 0:
+            return
+        given = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
+        if any(isinstance(t, Parameter) or grad_fn(t) is not None or self.own(t) for t in given):
+            for t in out if isinstance(out, (list, tuple)) else (out,):
+                if isinstance(t, Tensor) and not t.requires_grad:
+                    self._own[id(t)] = weak(t)
+                    self._left -= 1
+
     def see(self, args: tuple[Any, ...], out: Any, name: str, func: Any = None) -> None:
         """Look at one torch call. Arithmetic of the user's and writes into a tensor are a new origin; what only picks,
         stacks, casts or moves comes from where its first known argument came from.
         """
         if torch.__future__.get_swap_module_params_on_conversion():
             self._known.clear()
+            self._own.clear()
             return
+        if name != "__get__" or (func is not None and op_name(func) == "data"):
+            self._taken_over(args, out)
         if self._left <= 0 or name == "__get__":
             return
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
@@ -138,3 +160,4 @@ class Origins:
         """Forget tensors that are gone, and begin to follow anew."""
         self._left = _FOLLOWED
         self._known = {key: entry for key, entry in self._known.items() if not entry[0].expired()}
+        self._own = {key: ref for key, ref in self._own.items() if not ref.expired()}

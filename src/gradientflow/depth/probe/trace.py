@@ -81,6 +81,7 @@ class Tracer(TorchFunctionMode):
             None  # makes the calls between backward and the step, and watches them
         )
         self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
+        self.under_transform = False  # torch calls were seen inside a transform of torch.func
         self.trace = Trace()
         self.origins = Origins()
 
@@ -102,7 +103,10 @@ class Tracer(TorchFunctionMode):
         self, caller: FrameType | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         self.awake()
-        if not (self.recording or self.listening or self.births) or get_ident() != self.thread or transformed():
+        if not (self.recording or self.listening or self.births) or get_ident() != self.thread:
+            return passed_on(caller, func, args, kwargs)
+        if transformed():
+            self.under_transform = True
             return passed_on(caller, func, args, kwargs)
         if self.listening and (call := _backward_call(func)) is not None:
             return self._backward(caller, call, func, args, kwargs)
@@ -266,17 +270,22 @@ class Tracer(TorchFunctionMode):
         edges = self._claim(index, outputs, operands)
         inputs = calls.tensors(args) + calls.tensors(list(kwargs.values()))
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
+        masks = calls.masks(args, kwargs, name)
         for t in data:
             if t.requires_grad or not t.numel():
                 continue
+            own = self.origins.own(t)
             if t.is_floating_point():
                 file, line, born = self.origins.of(t)
                 cut = trace.severed.of(t)
+                known, mask = self.registry.find(t), any(t is m for m in masks)
                 operands.append(
-                    Operand(param=self.registry.find(t), value=value_stat(t), file=file, line=line, born=born, cut=cut)
+                    Operand(
+                        param=known, value=value_stat(t), file=file, line=line, born=born, cut=cut, mask=mask, own=own
+                    )
                 )
             elif t.dim():  # indices, masks: data without statistics
-                operands.append(Operand(shape=list(t.shape)))
+                operands.append(Operand(shape=list(t.shape), own=own))
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
             self._nearness(inputs, operands)

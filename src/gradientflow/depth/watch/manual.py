@@ -9,7 +9,27 @@ from typing import Any
 
 from torch import Tensor
 
+from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.watch.cheap import CheapTier, Norms, direction_wanted
+
+_WALKED = 50_000  # nodes of a graph, at most
+
+
+def leaves_of(roots: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors that a backward call from these would reach, in the order in which its graph leads to them."""
+    todo = [node for t in reversed(roots) if (node := grad_fn(t)) is not None]
+    seen, found = set(todo), []
+    left = _WALKED
+    while todo and left:
+        node, left = todo.pop(), left - 1
+        variable = getattr(node, "variable", None)
+        if isinstance(variable, Tensor):
+            found.append(variable)
+        for target, _ in reversed(node.next_functions):
+            if target is not None and target not in seen:
+                seen.add(target)
+                todo.append(target)
+    return found if left else []
 
 
 class ManualSteps:
@@ -25,7 +45,21 @@ class ManualSteps:
         self._cheap: CheapTier | None = None
         self._indices: list[int] = []
         self._root: Tensor | None = None
+        self._leaves: list[Tensor] = []  # of the last backward call, in the order of its graph
         self._count = 0
+
+    def bound_anew(self, roots: Sequence[Tensor]) -> None:
+        """See whether the leaves of a backward call that is about to run are new tensors in the place of those of the call before:
+        a script that writes `W = (W - lr * W.grad).detach().requires_grad_()` moves its parameters in this way. Where only some
+        are new, those are data that is differentiated.
+        """
+        leaves = leaves_of(roots)
+        before, self._leaves = self._leaves, leaves
+        if self._cheap is None or [t.shape for t in before] != [t.shape for t in leaves]:
+            return
+        instead = {id(old): new for old, new in zip(before, leaves, strict=True) if old is not new}
+        if len(instead) == len(leaves):
+            self._cheap.params = [instead.get(id(p), p) for p in self._cheap.params]
 
     def know(self, indices: list[int], params: Sequence[Tensor]) -> None:
         """Learn which parameters the backward calls reach."""
@@ -34,7 +68,7 @@ class ManualSteps:
 
     def forget(self) -> None:
         """An optimizer was found: hold the parameters no longer."""
-        self._cheap, self._indices, self._root = None, [], None
+        self._cheap, self._indices, self._root, self._leaves = None, [], None, []
 
     def before_backward(self) -> None:
         """Close the step that the last backward call began, if the parameters have moved since."""

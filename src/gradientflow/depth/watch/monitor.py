@@ -83,6 +83,8 @@ class Monitor:
         self._handles: list[Any] = []
         self._post = Post(self.tracer, shield)
         self._in_backward = False  # a backward call that the mode saw is running
+        self._called_backward = False  # in the window that is open
+        self._by_backward = False  # an optimizer has stepped after a call of `backward`
         self._before_this_step = 0
         self._leader = Leader()
 
@@ -174,14 +176,18 @@ class Monitor:
         """Run the script's backward call, measured where it is the first of a probed window."""
         if call == "grad" and self._beside(inputs):
             return run()
+        self._called_backward |= call == "backward"
         by_hand = not self.optimizers
         if by_hand:
+            self.shield(self.manual.bound_anew, roots)
             self.shield(self.manual.before_backward)
         measure = None
         if self.window.waits:
-            measure = self.shield(self._before_backward, roots)
+            measure = self.shield(self._before_backward, roots, call == "backward")
         else:
             self.shield(self._seen_backward, roots[0])
+            if call == "backward":
+                self.shield(self.window.called_again)
         self._in_backward = True
         try:
             result = run()
@@ -189,7 +195,8 @@ class Monitor:
             self._in_backward = False
             if measure is not None:
                 self.shield(self._after_backward, measure)
-            self.shield(self.window.delivered)
+            if call == "backward":
+                self.shield(self.window.delivered)
         if by_hand:
             self.shield(self._after_manual, inputs, result)
             if self.manual.confirmed and self.stop_after is not None and self.shield.at_home:
@@ -197,7 +204,11 @@ class Monitor:
         return result
 
     def _beside(self, inputs: list[Tensor]) -> bool:
-        """Whether a call of `torch.autograd.grad` trains nothing: it differentiates by data (an attack, a force)."""
+        """Whether a call of `torch.autograd.grad` trains nothing: it differentiates by data (an attack, a step of Langevin's), or
+        stands in a script whose optimizers step after calls of `backward`.
+        """
+        if self._by_backward:
+            return True
         params = self.registry.params
         known = [i for t in inputs if (i := self.registry.find(t)) is not None]
         if any(params[i].is_parameter or params[i].optimizer is not None for i in known):
@@ -209,10 +220,10 @@ class Monitor:
         self.births.trained = True
         self.backwards += 1
 
-    def _before_backward(self, roots: list[Tensor]) -> BackwardMeasure | None:
+    def _before_backward(self, roots: list[Tensor], accumulates: bool) -> BackwardMeasure | None:
         first_here = self.window.backwards == 0
         self._seen_backward(roots[0])
-        return self.window.before_backward(roots, self.steps + 1, first_here)
+        return self.window.before_backward(roots, self.steps + 1, first_here and accumulates)
 
     def _after_backward(self, measure: BackwardMeasure) -> None:
         if self.window.after_backward(measure):
@@ -285,6 +296,7 @@ class Monitor:
         watched = self.optimizers.known(optimizer)
         if watched is None:
             return
+        self._by_backward |= self._called_backward
         window, record = self.window, watched.record
         norms = watched.cheap.after(window.root, window.backwards > self._before_this_step)
         watched.continuity.after()

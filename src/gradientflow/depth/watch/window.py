@@ -95,7 +95,7 @@ class Window:
         Args:
             roots: what it is called on.
             step: number of the step it belongs to.
-            first_here: no other backward call was seen in this window.
+            first_here: no other backward call was seen in this window, and this one adds to `.grad`.
         """
         began = time.perf_counter()
         trace = self._tracer.trace
@@ -141,6 +141,12 @@ class Window:
             step=step, at=self._clock(), reason=self.reason or "", loss=float(Tensor.detach(loss)), root=None, ops=trace.ops,
             params=[], notes=[*trace.notes, NO_GRAPH], without_grad=sorted(trace.without_grad), cuts=trace.cuts,
         )  # fmt: skip
+
+    def called_again(self) -> None:
+        """Another backward call in a window that is measured: what was cleared before it is not left over."""
+        for watched in self._optimizers if self._measured else ():
+            if watched.carried:
+                watched.carried = min(watched.carried, norm_of_grads(watched.params))
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
         """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
