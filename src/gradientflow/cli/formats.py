@@ -22,8 +22,8 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="text (the verdict on the terminal), or besides it: github (annotations, on standard output at the end), sarif "
-        "or json (with --output).",
+        help="text (the verdict on the terminal); or besides it, on standard output at the end: brief (the verdict in some lines, for "
+        "logs and assistants) or github (annotations); or sarif or json (with --output).",
     ),
 ]
 Output = Annotated[
@@ -50,7 +50,7 @@ def check(format: str, output: Path | None, *, mixed: bool) -> Path | None:
         raise UsageError(f"--format: unknown format {format!r}. Expected one of {', '.join(FORMATS)}.")
     if output is not None and format == "text":
         raise UsageError(
-            "--output goes with --format json, github or sarif. (The page and verdict.json are in the run's folder.)"
+            "--output goes with --format brief, json, github or sarif. (The page and verdict.json are in the run's folder.)"
         )
     if output is None and mixed and format in ("json", "sarif"):
         raise UsageError(
@@ -62,12 +62,14 @@ def check(format: str, output: Path | None, *, mixed: bool) -> Path | None:
     return check_file("--output", output)
 
 
-def emit(format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str]) -> None:
+def emit(
+    format: str, output: Path | None, verdict: Verdict, run: Run, problems: list[str], folder: Path | None = None
+) -> None:
     """Write the verdict; what cannot be written becomes a problem to tell."""
     if format == "text":
         return
     try:
-        text = clean(render(format, verdict, run, __version__))
+        text = clean(render(format, verdict, run, __version__, folder=folder))
         if output is not None and output != _STDOUT:
             write(output, text)
         else:

@@ -36,25 +36,28 @@ def report_command(
     format: formats.Format = "text",
     output: formats.Output = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write the files only.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All of the evidence, not only the numbers that decide.")
+    ] = False,
 ) -> None:
     """Judge a run again and render its report: also of a run that was killed, or that is still going on."""
     json = check_file("--json", json) if json is not None else None
     output = formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
-    replay = _replayed(folder, run_seen)
+    replay = replayed(folder, run_seen)
     verdict = depth.attach(depth.judge(run_seen), replay)
     problems: list[str] = []
     page = write(verdict, run_seen, folder if folder.is_dir() else folder.parent, json, problems)
     err = told_on()
     if not quiet:
-        show(verdict, run_seen, page, err, problems)
-    formats.emit(format, output, verdict, run_seen, problems)
+        show(verdict, run_seen, page, err, problems, verbose=verbose)
+    formats.emit(format, output, verdict, run_seen, problems, folder)
     for problem in problems:
         say(err, problem)
     raise SystemExit(EXIT_USAGE if problems else 0)
 
 
-def _replayed(folder: Path, run_seen: Run) -> Replay | None:
+def replayed(folder: Path, run_seen: Run) -> Replay | None:
     """What was replayed; where that cannot be read, a note of the run says so, and the rest is told without it."""
     try:
         return store.read_replay(folder)
@@ -95,10 +98,12 @@ def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, prob
     return shown(page)
 
 
-def show(verdict: Verdict, run_seen: Run, page: Path | None, console: Console, problems: list[str]) -> None:
+def show(
+    verdict: Verdict, run_seen: Run, page: Path | None, console: Console, problems: list[str], *, verbose: bool = False
+) -> None:
     """Print the verdict; where that fails, its summary, and the failure becomes a problem to tell."""
     try:
-        print_verdict(verdict, run_seen, console, report=str(page) if page else None)
+        print_verdict(verdict, run_seen, console, report=str(page) if page else None, verbose=verbose)
     except Exception as problem:
         say(console, f"{verdict.symptom}: {verdict.summary}")
         problems.append(f"the verdict could not be shown whole: {type(problem).__name__}: {problem}.")

@@ -76,6 +76,7 @@ def run(
         bool, typer.Option("--jacobian", help="Also measure the singular values of the Jacobians, layer to layer and end to end.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No live line and no verdict on the terminal; files only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="All of the evidence, not only the numbers that decide.")] = False,
     fail_on: Annotated[
         str | None,
         typer.Option(metavar="SYMPTOMS", help=f"Exit with code 3 when one of these is found: any, or a comma-separated list of "
@@ -114,8 +115,8 @@ def run(
         except GradientflowError as failed:  # the verdict stands without it
             problems.append(f"--replay: {failed}")
     if not quiet:
-        show(outcome.verdict, outcome.run, page, err, problems)
-    formats.emit(format, output, outcome.verdict, outcome.run, problems)
+        show(outcome.verdict, outcome.run, page, err, problems, verbose=verbose)
+    formats.emit(format, output, outcome.verdict, outcome.run, problems, outcome.folder)
     for problem in problems:
         say(err, problem)
     code = outcome.ending.code

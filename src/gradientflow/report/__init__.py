@@ -1,12 +1,13 @@
 """The report room: what was found, made visible.
 
 For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `render` for other tools
-(GitHub's annotations, SARIF), `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
+(some lines of text, GitHub's annotations, SARIF), `explain` for a finding in words, `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
 For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
 `check_file` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
 torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
 
+from gradientflow.report.explain import explain
 from gradientflow.report.figures import check_figure, write_figure
 from gradientflow.report.files import check_file
 from gradientflow.report.flow_live import FlowLive
@@ -26,6 +27,7 @@ __all__ = [
     "check_figure",
     "check_file",
     "clean",
+    "explain",
     "print_flow",
     "print_verdict",
     "render",

@@ -16,6 +16,7 @@ MEND = (
     "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
     ".detach() or torch.no_grad() on its way), and let the script do at least one step."
 )
+GATES_ROW = "gates passed"
 NOT_REPLAYED = "not replayed yet: words only"
 
 
@@ -112,6 +113,11 @@ def spell(value: Any) -> str:
     return one_line(value)
 
 
+def spell_all(values: dict[str, Any]) -> str:
+    """Every entry of a dict in one line."""
+    return ", ".join(f"{one_line(k).replace('_', ' ')} {spell(v)}" for k, v in values.items())
+
+
 def facts(evidence: dict[str, Any]) -> list[Fact]:
     """Evidence as rows; a threshold stands beside its number.
 
@@ -136,7 +142,7 @@ def facts(evidence: dict[str, Any]) -> list[Fact]:
             continue
         name = one_line(key).replace("_", " ")
         if key == GATES and isinstance(value, dict):
-            rows.append(Fact("gates passed", f"{len(value)} (in verdict.json)"))
+            rows.append(Fact(GATES_ROW, f"{len(value)} (in verdict.json)"))
             continue
         limit = next((evidence[n] for w in _LIMITS for n in (f"{key}_{w}", f"{w}_{key}") if n in evidence), None)
         if isinstance(value, dict) and "value" in value:

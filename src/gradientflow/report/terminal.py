@@ -7,6 +7,7 @@ text, the same bytes for the same verdict.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradientflow.records import Finding, Run, Share, Verdict
-from gradientflow.report import isometry, tell, words
+from gradientflow.report import closing, isometry, tell, words
 from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
 from gradientflow.report.guard import guarded
 from gradientflow.report.over_time_terminal import time_lines
@@ -24,11 +25,15 @@ from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.rows import broken, folds, merged, scale, spans
 
 PLAIN_WIDTH = 100
+DECIDING = 5  # numbers of the evidence
+WHOLE = ("  next ", "  report ")
 MAX_ROWS = 26  # lines of a waterfall
 CALM_ROWS = 16  # lines of one that nobody needs to search
 
 
-def print_verdict(verdict: Verdict, run: Run | None, console: Console, *, report: str | None = None) -> None:
+def print_verdict(
+    verdict: Verdict, run: Run | None, console: Console, *, report: str | None = None, verbose: bool = False
+) -> None:
     """Print the verdict.
 
     Args:
@@ -36,14 +41,18 @@ def print_verdict(verdict: Verdict, run: Run | None, console: Console, *, report
         run: what was seen of it, for source lines and the loss curve; None: only the verdict is at hand.
         console: where to print; when it is not a terminal, plain text of 100 columns is written.
         report: path of the page to name at the end.
+        verbose: tell all of the evidence, not only the numbers that decide.
     """
     if console.is_terminal:
         plain = console.no_color or console.color_system is None
-        page = Page(verdict, run, min(max(console.width, 60), 160), plain)
+        page = Page(verdict, run, min(max(console.width, 60), 160), plain, verbose)
         for line in page.lines(report):
-            console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
+            whole = line.plain.startswith(WHOLE)  # a path or a command is of use only in one piece
+            console.print(
+                line, no_wrap=True, overflow="ignore" if whole else "ellipsis", crop=not whole, highlight=False
+            )
         return
-    page = Page(verdict, run, PLAIN_WIDTH, True)
+    page = Page(verdict, run, PLAIN_WIDTH, True, verbose)
     text = "\n".join(line.plain.rstrip() for line in page.lines(report))
     console.out(encodable(text, console.encoding), highlight=False)
 
@@ -85,10 +94,12 @@ class Page:
         run: what was seen; None: only the verdict is at hand.
         width: columns.
         plain: without colours.
+        verbose: tell all of the evidence.
     """
 
-    def __init__(self, verdict: Verdict, run: Run | None, width: int, plain: bool) -> None:
+    def __init__(self, verdict: Verdict, run: Run | None, width: int, plain: bool, verbose: bool = False) -> None:
         self.verdict, self.run, self.width, self.plain = verdict, run, width, plain
+        self.verbose = verbose
         self._console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
 
     def lines(self, report: str | None) -> Iterator[Text]:
@@ -160,7 +171,7 @@ class Page:
             yield from self.para(words.one_line(f.summary), 4)
         if f.place is not None:
             yield from self._source(f)
-        facts = tell.facts(f.evidence)
+        facts, left = (tell.facts(f.evidence), 0) if self.verbose else closing.deciding(f, DECIDING)
         if facts:
             yield Text()
             yield Text("    evidence", "dim")
@@ -176,6 +187,8 @@ class Page:
             else:
                 line.append(words.elide(fact.value, self.width - name - 8))
             yield line
+        if left:
+            yield Text(f"      and {words.count(left, 'more number')}: -v, or gradientflow explain", "dim")
         if f.remedies:
             yield Text()
             open_all = all(r.replayed is None for r in f.remedies)
@@ -308,6 +321,21 @@ class Page:
         if v.symptom != "not-measured":
             for kind, text in tell.notes(v, self.run)[:6]:
                 yield from self.para(text, 16, first=Text(f"  {words.one_line(kind)}", "dim"))
+        yield from self._closing(report)
+
+    def _closing(self, report: str | None) -> Iterator[Text]:
+        """The last lines: the finding and its line, the best remedy, the next command, the page."""
+        v = self.verdict
+        if v.findings:
+            style = "bold" if self.plain else f"bold {ink(v.symptom)}"
+            yield Text()
+            yield from self.para(closing.gist(v), 4, style, first=Text(f"  {words.mark(v.symptom)}", style))
+            remedy = closing.best_remedy(v)
+            if remedy:
+                yield from self.para(remedy, 16, first=Text("  try", "dim"))
+            following = closing.next_command(v, os.path.dirname(report) if report else None)
+            if following:
+                yield self._pair("next", Text(following, "" if self.plain else "bold"))
         if report:
             yield self._pair("report", Text(words.clean(report), "" if self.plain else "underline"))
 

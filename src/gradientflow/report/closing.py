@@ -1,0 +1,56 @@
+"""What matters at the end, in a few lines: the finding and its line, the best thing to do about it, the next command."""
+
+from __future__ import annotations
+
+import shlex
+
+from gradientflow.records import WIN, Finding, Verdict
+from gradientflow.report import tell
+from gradientflow.report.replay_words import what
+from gradientflow.report.words import one_line
+
+
+def gist(verdict: Verdict) -> str:
+    """Return symptom, cause and `file:line` of the first finding; of a run without one, the symptom."""
+    if not verdict.findings:
+        return one_line(verdict.symptom)
+    first = verdict.findings[0]
+    where = tell.site(first.place.file, first.place.line, full=True) if first.place is not None else ""
+    return " ".join(part for part in (first.symptom, "because of", first.cause, "at" if where else "", where) if part)
+
+
+def best_remedy(verdict: Verdict) -> str | None:
+    """Return the best remedy: what a replay proved, else the first that no replay was against, in words."""
+    replay = verdict.replay
+    if replay is not None and replay.best is not None:
+        trial = replay.trials[replay.best]
+        shown = "; its diff is above" if trial.diff and trial.outcome == WIN else ""
+        return one_line(f"{what(trial)} (replayed: {trial.reason}{shown})")
+    for finding in verdict.findings[:1]:
+        for remedy in finding.remedies:
+            if (remedy.replayed or {}).get("outcome") in (None, "not-tried"):
+                return one_line(remedy.text)
+    return None
+
+
+def next_command(verdict: Verdict, folder: str | None) -> str | None:
+    """Return what to call next: the replay, where there is something to try and nothing was tried; else the explanation."""
+    if folder is None or not verdict.findings:
+        return None
+    name = shlex.quote(one_line(folder))
+    if verdict.replay is None and verdict.findings[0].remedies:
+        return f"gradientflow replay {name}"
+    return f"gradientflow explain {name}"
+
+
+def deciding(finding: Finding, count: int) -> tuple[list[tell.Fact], int]:
+    """Return the numbers that decide, those with a threshold first, and how many more there are.
+
+    Args:
+        finding: with its evidence.
+        count: how many at most.
+    """
+    known = [f for f in tell.facts(finding.evidence) if f.name != tell.GATES_ROW]
+    ordered = sorted(known, key=lambda f: not f.threshold)[:count]
+    kept = [f for f in known if f in ordered]
+    return kept, len(known) - len(kept)
