@@ -9,6 +9,7 @@ from gradientflow.records import StepBudget, Verdict
 from gradientflow.report import words
 
 COLUMNS = 5  # steps that are shown, the first and the last among them
+SHOWN = 0.001  # a share that is worth a row
 GROUPS = 4  # parameter groups that are shown
 
 
@@ -58,7 +59,7 @@ def _table(key: tuple[str, int], shown: list[StepBudget], several: bool) -> Tabl
         rows.append((name, cells, decades))
     rows.append(("‖update‖", [words.number(one.update) for one in shown], [None] * len(shown)))
     for name, shares in (("eps rules", [o.eps_rules for o in shown]), ("lost to rounding", [o.lost for o in shown])):
-        if any(share for share in shares):
+        if any(share is not None and share >= SHOWN for share in shares):
             rows.append((name, [words.percent(share) for share in shares], [None] * len(shown)))
     title = key[0] + (f", group {key[1]}" if several else "")
     return Table(title, [f"step {words.number(one.step)}" for one in shown], rows, any(one.boxed for one in shown))

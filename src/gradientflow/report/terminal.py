@@ -74,6 +74,9 @@ def verdict_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool)
     yield from page.waterfall()
     yield from time_lines(verdict, run, width, plain=plain)
     yield from page.budget()
+    if verdict.steps > 1:  # a run of its own, not one backward pass
+        yield from step_lines(verdict, width)
+        yield from certificate_lines(verdict, page.para)
 
 
 def encodable(text: str, encoding: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from gradientflow.records import Budget, Finding, Place, Run, Verdict
+from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
 from gradientflow.report import verdict_lines, write_html
 from gradientflow.report.words import mark
 
@@ -76,6 +76,11 @@ class Diagnosis:
     def findings(self) -> list[Finding]:
         """Everything that was found, the finding that explains most first."""
         return self.verdict.findings
+
+    @property
+    def certificates(self) -> list[Certificate]:
+        """What was proven of a loop that was watched, and what was not measured; empty for one look."""
+        return self.verdict.certificates if self.verdict.steps > 1 else []
 
     @property
     def budget(self) -> Budget:

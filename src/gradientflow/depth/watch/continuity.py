@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from gradientflow.torch_internals import readable, transformed
 
@@ -26,7 +27,8 @@ class Continuity:
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
-        self._chosen = _spread([p for p in params if p.dim() and not p.is_sparse and p.is_contiguous()], _TENSORS)
+        plain = [p for p in params if type(p) in (Tensor, Parameter) and not p.is_sparse and p.numel()]
+        self._chosen = _spread([p for p in plain if p.is_contiguous()], _TENSORS)
         self._before: Tensor | None = None  # ahead of the last step
         self._left: Tensor | None = None  # behind it
         self._update: Tensor | None = None  # of the step before that

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradientflow.depth.causes import terms as rules
 from gradientflow.depth.causes.addends import leaves
 from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.certificates import broken
 from gradientflow.records import Certificate, Finding
 
 NAME = "terms"
@@ -24,9 +25,7 @@ def terms(case: Case, findings: Sequence[Finding]) -> Certificate:
     found = [*told, *rules.severed_term(case), *rules.one_element(case)]  # (whose causes have other rules, too)
     if found:
         top = max(found, key=lambda f: f.confidence)
-        return Certificate(
-            NAME, "broken", top.summary, {"terms": len(found), "cause": top.cause, "step": top.evidence.get("step")}
-        )
+        return broken.told(NAME, top, {"terms": len(found), "cause": top.cause, "step": top.evidence.get("step")})
     loose = [p for p in case.run.probes if p.root is None and p.ops]
     if loose and not case.graphs:
         return Certificate(
