@@ -300,6 +300,7 @@ class Meta(msgspec.Struct):
     unit: str = "optimizer"  # what a step is: "optimizer" step, or "backward" call where the script has no optimizer
     module: bool = False  # run as `python -m`
     compiled: bool = False  # PyTorch compiled something, and the watcher stepped aside
+    compared: int = 0  # steps ahead of which the weights were held against what the step before left
     transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 

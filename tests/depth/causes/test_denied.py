@@ -10,7 +10,7 @@ from gradientflow.depth.causes import judge
 from gradientflow.records import Meta, Optimizer, Run, Step
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FINITE = "every loss, gradient, weight and update that was seen is finite"
+FINITE = "proven: finite"
 
 
 def healthy() -> Run:
@@ -37,7 +37,18 @@ def test_finite_is_not_said_where_a_weight_or_an_update_is_not(field: str, value
 def test_finite_is_not_said_where_a_value_inside_is_not() -> None:
     run = healthy()
     run.probes[0].ops[0].value.inf = 1
-    assert FINITE not in judge(run).summary
+    (told,) = [c for c in judge(run).certificates if c.name == "finite"]
+    assert "1 intermediate values hold Inf or NaN" in told.why
+
+
+def test_continuity_is_not_claimed_by_a_record_that_compared_nothing() -> None:
+    run = healthy()
+    state = {c.name: c.state for c in judge(run).certificates}
+    run.meta.compared = 59
+    assert (state["continuity"], {c.name: c.state for c in judge(run).certificates}["continuity"]) == (
+        "not-measured",
+        "held",
+    )
 
 
 def test_finite_is_not_said_where_nothing_was_read() -> None:

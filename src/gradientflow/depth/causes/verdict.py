@@ -34,7 +34,7 @@ from gradientflow.depth.causes import (
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.limits import Limit
-from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
+from gradientflow.records import Budget, Certificate, Finding, Loss, Run, Verdict, Watch
 
 T = TypeVar("T")
 SURE_ENOUGH = Limit("confidence", 0.5, "chosen: a finding is told where it is more likely right than wrong")
@@ -251,7 +251,7 @@ def _calm(case: Case, verdict: Verdict) -> str:
             else:
                 why, mend = "no backward call of a traced step passed by where the watcher listens", ""
             return (
-                f"The gradient of {verdict.steps} steps was seen{_finiteness(case, 'and is finite')}, but no operation could be traced on "
+                f"The gradient of {verdict.steps} steps was seen{_finite(case)}, but no operation could be traced on "
                 f"its way ({why}): nothing can be said about depth.{mend}"
             )
         if verdict.steps or any(o.steps for o in case.meta.optimizers):
@@ -279,19 +279,24 @@ def _calm(case: Case, verdict: Verdict) -> str:
     sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]
     if sharp:
         parts.append(f"sharpness up to {max(sharp):.3g}")
-    text = ", ".join(parts) or "every gradient seen was finite and alive"
+    text = ", ".join(parts) or "every gradient seen was alive"
     unseen = "; what the damaged record does not show was not judged" if damaged else ""
-    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_finiteness(case)}{unseen}."
+    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_proven(verdict.certificates)}{unseen}."
 
 
-def _finiteness(case: Case, short: str = "") -> str:
-    """Say that what was seen is finite; nothing where the record holds a value that is not, or none at all."""
-    seen = [v for s in case.run.steps for v in (s.loss, s.grad, s.weight, s.update) if v is not None]
-    bad = any(not math.isfinite(v) for v in seen) or any(s.nonfinite for s in case.run.steps)
-    bad = bad or any(op.value.nan or op.value.inf for g in case.graphs for op in g.probe.ops)
-    if bad or not seen:
-        return ""
-    return f" {short}" if short else "; every loss, gradient, weight and update that was seen is finite"
+def _finite(case: Case) -> str:
+    """Say that what was seen is finite, where it was."""
+    return " and is finite" if certificates.finite(case, []).state == "held" else ""
+
+
+def _proven(checked: list[Certificate]) -> str:
+    """Say which certificates held, and which were not measured."""
+    parts = [
+        f"{words}: {', '.join(names)}"
+        for words, state in (("proven", "held"), ("not measured", "not-measured"))
+        if (names := [c.name for c in checked if c.state == state])
+    ]
+    return "; ".join(["", *parts])
 
 
 def _signed(value: float) -> str:

@@ -32,6 +32,7 @@ class Continuity:
         self._before: Tensor | None = None  # ahead of the last step
         self._left: Tensor | None = None  # behind it
         self._update: Tensor | None = None  # of the step before that
+        self.knows = False  # whether the last look compared anything
 
     def before(self) -> tuple[float, float | None, float] | None:
         """The step begins. Return (relative size, share of the last update that was taken back, share of entries) where weights
@@ -39,7 +40,8 @@ class Continuity:
         """
         left, self._before = self._left, self._sample()
         now, update = self._before, self._update
-        if left is None or now is None or left.shape != now.shape or torch.equal(left, now):
+        self.knows = left is not None and now is not None and left.shape == now.shape
+        if left is None or now is None or not self.knows or torch.equal(left, now):
             return None
         change = (now - left).double()
         size, weights = float(change.norm()), float(left.double().norm())

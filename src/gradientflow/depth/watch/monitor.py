@@ -76,6 +76,7 @@ class Monitor:
         self.steps = 0
         self.backwards = 0
         self.elsewhere = 0  # steps in other threads than the one that is watched
+        self.compared = 0  # steps ahead of which the weights were held against what the step before left
         self.rewrites = 0  # of weights, between two steps
         self.probed = 0
         self.last_loss: float | None = None
@@ -262,6 +263,7 @@ class Monitor:
     def _compare(self, watched: Watched) -> None:
         """Look whether the weights are those that the step before left."""
         found = watched.continuity.before()
+        self.compared += watched.continuity.knows
         if found is not None:
             self.rewrites += 1
             if self.rewrites <= _REWRITES or self.rewrites % _REWRITES == 0:

@@ -14,6 +14,8 @@ from gradientflow.depth.causes.certificates.terms import terms
 from gradientflow.depth.causes.certificates.transmission import transmission
 from gradientflow.records import Certificate, Finding
 
+__all__ = ["Check", "finite", "issue"]
+
 Check = Callable[[Case, Sequence[Finding]], Certificate]
 CHECKS: tuple[Check, ...] = (finite, transmission, step, continuity, descent, isolation, terms)
 

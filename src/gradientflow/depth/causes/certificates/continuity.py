@@ -16,13 +16,10 @@ def continuity(case: Case, findings: Sequence[Finding]) -> Certificate:
     """Ahead of every step a few weights of several tensors are, bit for bit, what the step before left."""
     if (told := broken.by(NAME, findings, lambda f: f.cause == "weights-rewritten")) is not None:
         return told
-    steps = len(case.run.steps)
-    if steps < 2 or not case.meta.optimizers:
-        return Certificate(
-            NAME,
-            "not-measured",
-            "it takes two steps of an optimizer" if case.meta.optimizers else "no optimizer stepped",
-        )
+    steps = case.meta.compared
+    if not steps:
+        why = "no weights were compared ahead of a second step" if case.meta.optimizers else "no optimizer stepped"
+        return Certificate(NAME, "not-measured", why)
     rewrites = case.run.rewrites
     if not rewrites:
         return Certificate(
