@@ -36,7 +36,7 @@ def told_on(stream: TextIO | None = None) -> Console:
 def say(console: Console, text: str) -> None:
     """Tell a sentence; a name of thousands of letters is told by its ends, and no letter of it steers the terminal."""
     told = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: shown(word[0], LONGEST_WORD // 2), clean(text))
-    console.print(f"gradientflow: {told}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"gradientflow: {told}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.apart import apart
 from gradientflow.files import write
 from gradientflow.records import MARKS, Run, Verdict
 from gradientflow.report import isometry, parts, words
@@ -129,4 +130,8 @@ def _plain(value: Any) -> Any:
 
 def _asset(name: str) -> str:
     """A file of this package."""
-    return resources.files("gradientflow.report").joinpath(name).read_text(encoding="utf-8")
+
+    def read(alone: bool) -> str:
+        return resources.files("gradientflow.report").joinpath(name).read_text(encoding="utf-8")
+
+    return apart(read)  # also where the script has left no descriptor free
