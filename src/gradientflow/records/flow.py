@@ -51,8 +51,8 @@ class Spent(msgspec.Struct):
     seconds: float = 0.0
     inside: float = 0.0  # seconds of it inside the field's own evaluations
     checking: float = 0.0  # gradient equivalents of all these that went into certificates
-    looking: float = 0.0  # and into the sharpness
     equivalents: float = 0.0
+    looking: float = 0.0  # gradient equivalents of all these that went into the sharpness
 
 
 class Track(msgspec.Struct):
