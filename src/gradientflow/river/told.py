@@ -91,7 +91,7 @@ def track(path: Path, field: Field) -> Track:
             torch.linspace(0, n - 1, MOMENTS, dtype=torch.float64).round().long(),
             (~path.sharpness.isnan()).nonzero()[:, 0],
         )
-        keep = torch.cat([even, known[:: max(1, len(known) // MOMENTS)]]).unique()
+        keep = torch.unique(torch.cat([even, known[:: max(1, len(known) // MOMENTS)]]))
     plane = path.final.numel() == 2
     few = path.final.numel() <= FEW
     return Track(

@@ -29,7 +29,7 @@ APART = Limit(
 OLD_STEPS = Limit(
     "steps_since_look", 3.0, "chosen: the first steps double in length, and each is older than `time_over_time_of_look`"
 )
-LOOKING = Limit("looking_over_gradients", 0.1, "chosen: what looks may cost for the sake of being told")
+LOOKING = Limit("looking_over_gradients", 0.05, "chosen: what looks may cost for the sake of being told")
 FREE = Limit("gradients_of_looks", 16.0, "chosen: two looks, spread over the time, which a short path may have besides")
 LOOK = 60  # products of the look for a negative curvature before a path is said to rest
 

@@ -16,7 +16,7 @@ PRODUCTS = 60  # Hessian products for what is kept of one moment, at most
 ROOM = 1 << 29  # bytes of basis vectors
 LEAST = 8  # products at least: see `leading`
 SPREAD = 0.3  # a share of chance in a start vector: an eigenvector that has become the first is not in the last ones
-SHARE = Limit("looking_over_gradients_between", 0.1, "chosen: what is measured unasked at moments between two steps")
+SHARE = Limit("looking_over_gradients_between", 0.05, "chosen: what is measured unasked at moments between two steps")
 EACH = 10.0  # gradients of a measurement, about
 
 

@@ -35,7 +35,7 @@ class Keep:
         functions: name → function of one point, shape (P,), whose results are kept in ``path.kept``.
         sharpness: measure the so many largest Hessian eigenvalues at every kept moment, to 1 % of the largest: they are in
             ``path.kept["sharpness"]``, (n, k), and the largest is ``path.sharpness``. A moment takes some gradients more;
-            ``path.cost.looking`` says how many in all. None: the largest, at some of the moments, for a tenth of the
+            ``path.cost.looking`` says how many in all. None: the largest, at some of the moments, for a twentieth of the
             gradients or little more; 0: only where the solver looks for its own sake.
 
     Raises:
@@ -194,7 +194,9 @@ class Sampler:
     def _between(self, piece: Piece, motion: Motion, on: Tensor, when: Tensor) -> None:
         """Take moments within steps."""
         wanted = (
-            self.theta is not None or self.kept or (self.single and motion.field.potential and self.keep.sharpness != 0)
+            self.theta is not None
+            or self.kept
+            or (self.single and motion.meter.field.potential and self.keep.sharpness != 0)
         )
         theta = piece.points(on, when) if wanted else None
         loss = piece.losses(on, when)
@@ -226,7 +228,7 @@ class Sampler:
     def _measure(self, k: int, theta: Tensor, motion: Motion) -> None:
         """Measure the sharpness at a kept moment: where it is asked for, or where no look of the solver's comes by."""
         between = self.grid is not None or self.keep.every > 1
-        if not (self.keep.sharpness or (between and self.gauge.affordable(motion))) or not motion.field.potential:
+        if not (self.keep.sharpness or (between and self.gauge.affordable(motion))) or not motion.meter.field.potential:
             return
         found = self.gauge.measure(motion, theta)
         self._looked(k, float(found.values[0]), found.bottom, float(found.residuals[0]))

@@ -21,7 +21,7 @@ DRIFT = 0.05  # a relative growth of the sharpness that asks for a refresh
 EASING = 0.2  # a relative fall that does: a ρ that is too large costs stages, not stability
 WITHOUT_REFRESH = 10  # steps without a refresh at most
 WIDE = 8  # basis vectors of a look that is told: one Krylov space of so many finds an eigenvector that has overtaken the first
-ROOM = 1 << 28  # bytes of these; where they take more, a look that is told is no wider than others, but longer
+ROOM = 1 << 26  # bytes of these; where they take more, a look that is told is no wider than others, but longer
 IDLE = 4  # times as rarely where the number only says whether a flow is stiff
 NORM_STEPS = 8  # of the power iteration on a J that is not symmetric
 
