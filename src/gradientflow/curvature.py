@@ -180,3 +180,120 @@ def lanczos(apply: Operator, start: Tensor, *, width: int, tolerance: float, lea
             return Ritz(values[:, -1], values[:, 0], bound, alphas[0], k, finite, basis, vectors)
         betas.append(beta)
         basis.append(w.div_(length.clamp_min(1e-30)[:, None]))
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """The largest eigenvalues of a symmetric operator, each with what is left of it.
+
+    Attributes:
+        values: Rayleigh quotients, largest first, shape (k,), float64.
+        vectors: unit vectors, shape (k, n).
+        residuals: ‖Av − λv‖, shape (k,): an eigenvalue lies as near to each value (Parlett 1980, §4.5).
+        bottom: smallest Ritz value: an upper estimate of the smallest eigenvalue.
+        products: operator applications used.
+        finite: no product had a NaN or Inf.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    bottom: float
+    products: int
+    finite: bool
+
+
+def leading(
+    apply: Operator, start: Tensor, count: int, *, tolerance: float, products: int, width: int, seed: int = 0, least: int = 1,
+) -> Leading:  # fmt: skip
+    """Return the largest eigenvalues of a symmetric operator by a thick-restart Lanczos iteration.
+
+    A Krylov space holds one vector of each eigenspace. So that an eigenvalue that is there more than once is found as often,
+    a random vector joins the space when the values seem to be found, and they have to stand against it.
+
+    Args:
+        apply: the operator, (n,) → (n,).
+        start: start vector, shape (n,), not zero.
+        count: how many eigenvalues, at most n.
+        tolerance: residuals at most, over the largest value in size.
+        products: operator applications at most; what is not found by then has a larger residual.
+        width: basis vectors held, at least count + 2.
+        seed: of the random vectors.
+        least: operator applications at least: a start near an eigenvector that is not the first any more satisfies the
+            tolerance at once.
+
+    Source: Wu & Simon 2000 (thick restart).
+
+    Example:
+        >>> d = torch.tensor([1.0, 5.0, 2.0, 5.0], dtype=torch.float64)
+        >>> found = leading(lambda v: d * v, torch.ones(4, dtype=torch.float64), 3, tolerance=1e-9, products=50, width=6)
+        >>> found.values.round(decimals=6).tolist()
+        [5.0, 5.0, 2.0]
+    """
+    size = len(start)
+    width = min(max(width, count + 2), size)
+    maker = torch.Generator().manual_seed(seed)
+    basis = torch.empty(width, size, dtype=start.dtype, device=start.device)
+    basis[0] = start / start.norm()
+    inner = torch.zeros(width, width, dtype=torch.float64)
+    held, used, stands, finite = 1, 0, count == 1, True
+    until, lowest = least, float("inf")
+    tiny = 100 * torch.finfo(start.dtype).eps
+    while True:
+        w = apply(basis[held - 1])
+        used += 1
+        finite = bool(torch.isfinite(w).all())
+        if not finite:
+            held -= 1
+            break
+        along, w = _beside(basis[:held], w)
+        inner[:held, held - 1] = inner[held - 1, :held] = along.double().cpu()
+        length = float(w.norm())
+        values, weights = torch.linalg.eigh(inner[:held, :held])
+        scale, lowest = float(values.abs().amax()), min(lowest, float(values[0]))
+        left = length * weights[-1, -count:].abs()
+        found = held >= count and bool((left <= tolerance * max(scale, 1e-300)).all())
+        if held == size or used >= products or (found and stands and used >= until):
+            break
+        fresh = length <= tiny * scale or (found and not stands)
+        if found and not stands:
+            stands, until = True, used + max(6, 2 * count)
+        if held == width:  # the best vectors stay, as many as leave room for as many new ones
+            held = count + (width - count) // 2
+            basis[:held] = weights[:, -held:].T.to(basis) @ basis
+            inner.zero_()
+            inner.diagonal()[:held] = values[-held:]
+        if fresh:
+            w = torch.randn(size, generator=maker, dtype=torch.float64).to(start)
+            w = _beside(basis[:held], w / w.norm())[1]
+            length = float(w.norm())
+        basis[held] = w / length
+        held += 1
+    return _told(apply, basis[:held], inner[:held, :held], count, lowest, used, finite)
+
+
+def _beside(basis: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a vector has along each of the basis, and the rest of it, orthogonalised twice."""
+    along = basis @ w
+    w = w - basis.T @ along
+    return along, w - basis.T @ (basis @ w)
+
+
+def _told(apply: Operator, basis: Tensor, inner: Tensor, count: int, lowest: float, used: int, finite: bool) -> Leading:
+    """Return the best vectors of a space with their quotients and residuals, each by one more product."""
+    if len(basis) == 0:
+        nan = torch.full((count,), float("nan"), dtype=torch.float64)
+        return Leading(nan, basis.new_full((count, basis.shape[1]), float("nan")), nan, float("nan"), used, False)
+    _, weights = torch.linalg.eigh(inner)
+    vectors = (weights.flip(1)[:, :count].T.to(basis) @ basis).contiguous()
+    quotients, residuals = [], []
+    for v in vectors:
+        w = apply(v)
+        quotient = torch.linalg.vecdot(w, v)
+        quotients.append(float(quotient))
+        residuals.append(float((w - quotient * v).norm()))
+    order = sorted(range(len(quotients)), key=lambda i: -quotients[i])
+    return Leading(
+        torch.tensor(quotients, dtype=torch.float64)[order], vectors[order], torch.tensor(residuals, dtype=torch.float64)[order],
+        lowest, used + len(vectors), finite,
+    )  # fmt: skip

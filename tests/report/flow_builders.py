@@ -217,7 +217,8 @@ def network() -> Flow:
         )
         for o, c in zip(others, (0.01, 0.004, 0.03), strict=True)
     ]
-    gaps[0].left, gaps[0].why = 37.0, "It leaves the flow at t = 37: the flow's sharpness crosses 2/η = 20 at t = 35."
+    gaps[0].left, gaps[0].crossed = 37.0, (34.0, 36.0)
+    gaps[0].why = "It leaves the flow at t = 37: the flow's sharpness crosses 2/η = 20 between t = 34 and 36."
     gaps[1].why = "It stays with the flow: at most 0.04 of the flow's whole way beside it."
     gaps[2].predicted = []
     return Flow(

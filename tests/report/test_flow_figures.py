@@ -142,12 +142,30 @@ def test_panels_mark_where_the_flow_gets_too_sharp_for_a_descent() -> None:
     from gradientflow.report.panels import crossing, draw_panels
 
     flow = network()
-    assert crossing(flow.stories[0].flow, 20.0) == pytest.approx(35.0, rel=0.02)  # 6 + 24 t/(t + 25) = 20
-    assert crossing(flow.stories[0].flow, 50.0) is None
+    story = flow.stories[0]
+    assert [crossing(story, t) for t in story.descents] == [(34.0, 36.0), None, None]
     told = _texts(draw_panels(flow))
-    assert "passes 2/η of SGD lr=0.1 at t = 35" in told
+    assert "passes 2/η of SGD lr=0.1 between t = 34 and 36" in told
     assert "2/η = 50" in told
     assert "passes 2/η of SGD lr=0.04" not in told
+
+
+def test_only_measured_sharpness_is_marked_and_nothing_stands_for_the_rest() -> None:
+    from gradientflow.report.panels import draw_panels
+
+    flow = network()
+    track = flow.stories[0].flow
+    track.sharpness = [x if k % 7 == 0 else None for k, x in enumerate(track.sharpness)]
+    known = [(t, x) for t, x in zip(track.times, track.sharpness, strict=True) if x is not None]
+    sharp = next(axes for axes in draw_panels(flow).axes if axes.get_ylabel() == "sharpness λ")
+    dots = [line for line in sharp.lines if line.get_marker() == "o"]
+    assert any(list(zip(*line.get_data(), strict=True)) == known for line in dots)
+    thick = [
+        line
+        for line in sharp.lines
+        if line.get_linestyle() == "-" and line.get_linewidth() > 1.5 and len(line.get_xdata()) > 2
+    ]
+    assert not thick  # no line that pretends
 
 
 def test_panels_without_descents_without_loss_and_without_sharpness() -> None:

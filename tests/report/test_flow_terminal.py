@@ -143,7 +143,10 @@ def test_a_descent_that_did_not_arrive_is_told_beside_the_flow() -> None:
 
 def test_leaving_and_staying_are_told_with_the_reason() -> None:
     text = " ".join(plain(network()).split())
-    assert "↗ SGD lr=0.1: It leaves the flow at t = 37: the flow's sharpness crosses 2/η = 20 at t = 35." in text
+    assert (
+        "↗ SGD lr=0.1: It leaves the flow at t = 37: the flow's sharpness crosses 2/η = 20 between t = 34 and 36."
+        in text
+    )
     assert "✓ SGD lr=0.04: It stays with the flow" in text
 
 

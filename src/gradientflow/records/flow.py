@@ -52,6 +52,7 @@ class Spent(msgspec.Struct):
     inside: float = 0.0  # seconds of it inside the field's own evaluations
     checking: float = 0.0  # gradient equivalents of all these that went into certificates
     equivalents: float = 0.0
+    looking: float = 0.0  # gradient equivalents of all these that went into the sharpness
 
 
 class Track(msgspec.Struct):
@@ -66,7 +67,7 @@ class Track(msgspec.Struct):
     times: list[float]
     loss: Numbers | None
     grad_norm: Numbers
-    sharpness: Numbers
+    sharpness: Numbers  # None at moments where it was not measured
     lambda_min: Numbers
     step: list[float]
     stages: list[int]
@@ -81,6 +82,7 @@ class Track(msgspec.Struct):
     settings: dict[str, Any] = {}
     conserved: dict[str, Point2] = {}  # what the exact flow keeps constant, where it is one number: at start and end
     moments: int = 0
+    sharpness_bound: Numbers = []  # how near to each sharpness an eigenvalue lies at least, from the residual
     threshold: float | None = None  # sharpness past which this descent is unstable, as 2/η for plain gradient descent
     threshold_name: str = ""  # how that threshold is written: "2/η", "(2 + 2β)/η"
 
@@ -96,6 +98,9 @@ class Apart(msgspec.Struct):
     outputs: Numbers = []  # distance in the network's outputs
     loss: Numbers = []  # loss of the descent minus loss of the flow
     left: float | None = None  # flow time at which the descent left the flow; None: it did not, or it is not known
+    crossed: Point2 | None = (
+        None  # two measured times between which the flow's sharpness passes the descent's threshold
+    )
     why: str = ""  # whether and why it left, a sentence
 
 

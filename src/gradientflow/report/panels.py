@@ -21,6 +21,7 @@ PLATE = {"facecolor": "#ffffff", "edgecolor": "none", "alpha": 0.8, "pad": 0.8} 
 GREY, TEXT, FRAME = "#6b7688", "#1c2635", "#c9d0da"
 WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 9.6, 1.75, 0.95, 1.75, 0.72, 0.72  # inches
 BETWEEN, LINE = 0.16, 0.155
+SPARSE = 40  # measured moments of a path that are marked as large dots
 EACH = 0.125  # height of a label, as a share of a panel
 
 
@@ -93,8 +94,13 @@ def _name(axes: Axes, name: str) -> None:
     axes.yaxis.set_label_coords(-0.085, 0.5)
 
 
-def _lines(axes: Axes, story: Story, which: str, *, positive: bool) -> list[tuple[float, str, str]]:
-    """Draw one quantity of every path, the descents below the flow; return where each ends, its name and ink."""
+def _lines(
+    axes: Axes, story: Story, which: str, *, positive: bool, measured: bool = False
+) -> list[tuple[float, str, str]]:
+    """Draw one quantity of every path, the descents below the flow; return where each ends, its name and ink.
+
+    `measured`: known only at some moments; those are marked, and what joins them is thin.
+    """
     ends: list[tuple[float, str, str]] = []
     values = [(t, getattr(t, which) or []) for t in (story.flow, *story.descents)]
     seen = [x for _, ys in values for x in ys if x is not None and math.isfinite(x)]
@@ -107,7 +113,13 @@ def _lines(axes: Axes, story: Story, which: str, *, positive: bool) -> list[tupl
         if not any(y is not None for y in ys):
             continue
         ink, thick = (FLOW_INK, 2.6) if k == 0 else (INKS[(k - 1) % len(INKS)], 1.2 if len(ys) < 1500 else 0.8)
-        axes.plot(*_known(track.times, ys), color=ink, lw=thick, solid_capstyle="round", zorder=3 if k == 0 else 2)
+        known, layer = _known(track.times, ys), 3 if k == 0 else 2
+        if measured:
+            size = (1.3 if k == 0 else 0.8) * (4.0 if len(known[0]) <= SPARSE else 2.2)
+            axes.plot(*known, color=ink, lw=1.0 if k == 0 else 0.7, ls=(0, (1.5, 1.5)), zorder=layer)
+            axes.plot(*known, color=ink, lw=0, marker="o", ms=size, mew=0, zorder=layer)
+        else:
+            axes.plot(*known, color=ink, lw=thick, solid_capstyle="round", zorder=layer)
         last = next((y for y in reversed(ys) if y is not None and math.isfinite(y)), None)
         if last is not None:
             ends.append((last, track.label, ink))
@@ -155,9 +167,9 @@ def _slope(axes: Axes, story: Story) -> None:
 
 
 def _sharp(axes: Axes, story: Story) -> None:
-    """Sharpness; the line at which each descent gets unstable; and where the flow crosses it."""
+    """Sharpness where it was measured; the line at which each descent gets unstable; and between which times the flow crosses it."""
     _name(axes, "sharpness λ")
-    ends = _lines(axes, story, "sharpness", positive=False)
+    ends = _lines(axes, story, "sharpness", positive=False, measured=True)
     tracks = (story.flow, *story.descents)
     seen = [x for t in tracks for x in t.sharpness if x is not None and math.isfinite(x)]
     lines = [(k, t) for k, t in enumerate(story.descents) if t.threshold is not None]
@@ -181,18 +193,21 @@ def _sharp(axes: Axes, story: Story) -> None:
             told, (0.008, track.threshold), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
             size=7.5, bbox=PLATE, color=ink, parse_math=False,
         )  # fmt: skip
-        cross = crossing(story.flow, track.threshold)
+        cross = crossing(story, track)
         if cross is not None:
-            axes.plot([cross], [track.threshold], marker="X", ms=7, color=ink, mec="#ffffff", mew=0.8, zorder=4)
+            axes.plot(cross, [track.threshold] * 2, color=ink, lw=4.0, solid_capstyle="butt", zorder=3.5)
+            axes.plot([cross[1]], [track.threshold], marker="X", ms=7, color=ink, mec="#ffffff", mew=0.8, zorder=4)
+    axes.text(
+        0.995, 0.07, "dots: measured; dotted lines only join them", transform=axes.transAxes, size=7.5, bbox=PLATE, color=GREY,
+        va="center", ha="right",
+    )  # fmt: skip
 
 
-def crossing(track: Track, level: float) -> float | None:
-    """The first flow time at which the sharpness passes a level from below, by linear interpolation; None: never."""
-    times, ys = _known(track.times, track.sharpness)
-    for (t0, a), (t1, b) in zip(zip(times, ys, strict=True), zip(times[1:], ys[1:], strict=True), strict=False):
-        if a < level <= b:
-            return t0 + (t1 - t0) * (level - a) / (b - a)
-    return None
+def crossing(story: Story, track: Track) -> tuple[float, float] | None:
+    """The two measured times between which the flow's sharpness passes a descent's threshold, as the comparison told them."""
+    if track.threshold is None:
+        return None
+    return next((a.crossed for a in story.apart if a.label == track.label), None)
 
 
 def _apart(axes: Axes, story: Story) -> None:
@@ -248,9 +263,10 @@ def _said(flow: Flow, story: Story) -> list[str]:
         end = "" if t.ending.ok else f", {t.ending.reason}"
         said.append(f"{t.label}: {number(solving(t.spent))} gradients{end}")
     for t in story.descents:
-        at = None if t.threshold is None else crossing(story.flow, t.threshold)
+        at = crossing(story, t)
         if at is not None:
-            said.append(f"✕ the flow's sharpness passes {t.threshold_name} of {t.label} at t = {power(at)}")
+            when = f"between t = {power(at[0])} and {power(at[1])}" if at[1] else "from the start"
+            said.append(f"✕ the flow's sharpness passes {t.threshold_name} of {t.label} {when}")
     return wrapped(" · ".join(said), WIDTH - LEFT - 0.4, 8)
 
 

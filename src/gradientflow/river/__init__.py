@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.keep import Keep
     from gradientflow.river.paths.loop import Moment
     from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path, Status
+    from gradientflow.river.paths.sharpness import Sharpness, sharpness
     from gradientflow.river.paths.solve import flow
     from gradientflow.river.portraits.draw import portrait
     from gradientflow.river.portraits.view import view
@@ -50,6 +51,7 @@ _WHERE = {  # torch is imported only when something of this is used
     "paths.keep": ("Keep",),
     "paths.loop": ("Moment",),
     "paths.path": ("Certificate", "Certificates", "Cost", "Ensemble", "Path", "Status"),
+    "paths.sharpness": ("Sharpness", "sharpness"),
     "paths.solve": ("flow",),
     "portraits.draw": ("portrait",),
     "portraits.view": ("view",),
@@ -87,6 +89,7 @@ __all__ = [
     "PrincipalFlow",
     "RMSPropFlow",
     "Rival",
+    "Sharpness",
     "SignFlow",
     "Solved",
     "Status",
@@ -100,6 +103,7 @@ __all__ = [
     "drops",
     "flow",
     "portrait",
+    "sharpness",
     "solve",
     "tell",
     "view",

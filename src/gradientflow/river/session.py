@@ -29,7 +29,7 @@ from gradientflow.river.told import tell
 
 NUMBERED = 9  # drops that can be compared with optimizers one by one
 LONG = 20_000  # steps of a descent that a user is told of before they are made
-DRAWN = 150  # steps of a descent whose sharpness is measured for a figure
+DRAWN = 80  # steps of a descent whose sharpness is measured for a figure
 MOMENTS = 200  # at which the places of many drops are kept, for their trails
 
 

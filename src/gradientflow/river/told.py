@@ -85,7 +85,13 @@ def tell(
 def track(path: Path, field: Field) -> Track:
     """Return one path as a record, thinned to `MOMENTS` moments; `moments` says how many there were."""
     n = len(path.times)
-    keep = torch.arange(n) if n <= MOMENTS else torch.linspace(0, n - 1, MOMENTS, dtype=torch.float64).round().long()
+    keep = torch.arange(n)
+    if n > MOMENTS:  # thinned out, but for moments at which the sharpness is known
+        even, known = (
+            torch.linspace(0, n - 1, MOMENTS, dtype=torch.float64).round().long(),
+            (~path.sharpness.isnan()).nonzero()[:, 0],
+        )
+        keep = torch.unique(torch.cat([even, known[:: max(1, len(known) // MOMENTS)]]))
     plane = path.final.numel() == 2
     few = path.final.numel() <= FEW
     return Track(
@@ -97,6 +103,7 @@ def track(path: Path, field: Field) -> Track:
         grad_norm=numbers(path.grad_norm[keep]),
         sharpness=numbers(path.sharpness[keep]),
         lambda_min=numbers(path.lambda_min[keep]),
+        sharpness_bound=[] if path.sharpness_bound is None else numbers(path.sharpness_bound[keep]),
         step=[float(x) for x in path.step[keep]],
         stages=[int(x) for x in path.stages[keep]],
         ending=ending(path.status),
@@ -326,6 +333,7 @@ def apart(comparison: Comparison) -> list[Apart]:
             outputs=[] if b.output is None else numbers(b.output),
             loss=[] if b.loss is None else numbers(b.loss),
             left=b.left,
+            crossed=b.crossed,
             why=b.why,
         )
         for b in comparison.beside

@@ -46,8 +46,8 @@ def test_a_descent_that_leaves_is_told_with_the_crossing():
     field = Potential(lambda w: 0.5 * (w[0] * w[1] - 1) ** 2, start=[1.9, -1.2])
     path = flow(field, t=10.0)
     side = compare(path, descend(field, torch.optim.SGD, t=10.0, lr=0.45)).beside[0]
-    assert side.left is not None and side.crossed == 0.0
-    assert "2/η = 4.444" in side.why
+    assert side.left is not None and side.crossed == (0.0, 0.0)
+    assert "is above 2/η = 4.444 from the start" in side.why
     calm = compare(path, descend(field, torch.optim.SGD, t=10.0, lr=0.01)).beside[0]
     assert calm.left is None and calm.crossed is None
 
@@ -78,9 +78,7 @@ def test_a_descent_that_crosses_the_edge_leaves_when_the_linear_recursion_says()
         when = x if abs(y) > 0.1 * end else None
     path = flow(field, t=end)
     side = compare(path, descend(field, torch.optim.SGD, t=end, lr=lr), predict=False).beside[0]
-    assert side.crossed is not None and 20 * (1 + (side.crossed - 2) / 20) == pytest.approx(
-        20, rel=0.06
-    )  # λ is known to 5 %
+    assert side.crossed is not None and side.crossed[0] - 1e-9 <= 2.0 <= side.crossed[1] <= side.crossed[0] + 0.3
     assert side.left == pytest.approx(when, abs=0.4) and 4.0 < when < 6.5
     calm = compare(path, descend(field, torch.optim.SGD, t=end, lr=0.05), predict=False).beside[0]
     assert calm.left is None and calm.crossed is None and "stays" in calm.why  # negative control: half the rate

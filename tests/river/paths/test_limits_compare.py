@@ -33,7 +33,7 @@ def gd(slope: float = 1.0) -> Path:
 def test_crossed_over_left():
     def why(crossed: float) -> str:
         far: Any = torch.full((4,), 0.5, dtype=D)
-        return _why(gd(), 2.0, crossed, 1.0, TIMES, far)
+        return _why(gd(), 2.0, (1.0, crossed), 1.0, TIMES, far)
 
     assert "sharpness crosses" in why(1.49) and "not unstable" in why(1.51)
 

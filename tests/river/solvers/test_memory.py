@@ -17,7 +17,7 @@ from gradientflow.river import Keep, LossField, Path, flow
 from gradientflow.river.fields.base import Evaluation, Field, Linear
 from gradientflow.river.solvers import METHODS, solver
 from gradientflow.river.solvers.base import Call, Past, Solver, Trial
-from gradientflow.river.solvers.spectrum import WIDTH, Spectrum
+from gradientflow.river.solvers.spectrum import WIDE, WIDTH, Spectrum
 from tests.river.solvers.cases import D, column
 
 P = 30_000  # above the size up to which a path's strangest step is kept
@@ -129,6 +129,13 @@ def vectors_of_a_flow(name: str, outliers: Sequence[float], time: float, **more:
     return most - made_by_the_field(field), paths[0]
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the vectors were too large for a wide look at the sharpness: that is where memory counts."""
+    monkeypatch.setattr("gradientflow.river.solvers.spectrum.ROOM", 0)
+
+
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("name", STABILIZED)
 def test_a_whole_flow_holds_eight_vectors_at_any_stage_count(name: str):
     """θ, rate, work vectors, the spectrum's basis, what the loop, the checks and the second run hold; the start is the caller's."""
@@ -139,14 +146,17 @@ def test_a_whole_flow_holds_eight_vectors_at_any_stage_count(name: str):
     assert 5 <= max(few, many) <= ALLOWED + LITTLE
 
 
-def test_a_flow_that_keeps_more_is_found_out(monkeypatch: pytest.MonkeyPatch):
+def test_a_flow_that_keeps_more_is_found_out(monkeypatch: pytest.MonkeyPatch, large: None):
     """Negative controls: a path that keeps its points, an explicit method's stages, a wide basis of the spectrum."""
     assert vectors_of_a_flow("rkc2", (), 0.5, keep=Keep(theta=True))[0] > ALLOWED
     assert vectors_of_a_flow("dp54", (), 0.5)[0] > ALLOWED
     monkeypatch.setattr("gradientflow.river.paths.course.WIDTH", 8)
     assert vectors_of_a_flow("rkc2", (), 0.5)[0] > ALLOWED
+    monkeypatch.undo()  # and where there is room a wide look is taken
+    assert ALLOWED < vectors_of_a_flow("rkc2", (), 0.5)[0] <= ALLOWED + WIDE
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize(("name", "dtype"), [*((n, torch.float64) for n in STABILIZED), ("tsrkc3", torch.float32)])
 def test_a_whole_flow_of_a_network_holds_eight_vectors_beyond_a_gradient(name: str, dtype: torch.dtype):
     """As a user calls it, checks and all; pieces of a vector (the gradient's, layer by layer) count as what they are."""

@@ -174,8 +174,6 @@ def test_sharpness_along_a_path_is_that_of_the_hessian():
     path = flow(quartic, 3.0, method="rkc2", certify=False)
     assert path.theta is not None
     truth = (scale * path.theta**2).amax(1)  # Hessian: diag(scale · w²)
-    known = path.sharpness[2:]
-    # "as last measured", and the sharpness falls fast here: each value is that of a point a few steps ago at most
-    assert bool((known >= 0.98 * truth[2:]).all())
-    assert bool((known[1:] <= 1.4 * truth[:-3]).all())
-    assert not bool((0.5 * known >= 0.98 * truth[2:]).all())
+    known = ~path.sharpness.isnan()
+    torch.testing.assert_close(path.sharpness[known], truth[known], rtol=1e-3, atol=0.0)  # it falls fast here
+    assert 3 < int(known.sum()) < len(path) and not bool((truth[1:] > 0.95 * truth[:-1]).all())

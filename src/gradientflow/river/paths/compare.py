@@ -14,6 +14,7 @@ from gradientflow.limits import Limit
 from gradientflow.river.fields.leading import LeadingError
 from gradientflow.river.paths.alike import unlike
 from gradientflow.river.paths.descent import again
+from gradientflow.river.paths.edges import Interval, adaptive_edge, bracket, narrowed, stability_edge
 from gradientflow.river.paths.keep import Keep
 from gradientflow.river.paths.loop import Callback, Moment
 from gradientflow.river.paths.path import Cost, Path
@@ -43,8 +44,9 @@ class Beside:
         explained: 1 − ‖θ_k − θ(t_k) − η e‖/‖θ_k − θ(t_k)‖: the share of the gap that the prediction explains, shape (n,).
         edge: the sharpness above which this optimizer leaves the flow; None where no number is known (Adam and RMSProp
             have one for their preconditioned sharpness, told in `why`).
-        crossed: flow time at which the flow's sharpness, which is followed to about 5 %, first exceeds `edge` (for Adam and RMSProp, at which their own
-            preconditioned sharpness exceeds its edge), or None.
+        crossed: two flow times at which the flow's sharpness was measured, the last below `edge` and the first above it; twice
+            0 where it is above from the start; None where no measured value is. For Adam and RMSProp that of their own
+            preconditioned sharpness and its edge.
         left: flow time from which on the descent is beside the flow by more than a tenth of the flow's whole way: the first
             such time after which it never comes back to within half of that; None where it stays, or comes back.
         why: a sentence.
@@ -59,7 +61,7 @@ class Beside:
     predicted: Tensor | None
     explained: Tensor | None
     edge: float | None
-    crossed: float | None
+    crossed: Interval | None
     left: float | None
     why: str
 
@@ -203,11 +205,9 @@ def _beside(path: Path, other: Path, points: int, predict: bool, tell: _Progress
         explained = torch.where(distance > 0, 1 - left_over / distance.clamp_min(1e-300), torch.zeros_like(distance))
     edge = stability_edge(other)
     crossed = inner
-    if (
-        edge is not None
-    ):  # a smooth flow takes few long steps: the run that stops at the descent's steps looks more often
-        both = (_first(p.times, p.sharpness > edge) for p in (path, again))
-        crossed = min((t for t in both if t is not None), default=None)
+    if edge is not None:
+        crossed, asked = narrowed(base, bracket(edge, path, again), edge, times, solved)
+        cost = cost + asked
     left = leaving(times, relative)
     why = _why(other, edge if edge is not None else adaptive_edge(other), crossed, left, times, relative)
     output = _outputs(base, theta, solved)
@@ -218,7 +218,7 @@ def _beside(path: Path, other: Path, points: int, predict: bool, tell: _Progress
 
 def _points_of_descent(
     other: Path, end: float, most: int, progress: Callback | None
-) -> tuple[Tensor, Tensor, float | None]:
+) -> tuple[Tensor, Tensor, Interval | None]:
     """Return points and times of at most so many steps of a descent up to the flow's end, and when its own edge is crossed.
 
     What decides over Adam and RMSProp is the sharpness as their own scaling sees it, and only the descent knows that.
@@ -234,7 +234,7 @@ def _points_of_descent(
     assert other.theta is not None  # asked for
     crossed = None
     if edge is not None:
-        crossed = _first(other.times, other.kept["preconditioned_sharpness"] > edge)
+        crossed = bracket(edge, (other.times, other.kept["preconditioned_sharpness"]))
     rows = (other.times <= limit).nonzero()[:, 0]
     rows = torch.unique(torch.cat([rows[:: max(1, len(rows) // most)], rows[-1:]]))
     return other.theta[rows], other.times[rows], crossed
@@ -252,30 +252,6 @@ def _leading(path: Path, times: Tensor, rate: float, progress: Callback | None) 
         keep=Keep(at=times, theta=False, exact=True, functions={"e": lambda state: state[p:]}), progress=progress,
     )  # fmt: skip
     return rate * run.kept["e"], run.cost
-
-
-def stability_edge(descent: Path) -> float | None:
-    """Return the sharpness above which an optimizer cannot follow the flow; None where it depends on its own scaling."""
-    s, rate = descent.settings, descent.settings.get("lr")
-    if rate is None or s.get("scheduled"):
-        return None
-    if s["optimizer"] != "SGD":
-        return None
-    beta = float(s.get("momentum", "0") or 0)
-    if s.get("nesterov") == "True":
-        return (2 + 2 * beta) / (float(rate) * (1 + 2 * beta))
-    return (2 + 2 * beta) / float(rate)
-
-
-def adaptive_edge(descent: Path) -> float | None:
-    """Return the largest stable eigenvalue of P^−½ H P^−½ for Adam, (2+2β₁)/((1−β₁)η), and for RMSProp, 2/η; else None."""
-    s, rate = descent.settings, descent.settings.get("lr")
-    if rate is None or s.get("scheduled") or s["optimizer"] not in ("Adam", "AdamW", "RMSprop"):
-        return None
-    if s["optimizer"] == "RMSprop":
-        return 2 / float(rate)
-    beta = 0.9 if "betas" not in s else float(str(s["betas"]).strip("()[] ").split(",")[0])
-    return (2 + 2 * beta) / ((1 - beta) * float(rate))
 
 
 def _plain(descent: Path) -> bool:
@@ -307,17 +283,13 @@ def leaving(times: Tensor, relative: Tensor) -> float | None:
 
 
 def _why(
-    other: Path, edge: float | None, crossed: float | None, left: float | None, times: Tensor, relative: Tensor
+    other: Path, edge: float | None, crossed: Interval | None, left: float | None, times: Tensor, relative: Tensor
 ) -> str:
     s = other.settings
     beta = float(s.get("momentum", "0") or 0)
     rule = "2/η" if beta == 0 else "(2+2β)/(η(1+2β))" if s.get("nesterov") == "True" else "(2+2β)/η"
     if other.status.reason == "diverged":
-        cause = (
-            f": the sharpness is above {rule} = {edge:.4g} from t = {crossed:.4g} on"
-            if edge is not None and crossed is not None
-            else ""
-        )
+        cause = f": the sharpness {_passes(rule, edge, crossed)}" if edge is not None and crossed is not None else ""
         return f"It diverged{cause}."
     if left is None:
         most = int(relative.argmax())
@@ -333,19 +305,26 @@ def _why(
     if s["optimizer"] in ("Adam", "AdamW", "RMSprop"):
         rule = "2/η" if s["optimizer"] == "RMSprop" else "(2+2β₁)/((1−β₁)η)"
         there = (
-            f"crosses {rule} = {edge:.4g} at t = {crossed:.4g}, and it oscillates"
+            f"{_passes(rule, edge, crossed)}, and it oscillates"
             if crossed is not None
             else f"stays below {rule} = {edge:.4g}"
         )
         return f"It leaves the flow at t = {left:.4g}: {own}. Its preconditioned sharpness {there}."
-    if crossed is not None and crossed <= left * SOON + 1e-12:
-        return f"It leaves the flow at t = {left:.4g}: the flow's sharpness crosses {rule} = {edge:.4g} at t = {crossed:.4g}."
+    if crossed is not None and crossed[1] <= left * SOON + 1e-12:
+        return f"It leaves the flow at t = {left:.4g}: the flow's sharpness {_passes(rule, edge, crossed)}."
     if beta:
         return (
             f"It leaves the flow at t = {left:.4g} though the sharpness is below {rule} = {edge:.4g}: with momentum β it runs "
             f"about 1/(1−β) = {1 / (1 - beta):.3g} times ahead of the clock."
         )
     return f"It leaves the flow at t = {left:.4g}, below {rule} = {edge:.4g}: the step is too long for the path's bends, not unstable."
+
+
+def _passes(rule: str, edge: float, crossed: Interval) -> str:
+    """When an edge is crossed, between two measurements."""
+    if crossed[1] == 0:
+        return f"is above {rule} = {edge:.4g} from the start"
+    return f"crosses {rule} = {edge:.4g} between t = {crossed[0]:.4g} and {crossed[1]:.4g}"
 
 
 def _outputs(base: object, theta: Tensor, solved: Tensor) -> Tensor | None:

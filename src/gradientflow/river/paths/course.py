@@ -8,27 +8,41 @@ import torch
 from torch import Tensor
 
 from gradientflow.curvature import lanczos
+from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.choose import Chooser
 from gradientflow.river.paths.door import admitted
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.motion import Motion, Piece
+from gradientflow.river.paths.motion import Look, Motion, Piece
 from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import Solver
 from gradientflow.river.solvers.control import Controller, Tolerance
-from gradientflow.river.solvers.spectrum import WIDTH, Spectrum
+from gradientflow.river.solvers.spectrum import WIDE, WIDTH, Spectrum
 from gradientflow.river.solvers.stabilized import RKC2
 
 SPARE = 2  # stages above the fewest that a step may take more than it needs: a look at the sharpness costs three
 AGES = 4.0  # times the flow time of the last look at the spectrum, at which it is looked at again however few the steps were
+# Looks at the sharpness that no step asks for, because it is told of. Each takes `WIDE` products.
+OLD = Limit("time_over_time_of_look", 4 / 3, "chosen: over flow time from 1 to 100 that are 16 looks")
+APART = Limit(
+    "time_between_looks", 1 / 30, "chosen: of the whole time; late looks lie no further apart than a figure shows"
+)
+OLD_STEPS = Limit(
+    "steps_since_look", 3.0, "chosen: the first steps double in length, and each is older than `time_over_time_of_look`"
+)
+LOOKING = Limit("looking_over_gradients", 0.05, "chosen: what looks may cost for the sake of being told")
+FREE = Limit("gradients_of_looks", 16.0, "chosen: two looks, spread over the time, which a short path may have besides")
 LOOK = 60  # products of the look for a negative curvature before a path is said to rest
 
 
 class Course(Motion):
     """B drops on one field, their step lengths, methods and spectra; keeps the rules in `motion`, all but `advance`.
 
-    `lean`: hold a vector less, for one that somebody else holds; `ends`: a time of its own for each drop, at most t_end.
+    `lean`: hold a vector less, for one that somebody else holds; `ends`: a time of its own for each drop, at most t_end;
+    `told`: somebody wants to know the sharpness of a single drop besides.
     """
+
+    tells = True
 
     def __init__(
         self,
@@ -44,6 +58,7 @@ class Course(Motion):
         stops: Tensor | None = None,
         ends: Tensor | None = None,
         lean: bool = False,
+        told: bool = True,
     ) -> None:
         drops, size = theta.shape
         self.meter, self.field, self.t_end, self.solvers = meter, meter.field, t_end, solvers
@@ -73,8 +88,12 @@ class Course(Motion):
         self.used: list[str] = []
         self.steps = 0
         self._all = torch.arange(drops)
+        self.looks: list[Look] = []
+        self.told, self.telling = told and drops == 1 and self.field.potential, True  # telling: the next look is told
+        self.looked, self.spent, self.since = 0.0, 0.0, 0  # time of the last look told, gradients of all, tries since
         if self.field.potential:
             self.measure(self._all, solvers[-1])  # so that the sharpness is known from the start on
+        self.telling, self.spent = False, 0.0
         unit = torch.finfo(theta.dtype).eps
         if rtol < 10 * unit and fixed is None:
             kind = str(theta.dtype).removeprefix("torch.")
@@ -152,22 +171,41 @@ class Course(Motion):
         ):  # steps that grow with time, as on paths that go like log t, would outrun what is counted in steps
             aged = (self.t[rows] >= AGES * self.looked[rows]) & (self.spectrum.age[rows] > 0)
             due = torch.unique(torch.cat([due, rows[aged]]))
+        tell = self.told and (self.telling or self._old())
+        if tell:
+            due = rows
         if len(due) == 0:
             return
         self.looked[due] = self.t[due]
+        before = self.meter.equivalents
         theta, here = self.take(due)
         apply = self.meter.linearize(theta, here)
         if self.field.potential:
-            self.spectrum.measure(apply, due)
+            self.spectrum.measure(apply, due, told=tell)
             self.loads[due] = self.spans[due] * self.spectrum.top[due].clamp_min(0.0)
         else:
             self.spectrum.measure_norm(apply, due)
+        spent = self.meter.equivalents - before
+        self.meter.looking += spent
+        if tell:
+            self.looked, self.spent, s = float(self.t[0]), self.spent + spent, self.spectrum
+            self.looks.append(Look(self.looked, float(s.top[0]), float(s.bottom[0]), float(s.bound[0]), {}))
+
+    def _old(self) -> bool:
+        """Whether the last look that was told is old, and another one costs little."""
+        self.since += 1
+        t = float(self.t[0])
+        late = t >= self.looked * OLD or t >= self.looked + APART * self.t_end
+        room = LOOKING * self.meter.equivalents + FREE * t / self.t_end
+        if self.since <= OLD_STEPS or not late or self.spent + WIDE * (2 if self.meter.exact else 1) > room:
+            return False
+        self.since = 0
+        return True
 
     def look(self) -> None:
         """Measure the sharpness once more, where the drops have come to."""
         if self.field.potential and self.steps:
-            self.spectrum.wait.zero_()
-            self.spectrum.age.clamp_min_(1)
+            self.telling = True
             self.measure(self._all, self.starter)
 
     def release(self) -> None:
@@ -197,7 +235,7 @@ class Course(Motion):
         """Return all that decides the future."""
         state: dict[str, Any] = {n: getattr(self, n) for n in self._TENSORS}
         state |= {"rate": self.here.rate, "value": self.here.value, "used": list(self.used), "trail": list(self.trail)}
-        state["steps"] = self.steps
+        state |= {n: getattr(self, n) for n in ("steps", "looked", "spent", "since")}
         for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
             state |= {f"{name}.{n}": v for n, v in vars(part).items() if n != "solvers"}
         state["statuses"] = [None if s is None else (s.reason, s.text, s.remedy) for s in self.statuses]
@@ -209,7 +247,8 @@ class Course(Motion):
             setattr(self, n, state[n])
         self.here = Evaluation(state["rate"], state["value"])
         self.used, self.trail = list(state["used"]), [tuple(x) for x in state["trail"]]
-        self.steps = state["steps"]
+        self.steps, self.looked, self.spent, self.since = (state[n] for n in ("steps", "looked", "spent", "since"))
+        self.looks, self.telling = [], False
         for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
             for n in vars(part):
                 if n != "solvers":

@@ -13,20 +13,21 @@ from torch import Tensor
 
 from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
-from gradientflow.river.fields.base import Evaluation, Field, Linear, as_field
+from gradientflow.river.fields.base import Evaluation, Field, as_field
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths.door import admitted, end_time, number
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.motion import Motion, Piece
+from gradientflow.river.paths.motion import Look, Motion, Piece
 from gradientflow.river.paths.path import Path, Status
 from gradientflow.river.paths.solve import Start, starting_points
 from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers.base import lengths
 from gradientflow.river.solvers.spectrum import Spectrum
 
+INNER = "preconditioned_sharpness"
 Optimizer = torch.optim.Optimizer
 Maker = type[Optimizer] | Callable[[Iterable[Tensor]], Optimizer]
 Schedule = Callable[[Optimizer], Any]
@@ -61,6 +62,7 @@ class Descent(Motion):
         self.inner = Spectrum(1, theta.shape[1], theta, seed=seed)  # of the preconditioned Hessian
         self.scale = max(float(theta.norm()), 1.0)
         self._row = torch.zeros(1, dtype=torch.int64)
+        self.looks: list[Look] = []
 
     def _cut(self, theta: Tensor) -> list[Tensor]:
         sizes = [int(torch.Size(s).numel()) for s in self.shapes]
@@ -89,8 +91,8 @@ class Descent(Motion):
             self.end(self._row, Status("stuck", f"the learning rate is {rate:g} at step {self.steps}, t = {float(self.t):g} of {self.t_end:g}: "
                                        "the clock stands still.", f"Give {more}."))  # fmt: skip
             return None
-        if self.measure and self.steps % self.measure == 0 and self.field.potential:
-            self._look(self.meter.linearize(self.theta, self.here))
+        if self.measure and self.steps % self.measure == 0:
+            self.look()
         before, here = self.theta, self.here
         after = self._step(rate)
         there = self.meter(after)
@@ -120,14 +122,20 @@ class Descent(Motion):
         self.idle += 1
         return self.schedule is None or self.idle > IDLE
 
-    def _look(self, apply: Linear) -> None:
+    def look(self) -> None:
         """Measure the sharpness, and that of P^−½ H P^−½ where the optimizer divides its steps by a P of its own."""
-        self.spectrum.measure(apply, self._row)
-        scale = self._preconditioner()
-        if scale is None:
+        if not self.field.potential or not bool(torch.isfinite(self.here.rate).all()):
             return
-        root = scale.rsqrt()
-        self.inner.measure(lambda v: apply(v * root).mul_(root), self._row)
+        before, s = self.meter.equivalents, self.spectrum
+        apply = self.meter.linearize(self.theta, self.here)
+        s.measure(apply, self._row, told=True)
+        self.looks.append(Look(float(self.t[0]), float(s.top[0]), float(s.bottom[0]), float(s.bound[0]), {}))
+        scale = self._preconditioner()
+        if scale is not None:
+            root = scale.rsqrt()
+            self.inner.measure(lambda v: apply(v * root).mul_(root), self._row, told=True)
+            self.looks[-1].more[INNER] = float(self.inner.top[0])
+        self.meter.looking += self.meter.equivalents - before
 
     def _preconditioner(self) -> Tensor | None:
         """Return P = √v̂ + ε of Adam, RMSProp and their kin, shape (1, P); None before the first step, and for others."""
@@ -143,9 +151,9 @@ class Descent(Motion):
             parts.append((second.sqrt() + group.get("eps", 0.0)).reshape(-1))
         return torch.cat(parts)[None].to(self.theta).clamp_min(1e-30)
 
-    def extra(self) -> dict[str, float]:
-        """Return what a moment of this descent knows besides: the preconditioned sharpness, where it was measured."""
-        return {"preconditioned_sharpness": float(self.inner.top[0])} if self.measure else {}
+    def measured(self) -> list[str]:
+        """Return the name of the preconditioned sharpness, where it is measured."""
+        return [INNER] if self.measure else []
 
     def _step(self, rate: float) -> Tensor:
         """Hand the gradient to the optimizer, let it step, and read θ back."""
@@ -190,7 +198,7 @@ class Descent(Motion):
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
-        self.theta, self.t, self.live = state["theta"], state["t"], state["live"]
+        self.theta, self.t, self.live, self.looks = state["theta"], state["t"], state["live"], []
         self.steps, self.idle = state["steps"], state["idle"]
         self.here = Evaluation(state["rate"], state["value"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -234,8 +242,8 @@ def descend(
         schedule: a function from the optimizer to a learning-rate scheduler, stepped after every step.
         start: where to begin; the field's own start when left out.
         keep, events, callback, progress, max_gradients, max_seconds, checkpoint, resume: as for `flow`.
-        sharpness_every: measure the largest Hessian eigenvalue every so many steps (about three gradients each); 0: never.
-            For Adam, RMSProp and their kin also that of the preconditioned Hessian, in ``kept["preconditioned_sharpness"]``.
+        sharpness_every: measure the largest Hessian eigenvalue every so many steps, and at the end (about nine gradients
+            each); 0: never. ``path.sharpness`` is NaN at other steps. For Adam, RMSProp and their kin also that of the preconditioned Hessian, in ``kept["preconditioned_sharpness"]``.
         seed: of the start vector of the Lanczos iteration.
         settings: handed to the optimizer's class, as ``momentum=0.9``.
 
@@ -279,6 +287,9 @@ def descend(
     limits.asked = disk.fingerprint(said | keep.asked(), theta, motion.here.rate)
     witness, sampler = Witness(field, motion), Sampler(keep, theta)
     run(motion, sampler, witness, limits)
+    if sharpness_every:
+        motion.look()
+        sampler.note(motion)
     table = sampler.arrays()
     if bool(table["loss"].isnan().all()):
         table["loss"] = None

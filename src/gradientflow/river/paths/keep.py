@@ -11,12 +11,14 @@ from torch import Tensor
 
 from gradientflow.errors import UsageError
 from gradientflow.river.fields.memory import refuse_beyond
+from gradientflow.river.paths.gauge import TOP, Gauge
 from gradientflow.river.paths.motion import Motion, Piece, rows
 
 SMALL = 8  # parameters up to which the points are kept without being asked for
 GRID = 65  # moments of an ensemble when nobody says
 BEGINNING = 64  # moments that there is room for at first, where steps are kept
-COLUMNS = ("times", "loss", "grad_norm", "sharpness", "lambda_min", "step", "stages")
+COLUMNS = ("times", "loss", "grad_norm", "step", "stages", "sharpness", "lambda_min", "sharpness_bound")
+LOOKED = COLUMNS[5:]  # what is known of a moment only where somebody looked
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,13 @@ class Keep:
             rtol is below 1e-6, which the cubic between two long steps would spoil.
         every: keep every so many accepted steps (without `at`); the start and the end are always kept.
         functions: name → function of one point, shape (P,), whose results are kept in ``path.kept``.
+        sharpness: measure the so many largest Hessian eigenvalues at every kept moment, to 1 % of the largest: they are in
+            ``path.kept["sharpness"]``, (n, k), and the largest is ``path.sharpness``. A moment takes some gradients more;
+            ``path.cost.looking`` says how many in all. None: the largest, at some of the moments, for a twentieth of the
+            gradients or little more; 0: only where the solver looks for its own sake.
 
     Raises:
-        UsageError: times that are not ascending or not finite, or `every` below 1.
+        UsageError: times that are not ascending or not finite, `every` below 1, or `sharpness` below 0.
 
     Example:
         >>> Keep(at=[0.0, 1.0, 10.0], theta=True, functions={"norm": lambda w: w.norm()}).every
@@ -45,8 +51,15 @@ class Keep:
     exact: bool | None = None
     every: int = 1
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    sharpness: int | None = None
 
     def __post_init__(self) -> None:
+        if self.sharpness is not None and self.sharpness < 0:
+            raise UsageError(f"Keep(sharpness=…) is how many eigenvalues, 0 or more, got {self.sharpness}.")
+        if self.sharpness and set(TOP) & set(self.functions):
+            raise UsageError(
+                f"Keep(functions=…): {' and '.join(TOP)} are what Keep(sharpness=…) keeps; name yours otherwise."
+            )
         if self.every < 1:
             raise UsageError(f"Keep(every=…) must be 1 or more, got {self.every}.")
         times = self.times
@@ -59,7 +72,7 @@ class Keep:
         """Return what was asked to be kept, as plain data: a path resumes only with the same."""
         return {
             "at": repr(None if self.times is None else self.times.tolist()), "every": self.every, "exact": self.exact,
-            "theta": self.theta, "functions": sorted(self.functions),
+            "theta": self.theta, "functions": sorted(self.functions), "sharpness": self.sharpness,
         }  # fmt: skip
 
     def gridded(self, t_end: float) -> Keep:
@@ -102,6 +115,7 @@ class Sampler:
         self.kept: dict[str, list[Tensor]] = {n: [] for n in keep.functions}
         self.next = torch.zeros(drops, dtype=torch.int64)
         self.steps = torch.zeros(drops, dtype=torch.int64)
+        self.gauge = Gauge(keep.sharpness)
 
     def begin(self, motion: Motion) -> None:
         """Take the start."""
@@ -124,6 +138,21 @@ class Sampler:
             if len(inside) == 0:
                 return
             self._between(piece, motion, inside, when[inside])
+
+    def note(self, motion: Motion) -> None:
+        """Write down what the motion has measured where it is, if that moment is kept."""
+        looks, motion.looks = motion.looks, []
+        k = int(self.next[0]) - 1
+        for look in looks:
+            if k >= 0 and float(self.table[k, 0, 0]) == look.t:
+                if not self.keep.sharpness:
+                    self._looked(k, look.top, look.bottom, look.bound)
+                for name, value in look.more.items():
+                    self.kept[name][k] = torch.tensor(value, dtype=torch.float64)
+
+    def _looked(self, k: int, *found: float) -> None:
+        first = self.columns.index(LOOKED[0])
+        self.table[k, 0, first:] = torch.tensor(found, dtype=torch.float64)
 
     def close(self, motion: Motion) -> None:
         """Take the end, where it is not there yet."""
@@ -164,7 +193,12 @@ class Sampler:
 
     def _between(self, piece: Piece, motion: Motion, on: Tensor, when: Tensor) -> None:
         """Take moments within steps."""
-        theta = piece.points(on, when) if self.theta is not None or self.kept else None
+        wanted = (
+            self.theta is not None
+            or self.kept
+            or (self.single and motion.meter.field.potential and self.keep.sharpness != 0)
+        )
+        theta = piece.points(on, when) if wanted else None
         loss = piece.losses(on, when)
         if self.single and loss is not None and not piece.falls and piece.rate1 is not None:  # no slope is known: ask
             loss = motion.meter.value(piece.points(on, when) if theta is None else theta).double().cpu()
@@ -178,17 +212,29 @@ class Sampler:
         k = self.next[on]
         self._grow(int(k.max()) + 1)
         loss = torch.full_like(t, float("nan")) if loss is None else loss
-        top, bottom = motion.sharpness()
-        row = (t, loss, speed, top[on], bottom[on], step, stages.double())
-        self.table[k, on] = torch.stack(row[: len(self.columns)], dim=1)
+        row = (t, loss, speed, step, stages.double())[: len(self.columns)]
+        self.table[k, on, : len(row)] = torch.stack(row, dim=1)
         if self.theta is not None and theta is not None:
             self.theta[k, on] = theta.detach().to(self.theta.device)
         self.next[on] += 1
-        for name, number in motion.extra().items():
-            self.kept.setdefault(name, []).append(torch.tensor(number, dtype=torch.float64))
+        for name in motion.measured():
+            self.kept.setdefault(name, []).append(torch.tensor(float("nan"), dtype=torch.float64))
+        if self.single and theta is not None:
+            self._measure(int(k[0]), theta, motion)
         for name, function in self.keep.functions.items():
             assert theta is not None  # wanted where there are functions
             self.kept[name].append(_number(function(theta[0].detach().clone())))
+
+    def _measure(self, k: int, theta: Tensor, motion: Motion) -> None:
+        """Measure the sharpness at a kept moment: where it is asked for, or where no look of the solver's comes by."""
+        between = self.grid is not None or self.keep.every > 1
+        if not (self.keep.sharpness or (between and self.gauge.affordable(motion))) or not motion.meter.field.potential:
+            return
+        found = self.gauge.measure(motion, theta)
+        self._looked(k, float(found.values[0]), found.bottom, float(found.residuals[0]))
+        if self.keep.sharpness:
+            for name, part in zip(TOP, (found.values, found.residuals), strict=True):
+                self.kept.setdefault(name, []).append(part)
 
     def _grow(self, moments: int) -> None:
         """Make room for so many moments, by doubling."""
@@ -214,11 +260,12 @@ class Sampler:
 
     def freeze(self) -> dict[str, Any]:
         """Return what was collected, as plain data."""
-        return {n: getattr(self, n) for n in ("table", "theta", "kept", "next", "steps")}
+        return {n: getattr(self, n) for n in ("table", "theta", "kept", "next", "steps")} | {"warm": self.gauge.warm}
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
-        vars(self).update(state)
+        vars(self).update({n: v for n, v in state.items() if n != "warm"})
+        self.gauge.warm = state["warm"]
         self.kept = {n: list(v) for n, v in state["kept"].items()}
 
 

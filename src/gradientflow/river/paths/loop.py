@@ -91,6 +91,7 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
         spent = _thaw(stored, motion, sampler, witness)
     else:
         sampler.begin(motion)
+        sampler.note(motion)
         at_start(limits.events, motion)
     piece: Piece | None = None
     arrival = Arrival() if limits.max_gradients is None and limits.max_seconds is None else None
@@ -101,6 +102,7 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
                 motion.end(motion.live.nonzero()[:, 0], over)
                 break
             piece = motion.advance()
+            sampler.note(motion)
             if piece is None:
                 continue
             witness.see(piece, motion.sharpness())
@@ -199,7 +201,7 @@ def _remaining(piece: Piece, motion: Motion, t: float, seconds: float) -> float:
 
 def _freeze(motion: Motion, sampler: Sampler, witness: Witness, seconds: float) -> dict[str, Any]:
     meter = motion.meter
-    counts = {n: getattr(meter, n) for n in ("gradients", "hvps", "losses", "inside")}
+    counts = {n: getattr(meter, n) for n in ("gradients", "hvps", "losses", "inside", "looking")}
     return {
         "motion": motion.freeze(), "sampler": sampler.freeze(), "witness": witness.freeze(), "counts": counts,
         "seconds": seconds,

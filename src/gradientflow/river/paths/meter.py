@@ -25,6 +25,7 @@ class Meter:
         self.hvps = 0
         self.losses = 0
         self.inside = 0.0
+        self.looking = 0.0  # gradient equivalents that went into the sharpness
         self.began = time.perf_counter()
 
     def __call__(self, theta: Tensor) -> Evaluation:
@@ -80,7 +81,7 @@ class Meter:
     def cost(self, *, checking: float = 0.0) -> Cost:
         """Return what was spent so far."""
         seconds = time.perf_counter() - self.began
-        return Cost(self.gradients, self.hvps, self.losses, seconds, self.inside, checking)
+        return Cost(self.gradients, self.hvps, self.losses, seconds, self.inside, checking, self.looking)
 
     @property
     def equivalents(self) -> float:

@@ -95,6 +95,20 @@ class Piece:
         return h, ((t - self.t0[on]) / h).clamp(0.0, 1.0)
 
 
+@dataclass(slots=True)
+class Look:
+    """The outer eigenvalues of the Hessian as measured where a single drop was at a time; NaN where they were not.
+
+    `more`: what else was measured there, by name.
+    """
+
+    t: float
+    top: float
+    bottom: float
+    bound: float
+    more: dict[str, float]
+
+
 def rows(x: Tensor, on: Tensor) -> Tensor:
     """Return some rows, in ascending order; where that is all of them, without a copy."""
     return x if len(on) == len(x) else x[on]
@@ -111,6 +125,8 @@ class Motion(ABC):
     live: Tensor
     statuses: list[Status | None]
     spectrum: Spectrum
+    tells = False  # the sharpness is told without being asked for
+    looks: list[Look]  # since somebody last took them; of a single drop
 
     def loss(self) -> Tensor | None:
         """Return the loss of each drop, (B,), float64, or None; a copy."""
@@ -128,9 +144,9 @@ class Motion(ABC):
         """Return which drops are where they are to end, (B,)."""
         return self.t >= self.t_end
 
-    def extra(self) -> dict[str, float]:
-        """Return what a moment of this motion knows besides."""
-        return {}
+    def measured(self) -> list[str]:
+        """Return the names of what a look may measure besides."""
+        return []
 
     def end(self, rows: Tensor, status: Status) -> None:
         """Let these drops rest."""

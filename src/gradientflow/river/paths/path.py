@@ -30,6 +30,7 @@ class Cost:
         seconds: wall-clock time of the whole run.
         inside: seconds of it spent inside the field's own evaluations.
         checking: gradient equivalents of all these that were spent on certificates.
+        looking: gradient equivalents of all these that were spent on the sharpness, the solver's own looks among them.
     """
 
     gradients: int = 0
@@ -38,6 +39,7 @@ class Cost:
     seconds: float = 0.0
     inside: float = 0.0
     checking: float = 0.0
+    looking: float = 0.0
 
     @property
     def equivalents(self) -> float:
@@ -143,12 +145,16 @@ class Path:
         times: flow time of each kept moment, shape (n,), float64.
         loss: shape (n,), or None where the field has no loss.
         grad_norm: ‖dθ/dt‖ (for a loss field ‖∇L‖), shape (n,).
-        sharpness: largest eigenvalue of the Hessian as last measured, shape (n,); NaN where not yet measured.
-        lambda_min: smallest eigenvalue as last measured, shape (n,).
+        sharpness: largest eigenvalue of the Hessian, shape (n,); NaN at moments where it was not measured. Without
+            ``Keep(sharpness=k)`` it is measured at the start, at the end, and as often as that costs a small part.
+        lambda_min: smallest eigenvalue as found beside it, an estimate from above, shape (n,).
+        sharpness_bound: how near to each value an eigenvalue lies at least, from the residual, shape (n,); mostly it is far
+            nearer.
         step: length in flow time of the step that led to each moment, shape (n,); 0 at the start.
         stages: gradient evaluations of that step, shape (n,), int64.
         theta: the points, shape (n, P), where they were kept; else None.
-        kept: what the caller's own functions returned, name → (n, …).
+        kept: what the caller's own functions returned, name → (n, …); with ``Keep(sharpness=k)`` also "sharpness" and
+            "sharpness_bound", the k largest eigenvalues and their residuals, (n, k).
         start, final: first and last point, shape (P,).
         cost, status, certificates: see their classes.
         notes: what happened on the way that a reader should know: switches of method, warnings of the audit.
@@ -173,6 +179,7 @@ class Path:
     status: Status
     certificates: Certificates = NOT_CHECKED
     theta: Tensor | None = None
+    sharpness_bound: Tensor | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -248,7 +255,7 @@ class Path:
             head = {n: meta[n] for n in ("label", "kind", "method", "notes", "settings")}
             cost, status = Cost(**meta["cost"]), Status(**meta["status"])
             held = Certificates(Certificate(**c) for c in meta["certificates"])
-            missing = [n for n in _ARRAYS if n not in arrays and n not in ("loss", "theta")]
+            missing = [n for n in _ARRAYS if n not in arrays and n not in ("loss", "theta", "sharpness_bound")]
             if missing:
                 raise KeyError(missing[0])
         except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
@@ -267,7 +274,7 @@ class Path:
 
 
 _ARRAYS = (
-    "times", "loss", "grad_norm", "sharpness", "lambda_min", "step", "stages", "theta", "start", "final",
+    "times", "loss", "grad_norm", "sharpness", "lambda_min", "sharpness_bound", "step", "stages", "theta", "start", "final",
 )  # fmt: skip
 
 

@@ -123,6 +123,10 @@ def flow(
     step = None if step is None else number(step, STEP)
     keep = keep or Keep()
     _together(t, step, start, starts, keep)
+    if keep.sharpness and not field.potential:
+        raise UsageError(
+            f"Keep(sharpness=…): {field.name} has no loss, and so no Hessian whose eigenvalues could be kept."
+        )
     theta = starting_points(field, start, starts)
     kinked = method == "auto" and bool(kinks_of(field, theta[:1]))
     solvers = candidates(method, rtol, potential=field.potential, drops=len(theta), kinked=kinked)
@@ -149,6 +153,7 @@ def flow(
     run(motion, sampler, witness, limits)
     if starts is None:
         motion.look()
+        sampler.note(motion)
     ends = _Ends(motion, witness, settings, field, theta, limits, certify=certify)
     return ends.path(sampler) if starts is None else ends.ensemble(sampler)
 
@@ -167,6 +172,8 @@ def _together(t: float, step: float | None, start: object, starts: object, keep:
         raise UsageError(
             "Keep(functions=…) is for single paths; on an ensemble keep the points (theta=True) and apply them after."
         )
+    if starts is not None and keep.sharpness:
+        raise UsageError("Keep(sharpness=…) is for single paths; of an ensemble ask gf.sharpness(field, point).")
     if keep.times is not None and not (float(keep.times[0]) >= 0 and float(keep.times[-1]) <= t * (1 + 1e-12)):
         raise UsageError(
             f"Keep(at=…) asks for flow times from {float(keep.times[0]):g} to {float(keep.times[-1]):g}; the path goes from 0 to {t:g}."
@@ -281,8 +288,6 @@ class _Ends:
     def path(self, sampler: Sampler) -> Path:
         """Return the path of a single drop, with all columns."""
         table = sampler.arrays()
-        if len(table["times"]) and float(table["times"][-1]) == float(self.motion.t[0]):
-            table["sharpness"][-1], table["lambda_min"][-1] = (float(x[0]) for x in self.motion.sharpness())
         if table["loss"].isnan().all():
             table["loss"] = None
         own = self.common | {n: self.common[n][0] for n in ("start", "final")}

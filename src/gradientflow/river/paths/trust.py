@@ -149,7 +149,7 @@ def _again(
     ends = motion.t[rows]
     again = Flow(
         motion.meter, theta if len(rows) == len(theta) else theta[rows], float(ends.max()), motion.solvers, rtol,
-        motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True,
+        motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True, told=False,
     )  # fmt: skip
     try:
         nothing = Sampler(Keep(at=[0.0], theta=False), again.theta)  # its end is asked of the motion
