@@ -29,7 +29,7 @@ class Check(msgspec.Struct):
 class Ending(msgspec.Struct):
     """Why a path ended: one word, a sentence with the numbers, and what to change where something is to be changed.
 
-    reason: reached, event, budget, cancelled, blow-up, not-lipschitz, not-finite, stuck; of a descent also diverged.
+    reason: reached, event, budget, cancelled, blow-up, not-lipschitz, sliding, not-finite, stuck; of a descent also diverged.
     """
 
     reason: str

@@ -53,7 +53,7 @@ class Status:
     """Why a path ended.
 
     Attributes:
-        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "not-finite", "stuck".
+        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "sliding", "not-finite", "stuck".
         text: a sentence with the numbers.
         remedy: what to change, where something is to be changed; else empty.
     """
