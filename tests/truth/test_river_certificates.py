@@ -251,8 +251,9 @@ def test_a_path_that_is_wrong_for_another_reason_is_not_laid_to_kinks():
 
 def test_jumps_are_counted_where_the_gradient_jumps_and_nowhere_else():
     """|x| + ½(y − 3)²: along x = 0 the path slides. With √(x² + 1) for |x| there is no kink."""
-    kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0], method="rkc2", max_gradients=1e5)
-    bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0])
+    more = {"start": [0.5, 0.0], "method": "rkc2", "rtol": 1e-2, "max_gradients": 8000}  # so many let it slide on
+    kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
+    bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
     assert bend.certificates.ok and "kink" not in str(bend.certificates)
     assert not kink.certificates.ok and "kink (absolute value)" in str(kink.certificates)
 
