@@ -73,6 +73,8 @@ class Track(msgspec.Struct):
     ending: Ending
     spent: Spent = msgspec.field(default_factory=Spent)
     checks: list[Check] = []
+    loss_floor: Numbers = []  # below these, loss and ‖∇L‖ are the solver's noise; empty where that is not known
+    grad_floor: Numbers = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
     # moments by cubic Hermite interpolation, of a descent its steps, but for those that hardly move
     start: list[float] = []  # only for fields of a few parameters
