@@ -232,11 +232,12 @@ def few_examples(activation: torch.nn.Module) -> LossField:
     return LossField(model, torch.nn.functional.mse_loss, (x, y))
 
 
-def test_a_path_that_slides_along_a_kink_is_broken_and_told_why():
+def test_a_check_that_kinks_break_says_so_and_how_far_off_the_end_is():
     path = flow(few_examples(torch.nn.ReLU()), 20.0)
     broken = path.certificates.named("energy")
-    assert broken.ok is False and "kink (ReLU)" in broken.text and "slides along" in broken.text
-    assert "The end is off by about" in broken.text and "tanh" in broken.text
+    assert (
+        broken.ok is False and "The loss has kinks (ReLU)" in broken.text and "The end is off by about" in broken.text
+    )
     smooth = flow(few_examples(torch.nn.Tanh()), 20.0)
     assert smooth.certificates.ok and "kink" not in str(smooth.certificates)  # negative control
 
@@ -250,8 +251,9 @@ def test_a_path_that_is_wrong_for_another_reason_is_not_laid_to_kinks():
 
 def test_jumps_are_counted_where_the_gradient_jumps_and_nowhere_else():
     """|x| + ½(y − 3)²: along x = 0 the path slides. With √(x² + 1) for |x| there is no kink."""
-    kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0])
-    bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 3.0, start=[0.5, 0.0])
+    more = {"start": [0.5, 0.0], "method": "rkc2", "rtol": 1e-2, "max_gradients": 8000}  # so many let it slide on
+    kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
+    bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
     assert bend.certificates.ok and "kink" not in str(bend.certificates)
     assert not kink.certificates.ok and "kink (absolute value)" in str(kink.certificates)
 

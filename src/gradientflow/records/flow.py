@@ -29,7 +29,7 @@ class Check(msgspec.Struct):
 class Ending(msgspec.Struct):
     """Why a path ended: one word, a sentence with the numbers, and what to change where something is to be changed.
 
-    reason: reached, event, budget, cancelled, blow-up, not-lipschitz, not-finite, stuck; of a descent also diverged.
+    reason: reached, event, budget, cancelled, blow-up, not-lipschitz, sliding, not-finite, stuck; of a descent also diverged.
     """
 
     reason: str
@@ -74,6 +74,8 @@ class Track(msgspec.Struct):
     ending: Ending
     spent: Spent = msgspec.field(default_factory=Spent)
     checks: list[Check] = []
+    loss_floor: Numbers = []  # below these, loss and ‖∇L‖ are the solver's noise; empty where that is not known
+    grad_floor: Numbers = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
     # moments by cubic Hermite interpolation, of a descent its steps, but for those that hardly move
     start: list[float] = []  # only for fields of a few parameters

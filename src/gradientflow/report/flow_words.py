@@ -15,6 +15,7 @@ ENDINGS = {
     "blow-up": "▲",
     "diverged": "▲",
     "not-lipschitz": "✕",
+    "sliding": "✕",
     "not-finite": "✕",
     "stuck": "✕",
 }

@@ -109,6 +109,8 @@ def track(path: Path, field: Field) -> Track:
         ending=ending(path.status),
         spent=spent(path.cost),
         checks=checks(path.certificates),
+        loss_floor=[] if path.loss_floor is None else numbers(path.loss_floor[keep]),
+        grad_floor=[] if path.grad_floor is None else numbers(path.grad_floor[keep]),
         points=_drawn(path, field) if plane else [],
         start=[float(x) for x in path.start] if few else [],
         final=[float(x) for x in path.final] if few else [],

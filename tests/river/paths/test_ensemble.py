@@ -156,12 +156,11 @@ def test_a_drop_on_a_ridge_is_named_and_one_in_the_valley_is_not():
     assert flow(RIDGE, 8.0, starts=starts[[0, 2]]).certificates.named("error").ok is True
 
 
-def test_a_drop_that_only_the_looser_run_loses_is_cleared_by_a_tighter_one(monkeypatch: pytest.MonkeyPatch):
+def test_drops_are_held_against_a_tighter_run():
     starts = torch.tensor([[0.0, 3.0], [0.0, 1e-5]], dtype=D)
     good = flow(RIDGE, 6.0, starts=starts, rtol=1e-6).certificates.named("error")
     assert good.ok is True and "tighter" in good.text
-    monkeypatch.setattr("gradientflow.river.paths.trust.REFEREED", 0)
-    assert flow(RIDGE, 6.0, starts=starts, rtol=1e-6).certificates.named("error").ok is False
+    assert flow(RIDGE, 6.0, starts=starts, rtol=1e-3).certificates.named("error").ok is False
 
 
 def test_vector_fields_are_checked_too():

@@ -17,8 +17,7 @@ D = torch.float64
 
 
 def error(value: float, growth: float = 0.0) -> Certificate:
-    ends = torch.zeros(1, dtype=D), torch.full((1,), value, dtype=D)
-    return checks.error(*ends, way=1.0, more=2.0, limit=checks.allowed(1e-3, 2), growth=growth, rtol=1e-3)
+    return checks.error(value, limit=checks.allowed(1e-3, 2), growth=growth, rtol=1e-3)
 
 
 def test_error():

@@ -146,7 +146,7 @@ class LossField(NetworkField):
         if not self._once_only:
             try:
                 exact = self.gradients.curvature(theta)
-            except NotImplementedError as problem:
+            except RuntimeError as problem:
                 self._give_up(problem)
 
         def product(v: Tensor) -> Tensor:
@@ -154,13 +154,16 @@ class LossField(NetworkField):
                 try:
                     out = exact(v.detach()).neg_()
                     return (out.add_(v, alpha=-self.weight_decay) if self.weight_decay else out).to(v)
-                except NotImplementedError as problem:
+                except RuntimeError as problem:
                     self._give_up(problem)
             return central_difference(lambda at: self.evaluate(at).rate, theta, v.detach())
 
         return product
 
-    def _give_up(self, problem: NotImplementedError) -> None:
+    def _give_up(self, problem: RuntimeError) -> None:
+        """Go on without second derivatives where PyTorch has none for an operation; anything else is raised again."""
+        if not isinstance(problem, NotImplementedError) and "is not implemented" not in str(problem):
+            raise problem
         if not self._once_only:
             self._once_only = str(problem).splitlines()[0]
             self.notes.append(f"Hessian products are differences of gradients: {self._once_only}")

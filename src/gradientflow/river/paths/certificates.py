@@ -178,9 +178,7 @@ def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int,
         return found
     end = next((c for c in found if c.name == "error" and math.isfinite(c.value)), None)
     harm = "" if end is None else f" The end is off by about {end.value:.1e} of the way gone all the same (see error)."
-    mend = (
-        "A smooth function (tanh, GELU, softplus) or more examples mend it; a tighter rtol tells how much it matters."
-    )
+    mend = "A smooth function (tanh, GELU, softplus) mends it."
     where = ", ".join(kinks)
     slides = jumps >= SLIDES and jumps >= SLIDING * steps
     why = (
@@ -188,9 +186,13 @@ def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int,
         f"its Hessian allows no such change (more than {int(SLIDES)} are no chance); the path slides along the kink, or crosses it back and forth.{harm} {mend}"
     )
     at = f". The point is a kink ({where}), where the gradient jumps.{harm} {mend}"
+    across = f". The loss has kinks ({where}), across which ∫‖∇L‖² is had less exactly than the path.{harm}"
+    right = end is not None and end.ok is True
     out = []
     for c in found:
-        if c.ok is False and c.name in ("monotone", "energy", "stability", "lipschitz") and slides:
+        if c.ok is False and c.name == "energy" and not slides and right:
+            c = replace(c, text=c.text + across)
+        elif c.ok is False and c.name in ("monotone", "energy", "stability", "lipschitz") and slides:
             c = replace(c, text=c.text + why)
         elif c.ok is False and c.name == "lipschitz":
             c = replace(c, text=c.text + at)

@@ -17,6 +17,7 @@ from gradientflow.river.paths.events import Event, at_start, check
 from gradientflow.river.paths.keep import Sampler
 from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.paths.path import Status
+from gradientflow.river.paths.slide import Slide
 from gradientflow.river.paths.witness import Witness
 
 
@@ -87,8 +88,9 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
     began = saved = time.perf_counter()
     spent = 0.0  # seconds of the runs that this one resumes
     stored = checkpoint.read(limits.checkpoint, limits.asked) if limits.checkpoint and limits.resume else None
+    slide = Slide(motion)
     if stored is not None:
-        spent = _thaw(stored, motion, sampler, witness)
+        spent = _thaw(stored, motion, sampler, witness, slide)
     else:
         sampler.begin(motion)
         sampler.note(motion)
@@ -107,6 +109,9 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
                 continue
             witness.see(piece, motion.sharpness())
             _finish(piece, motion, sampler, limits.events)
+            afford = None if limits.max_gradients is None else limits.max_gradients - motion.meter.equivalents
+            for row, why in slide.ends(piece, motion, afford).items():
+                motion.end(torch.tensor([row]), why)
             now = time.perf_counter()
             if (limits.callback or limits.progress) and _tell(piece, motion, limits, now - began + spent):
                 motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "a callback asked to stop"))
@@ -118,7 +123,7 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
             if limits.checkpoint and now - saved >= limits.every:
                 saved = now
                 checkpoint.write(
-                    limits.checkpoint, limits.asked, _freeze(motion, sampler, witness, now - began + spent)
+                    limits.checkpoint, limits.asked, _freeze(motion, sampler, witness, slide, now - began + spent)
                 )
     except KeyboardInterrupt:
         motion.end(motion.live.nonzero()[:, 0], _cancelled(motion, "interrupted"))
@@ -126,7 +131,7 @@ def run(motion: Motion, sampler: Sampler, witness: Witness, limits: Limits) -> N
     kept = None
     if limits.checkpoint and not all(s is not None and s.ok for s in motion.statuses):
         _revive(motion)  # a spent budget or an interrupt is no end: the next run may go on from here
-        kept = copy.deepcopy(_freeze(motion, sampler, witness, time.perf_counter() - began + spent))
+        kept = copy.deepcopy(_freeze(motion, sampler, witness, slide, time.perf_counter() - began + spent))
         _restore(motion)
     sampler.close(motion)
     if witness.laws:
@@ -199,19 +204,20 @@ def _remaining(piece: Piece, motion: Motion, t: float, seconds: float) -> float:
     return (motion.t_end - t) / step * cost * each if step > 0 else float("nan")
 
 
-def _freeze(motion: Motion, sampler: Sampler, witness: Witness, seconds: float) -> dict[str, Any]:
+def _freeze(motion: Motion, sampler: Sampler, witness: Witness, slide: Slide, seconds: float) -> dict[str, Any]:
     meter = motion.meter
     counts = {n: getattr(meter, n) for n in ("gradients", "hvps", "losses", "inside", "looking")}
     return {
         "motion": motion.freeze(), "sampler": sampler.freeze(), "witness": witness.freeze(), "counts": counts,
-        "seconds": seconds,
+        "slide": slide.freeze(), "seconds": seconds,
     }  # fmt: skip
 
 
-def _thaw(stored: dict[str, Any], motion: Motion, sampler: Sampler, witness: Witness) -> float:
+def _thaw(stored: dict[str, Any], motion: Motion, sampler: Sampler, witness: Witness, slide: Slide) -> float:
     motion.thaw(stored["motion"])
     sampler.thaw(stored["sampler"])
     witness.thaw(stored["witness"])
+    slide.thaw(stored["slide"])
     for name, value in stored["counts"].items():
         setattr(motion.meter, name, value)
     return float(stored["seconds"])

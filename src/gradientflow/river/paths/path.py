@@ -55,7 +55,7 @@ class Status:
     """Why a path ended.
 
     Attributes:
-        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "not-finite", "stuck".
+        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "sliding", "not-finite", "stuck".
         text: a sentence with the numbers.
         remedy: what to change, where something is to be changed; else empty.
     """
@@ -152,6 +152,8 @@ class Path:
             nearer.
         step: length in flow time of the step that led to each moment, shape (n,); 0 at the start.
         stages: gradient evaluations of that step, shape (n,), int64.
+        loss_floor, grad_floor: what loss and ‖∇L‖ are resolved to at the tolerance, shape (n,): below, they are the solver's
+            noise, see ``unresolved``; None for a descent, for fixed steps, and where the field has no loss.
         theta: the points, shape (n, P), where they were kept; else None.
         kept: what the caller's own functions returned, name → (n, …); with ``Keep(sharpness=k)`` also "sharpness" and
             "sharpness_bound", the k largest eigenvalues and their residuals, (n, k).
@@ -180,6 +182,8 @@ class Path:
     certificates: Certificates = NOT_CHECKED
     theta: Tensor | None = None
     sharpness_bound: Tensor | None = None
+    loss_floor: Tensor | None = None
+    grad_floor: Tensor | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -188,6 +192,18 @@ class Path:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def unresolved(self) -> dict[str, Tensor]:
+        """Where "loss" and "grad_norm" lie below what the tolerance resolves, a mask of shape (n,) each; empty: not known.
+
+        A loss that falls towards a value other than 0 is resolved, however small its slope is.
+        """
+        if self.grad_floor is None or self.loss_floor is None:
+            return {}
+        slope = self.grad_norm < self.grad_floor
+        loss = slope & (self.loss.abs() < self.loss_floor) if self.loss is not None else torch.zeros_like(slope)
+        return {"loss": loss, "grad_norm": slope}
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the end point as named parameters, of their own shapes and dtypes; see ``load_state_dict``.
@@ -202,6 +218,8 @@ class Path:
     def __repr__(self) -> str:
         end = f"t = {float(self.times[-1]):g}" if len(self.times) else "no moment"
         loss = f", loss {float(self.loss[-1]):.6g}" if self.loss is not None and len(self.loss) else ""
+        if loss and self.unresolved and bool(self.unresolved["loss"][-1]):
+            loss += " (unresolved)"
         return (
             f"<{self.kind} {self.label!r} by {self.method}: {end}{loss}, {self.status.reason}, "
             f"{self.cost.equivalents:.0f} gradient equivalents{self.certificates.word}>"
@@ -255,7 +273,7 @@ class Path:
             head = {n: meta[n] for n in ("label", "kind", "method", "notes", "settings")}
             cost, status = Cost(**meta["cost"]), Status(**meta["status"])
             held = Certificates(Certificate(**c) for c in meta["certificates"])
-            missing = [n for n in _ARRAYS if n not in arrays and n not in ("loss", "theta", "sharpness_bound")]
+            missing = [n for n in _ARRAYS if n not in arrays and n not in _MAY_LACK]
             if missing:
                 raise KeyError(missing[0])
         except (FileNotFoundError, IsADirectoryError, PermissionError) as problem:
@@ -274,8 +292,10 @@ class Path:
 
 
 _ARRAYS = (
-    "times", "loss", "grad_norm", "sharpness", "lambda_min", "sharpness_bound", "step", "stages", "theta", "start", "final",
+    "times", "loss", "grad_norm", "sharpness", "lambda_min", "sharpness_bound", "step", "stages", "theta", "start", "final", "loss_floor",
+    "grad_floor",
 )  # fmt: skip
+_MAY_LACK = ("loss", "theta", "sharpness_bound", "loss_floor", "grad_floor")
 
 
 @dataclass

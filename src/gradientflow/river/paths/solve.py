@@ -14,7 +14,7 @@ from gradientflow.errors import FieldError, UsageError
 from gradientflow.river.fields.base import COMPLEX, Field, as_field, as_point
 from gradientflow.river.fields.kinks import kinks_of
 from gradientflow.river.paths import checkpoint as disk
-from gradientflow.river.paths import trust
+from gradientflow.river.paths import floor, trust
 from gradientflow.river.paths.door import end_time, number
 from gradientflow.river.paths.events import Event, as_event
 from gradientflow.river.paths.integrate import Flow
@@ -270,7 +270,7 @@ class _Ends:
         self, motion: Flow, witness: Witness, settings: dict[str, Any], field: Field, theta: Tensor, limits: Limits,
         *, certify: bool,
     ) -> None:  # fmt: skip
-        self.motion = motion
+        self.motion, self.witness = motion, witness
         self.statuses = [s or Status("cancelled") for s in motion.statuses]
         self.loss, self.speed = motion.loss(), motion.speed()
         own = motion.meter.equivalents
@@ -290,6 +290,13 @@ class _Ends:
         table = sampler.arrays()
         if table["loss"].isnan().all():
             table["loss"] = None
+        floors = self.witness.floor.at(table["times"])
+        if floors is not None:
+            table["loss_floor"], table["grad_floor"] = floors
+            rtol = float(self.motion.rtol)
+            self.common["notes"] += filter(
+                None, [floor.said(table["times"], table["loss"], table["grad_norm"], floors, rtol)]
+            )
         own = self.common | {n: self.common[n][0] for n in ("start", "final")}
         return Path(label="flow", kind="flow", status=self.statuses[0], **own, **table)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from gradientflow.errors import FieldError
 from gradientflow.river.fields.audit import audit
 from gradientflow.river.fields.base import Field
-from gradientflow.river.fields.kinks import kinks, nodes
+from gradientflow.river.fields.kinks import kinks_of
 from gradientflow.river.fields.loss import LossField
 from gradientflow.river.paths import certificates as checks
 from gradientflow.river.paths.ending import passed_singular
@@ -25,9 +25,11 @@ from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers.base import lengths
 
 TIGHTER = 10.0  # the first run's tolerance over the second's
+TIGHTER_AT_KINKS = 4.0  # there steps go like √rtol, and along a kink like rtol
 LOOSER = 30.0  # the second run's over the first's, where the arithmetic has no digits for a tighter one
 SAMPLED = 64  # drops of an ensemble that are solved a second time, at most
 AFFORDED = 0.3  # of max_gradients that a path may have taken: the second run takes up to twice as many
+MOST = 5.0  # times what the path took, that a second run may take: a tighter one takes about twice as much, or slides
 DIGITS = 100.0  # units of round-off that a tolerance must be worth
 PRODUCTS = 12  # of the power iteration on the Jacobian of a field that is no loss; the last half is counted
 
@@ -64,9 +66,9 @@ def checked(
     if singular is not None:
         found.append(singular)
     found.append(worst(_errors(motion, witness, settings, field, theta, limits, rows), rows, some))
-    if motion.fixed is None and (witness.jumps or singular is not None) and any(c.ok is False for c in found):
+    if motion.fixed is None and any(c.ok is False for c in found):
         share = witness.jumping / max(float(motion.t[0]), 1e-300)
-        found = checks.at_kinks(found, kinks(nodes(field, theta[:1])), witness.jumps, witness.steps, share)
+        found = checks.at_kinks(found, kinks_of(field, theta[:1]), witness.jumps, witness.steps, share)
     return found, said
 
 
@@ -116,44 +118,55 @@ def _errors(
             out[i] = none(f"the path ended by {'interrupt' if ended is None else ended.reason}")
         elif limits.max_gradients is not None and motion.meter.equivalents > AFFORDED * limits.max_gradients:
             out[i] = none("it would spend more than max_gradients")
-    left = [i for i in rows if i not in out]
-    rtol = motion.rtol / TIGHTER
-    if rtol < DIGITS * torch.finfo(theta.dtype).eps:
-        rtol = min(LOOSER * motion.rtol, 0.1)
-        if rtol < 3 * motion.rtol:
-            return [out.get(i) or none(f"rtol {motion.rtol:g} leaves no room for another run") for i in rows]
-    again = _again(motion, field, theta, limits, settings, left, rtol)
-    if isinstance(again, str):
-        return [out.get(i) or none(again) for i in rows]
+    kinked = bool(kinks_of(field, theta[:1]))
+    own, why = motion.meter.equivalents, f"rtol {motion.rtol:g} leaves no room for another run"
+    for rtol in (motion.rtol / (TIGHTER_AT_KINKS if kinked else TIGHTER), min(LOOSER * motion.rtol, 0.1)):
+        left = [i for i in rows if i not in out]
+        if not left or DIGITS * torch.finfo(theta.dtype).eps > rtol or motion.rtol < rtol < 3 * motion.rtol:
+            continue
+        again = _again(motion, field, theta, limits, settings, left, rtol, MOST * own)
+        if isinstance(again, str):
+            why = again
+            continue
+        part = _part(motion, rtol, kinked=kinked)
+        for k, i in enumerate(left):
+            ended = again.statuses[k]
+            if ended is None or not ended.ok:
+                why = f"the second run ended by {ended.reason if ended else 'interrupt'}"
+                continue
+            value = float((motion.theta[i] - again.theta[k]).norm()) / part / _way(witness, theta, i)
+            out[i] = checks.error(value, limit, float(witness.growth[i]), motion.rtol, tighter=rtol < motion.rtol)
+    return [out.get(i) or none(why) for i in rows]
+
+
+def _part(motion: Flow, rtol: float, *, kinked: bool) -> float:
+    """Return how far the end of a run at another tolerance is from the first's, over the first's error.
+
+    With steps ~ rtol^(1/k), k the order of the estimate, and errors ~ hᵖ the error goes like rtol^(p/k), in the same
+    direction. Across kinks the errors of two runs have little to do with each other, and go like about √rtol.
+    """
+    if kinked and rtol < motion.rtol:
+        return 1.0
     methods = [s for s in (*motion.solvers, motion.starter) if s.name in motion.used]
     share = min((s.order / s.error_order for s in methods), default=2 / 3)
-    part = abs(1.0 - (rtol / motion.rtol) ** share)  # of the first run's error, that is the distance of the two
-    for k, i in enumerate(left):
-        ended = again.statuses[k]
-        if ended is None or not ended.ok:
-            out[i] = none(f"the second run ended by {ended.reason if ended else 'interrupt'}")
-            continue
-        apart = float((motion.theta[i] - again.theta[k]).norm())
-        out[i] = checks.error(
-            apart / part / _way(witness, theta, i), limit, float(witness.growth[i]), motion.rtol, tighter=rtol < motion.rtol
-        )  # fmt: skip
-    return [out[i] for i in rows]
+    if kinked:
+        share = min(share, 0.5)
+    return abs(1.0 - (rtol / motion.rtol) ** share)
 
 
 def _again(
-    motion: Flow, field: Field, theta: Tensor, limits: Limits, settings: dict[str, Any], rows: list[int], rtol: float
+    motion: Flow, field: Field, theta: Tensor, limits: Limits, settings: dict[str, Any], rows: list[int], rtol: float,
+    most: float,
 ) -> Flow | str:  # fmt: skip
     """Solve some drops once more to where they ended, at another tolerance; a sentence where that is not possible."""
-    if not rows:
-        return "no drop is left"
-    ends = motion.t[rows]
+    ends, spend = motion.t[rows], motion.meter.equivalents + most
     again = Flow(
         motion.meter, theta if len(rows) == len(theta) else theta[rows], float(ends.max()), motion.solvers, rtol,
         motion.atol * rtol / motion.rtol, seed=int(settings["seed"]) + 1, ends=ends, lean=True, told=False,
     )  # fmt: skip
     try:
         nothing = Sampler(Keep(at=[0.0], theta=False), again.theta)  # its end is asked of the motion
-        run(again, nothing, Witness(field, again), Limits(max_seconds=limits.max_seconds, progress=limits.progress))
+        run(again, nothing, Witness(field, again), Limits(spend, limits.max_seconds, progress=limits.progress))
     except FieldError as problem:
         return str(problem)
     return again

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Field
+from gradientflow.river.paths.floor import Floor
 from gradientflow.river.paths.motion import Motion, Piece
 from gradientflow.river.solvers.base import lengths
 
@@ -52,6 +53,7 @@ class Witness:
         self.sharp, self.low = 0.0, 0.0  # quotient and speed of the strange step
         self.gone = False  # the path has become ordinary again since
         self.jumps, self.jumping = 0, 0.0  # steps of a single drop that crossed a kink, and the time they took
+        self.floor = Floor(motion)
         self.strange: tuple[float, Tensor, Tensor] | None = None  # when, and the ends of the step
 
     def see(self, piece: Piece, spectrum: tuple[Tensor, Tensor] | None = None) -> None:
@@ -59,6 +61,7 @@ class Witness:
         top, bottom = (None, None) if spectrum is None else spectrum
         rows = piece.rows
         self.steps += 1
+        self.floor.see(piece)
         self.work[rows] += piece.work
         if bottom is not None:
             new = (bottom[rows] != self.bottom[rows]) & ~bottom[rows].isnan()  # looked at before this step
@@ -133,11 +136,13 @@ class Witness:
 
     def freeze(self) -> dict[str, Any]:
         """Return all numbers."""
-        return {n: v for n, v in vars(self).items() if n not in ("field", "start")}
+        held = {n: v for n, v in vars(self).items() if n not in ("field", "start", "floor")}
+        return held | {"floor": self.floor.freeze()}
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Take back what `freeze` returned."""
-        vars(self).update(state)
+        vars(self).update({n: v for n, v in state.items() if n != "floor"})
+        self.floor.thaw(state["floor"])
 
 
 def area(t0: Tensor, t1: Tensor, a: Tensor, b: Tensor) -> Tensor:
