@@ -99,7 +99,7 @@ def test_a_confidence_that_a_replay_lowered_is_told_on_both() -> None:
     replay.doubts = [Doubt(1, "init-too-<small>", 2, 0.9, 0.69), Doubt(0, "depth", 1, 0.5, 0.33)]
     attach(verdict, replay)
     assert (verdict.findings[1].confidence, verdict.findings[0].confidence) == (0.69, 0.33)
-    wanted = "lowered from 90% to 69%: the 2 remedies of it that were tried made nothing better"
+    wanted = "lowered from 90 % to 69 %: the 2 remedies of it that were tried made nothing better"
     assert wanted in " ".join(terminal(case=Case(verdict, run)).split())
     assert wanted in replay_panel(replay) and "init-too-&lt;small&gt;" in replay_panel(replay)
     assert "the remedy of it that was tried made nothing better" in replay_panel(replay)

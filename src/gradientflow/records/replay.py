@@ -65,6 +65,7 @@ class Trial(msgspec.Struct):
     diff: str | None = None  # the change as an edit of the source, a unified diff
     diff_tried: bool | None = None  # whether the edited source was run, and did as the intervention did; None: not run
     diff_equal: bool | None = None  # whether its losses were those of the intervention bit for bit; None: not run
+    before: float | None = None  # the baseline's last loss in the trial's unit, where that is not the script's own
 
 
 class Doubt(msgspec.Struct):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from rich.cells import cell_len
 from rich.text import Text
 
-from gradientflow.records import NOT_TRIED, WIN, Replay
+from gradientflow.records import NOT_TRIED, WIN, Replay, Trial
 from gradientflow.report import words
 from gradientflow.report.bars import INK
-from gradientflow.report.replay_words import cells, checked, diff_of, doubted, title, verdict_line
+from gradientflow.report.replay_words import Cells, cells, checked, diff_of, doubted, title, verdict_line
 
 Para = Callable[..., list[Text]]
 MAX_DIFF = 40  # lines of a diff on a terminal
@@ -32,7 +32,7 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
     rows = [(t, cells(t, replay)) for t in replay.trials if t.outcome != NOT_TRIED]
     if rows:
         yield Text()
-        yield from _table(rows, width, plain, best=replay.best, replay=replay)
+        yield from _table(rows, width, plain, para)
     for trial in replay.trials:
         if trial.outcome == NOT_TRIED:
             cell = cells(trial, replay)
@@ -51,7 +51,7 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
             yield Text(f"    … {words.count(len(lines) - MAX_DIFF, 'more line')} in the report", "dim")
 
 
-def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Replay) -> Iterator[Text]:  # type: ignore[type-arg]
+def _table(rows: list[tuple[Trial, Cells]], width: int, plain: bool, para: Para) -> Iterator[Text]:
     columns = ("kind", "loss", "difference", "depth", "symptom")
     names = {
         "kind": "remedy",
@@ -78,7 +78,7 @@ def _table(rows: list, width: int, plain: bool, *, best: int | None, replay: Rep
         yield line
         yield Text("      " + words.elide(f"{cell.outcome}: {cell.what}", width - 6).rstrip(), "dim")
         if not won:
-            yield Text("      " + words.elide(cell.reason, width - 6).rstrip(), "dim")
+            yield from para(cell.reason, 6, "dim")
 
 
 def _style(line: str, plain: bool) -> str:

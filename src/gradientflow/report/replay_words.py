@@ -85,7 +85,7 @@ def cells(trial: Trial, replay: Replay) -> Cells:
         symptom = "gone" if trial.gone else one_line(after.symptom)
     return Cells(
         SIGNS[trial.outcome], WORDS[trial.outcome], one_line(" + ".join(c.kind for c in trial.changes)), what(trial),
-        f"{loss(before)} → {loss(after)}" if seen else "", difference, depth, symptom, one_line(trial.reason),
+        f"{loss(before) if trial.before is None else number(trial.before)} → {loss(after)}" if seen else "", difference, depth, symptom, one_line(trial.reason),
     )  # fmt: skip
 
 
@@ -95,7 +95,8 @@ def _difference(trial: Trial, replay: Replay) -> str:
     d, low, high = three
     if d is None or low is None or high is None:
         return ""
-    before, after = replay.baseline.loss_last, trial.after.loss_last if trial.after else None
+    before = replay.baseline.loss_last if trial.before is None else trial.before
+    after = trial.after.loss_last if trial.after else None
     if before is not None and after is not None and before > 0 and after > 0:
         d, low, high = (_ratio(x) for x in (d, low, high))
         return f"×{number(d)} [{number(low)}, {number(high)}]"
@@ -133,7 +134,7 @@ def doubted(replay: Replay) -> list[str]:
     for doubt in replay.doubts:
         tried = "remedy of it that was tried" if doubt.trials == 1 else f"{doubt.trials} remedies of it that were tried"
         told.append(
-            f"Confidence in {one_line(doubt.cause)} lowered from {doubt.before:.0%} to {doubt.after:.0%}: the {tried} made "
+            f"Confidence in {one_line(doubt.cause)} lowered from {100 * doubt.before:.0f} % to {100 * doubt.after:.0f} %: the {tried} made "
             f"nothing better."
         )
     return told

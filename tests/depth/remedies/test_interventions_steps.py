@@ -212,6 +212,22 @@ def test_an_explicit_penalty_is_lowered_at_its_line() -> None:
     )
 
 
+def test_a_penalty_that_is_only_told_as_lowered_trains_as_it_is() -> None:
+    text = """
+    w = nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.SGD([w], lr=0.1, weight_decay=0.5)
+    loss = w.pow(2).sum()
+    loss.backward()
+    optimizer.step()
+    """
+    usual = live(text, [])[0]
+    scope, (lower,) = live(text, [change("lower-regularisation", (4, "pow"), factor=0.01, only_told=True)])
+    assert scope["loss"].item() == pytest.approx(0.04) and lower.acted == 1
+    assert scope["w"].tolist() == usual["w"].tolist()
+    taken = live(text, [change("lower-regularisation", (4, "pow"), factor=0.01)])[0]
+    assert taken["w"].tolist() != usual["w"].tolist()  # control
+
+
 def test_updates_by_hand_cannot_be_reached_and_that_is_said() -> None:
     text = """
     w = torch.ones(2, requires_grad=True)

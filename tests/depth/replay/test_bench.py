@@ -11,7 +11,9 @@ import pytest
 
 from gradientflow.depth.replay.bench import Bench
 from gradientflow.depth.replay.trial import Attempt, outlook
-from gradientflow.records import NO_WIN, WIN, WORSE, Budget, Change, Finding, Loss, Meta, Run, Verdict, Watch
+from gradientflow.depth.replay.unit import same_course, unit
+from gradientflow.records import NO_WIN, WIN, WORSE, Budget, Change, Finding, Loss, Meta, Place, Run, Verdict, Watch
+from tests.depth.causes.by_hand import run as by_hand
 
 FINDING = Finding("vanishing", "depth", 0.9, None, "", {}, [])
 SIGN = Finding("diverging", "wrong-sign", 0.9, None, "", {}, [])
@@ -97,6 +99,37 @@ def test_a_loss_that_rises_because_of_its_sign_is_judged_as_it_is() -> None:
     rises = run(lambda k: 2.0 * 1.05**k, SIGN)
     assert outcome(rises, run(falls(0.5)), SIGN) == WIN
     assert outcome(rises, run(lambda k: 2.0 * 1.01**k), SIGN) == NO_WIN
+
+
+PENALTY = Change("lower-regularisation", "a hundredth", [Place("a.py", 3, None, "pow")], {"factor": 0.01})
+
+
+def test_a_smaller_penalty_by_itself_is_no_lower_loss() -> None:
+    """The fit falls from 2 to 1 with it as without it, and the penalty of 3 is a hundredth of what it was."""
+    base, told = run(lambda k: falls(1.0)(k) + 3.0, FINDING), run(lambda k: falls(1.0)(k) + 0.03, FINDING)
+    bench = Bench(verdict(FINDING), base)
+    taken, better = run(lambda k: falls(1.0)(k) + 0.03), run(lambda k: falls(0.5)(k) + 0.03)
+    for one in (told, taken, better):
+        one.changes = [PENALTY]
+    assert bench.judged(0, [PENALTY], [better]).outcome == NO_WIN  # nothing to hold it against
+    bench.baselines[unit([PENALTY])] = [told]
+    assert [bench.judged(0, [PENALTY], [x]).outcome for x in (taken, better)] == [NO_WIN, WIN]
+    assert bench.judged(0, [PENALTY], [better]).before == pytest.approx(1.03, abs=0.05)
+    weaker = Change("lower-regularisation", "weight decay", [], {"factor": 0.01})
+    assert bench.judged(0, [weaker], [run(falls(1.0))]).outcome == WIN  # control: the loss is the script's own
+    assert not bench.lower([taken], [base]) and bench.lower([better], [told])
+    told.failure = "did not take the same steps"
+    assert "cannot be told in the same unit" in bench.judged(0, [PENALTY], [better]).reason
+
+
+def test_the_same_course_is_the_same_to_the_bit() -> None:
+    one, other = by_hand(losses=[1.0] * 9), by_hand(losses=[2.0] * 9)
+    assert same_course(one, other)
+    other.steps[4].update = 1.0 + 2**-52
+    assert not same_course(one, other)
+    other.steps[4].update = one.steps[4].update = math.nan
+    assert same_course(one, other)
+    assert not same_course(one, None)
 
 
 def ranked(*attempts: Attempt, changes: tuple[int, ...] = ()) -> list[int]:

@@ -123,3 +123,14 @@ def test_an_activation_of_the_output_may_be_fixed_through_plain_arithmetic(
     difference = chain(*NET, ("sub", 1), ("relu", 1), ("mean", 1))
     found = finding("crawling", "output-activation", "fix-output", line=106, op="relu")
     assert plan.candidates(difference, verdict(found)) == []
+
+
+def test_the_output_is_found_where_the_same_line_ran_for_an_accuracy_before() -> None:
+    run = chain(*NET, ("relu", 1), ("sub", 1), ("pow", 1), ("mean", 1))
+    found = finding("crawling", "output-activation", "fix-output", line=OUTPUT, op="relu")
+    twice = chain(*NET, ("relu", 1), *NET, ("relu", 1), ("sub", 1), ("pow", 1), ("mean", 1))
+    ops = twice.probes[0].ops
+    ops[6].operands = ops[0].operands  # (a pass of its own: the loss depends on the second only)
+    for op in ops[6:12]:
+        op.line = (op.line or 0) - 6
+    assert first(twice, found).settings == first(run, found).settings

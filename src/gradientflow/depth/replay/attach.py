@@ -35,7 +35,10 @@ def _told(trial: Trial, replay: Replay) -> dict[str, Any]:
     told: dict[str, Any] = {"outcome": trial.outcome, "tried": trial.changes[0].text}
     before, after = replay.baseline, trial.after
     if after is not None:
-        told |= {"loss_before": before.loss_last, "loss_after": after.loss_last}
+        told |= {
+            "loss_before": before.loss_last if trial.before is None else trial.before,
+            "loss_after": after.loss_last,
+        }
         if before.decades is not None and after.decades is not None:
             told |= {"decades_before": before.decades, "decades_after": after.decades}
     return told | {"symptom_gone": trial.gone, "steps": replay.steps, "seeds": trial.seeds}

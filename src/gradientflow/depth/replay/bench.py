@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gradientflow.depth.replay.judging import Measured, clearly_better, outcome_of, remains_of, signed
 from gradientflow.depth.replay.stats import Difference, compare, fall
 from gradientflow.depth.replay.trial import Attempt, ends, tails
+from gradientflow.depth.replay.unit import unit
 from gradientflow.records import FAILED, NO_WIN, NOT_TRIED, WIN, WORSE, Change, Finding, Trial, Verdict
 
 _RANK = {WIN: 0, NO_WIN: 1, WORSE: 2, FAILED: 3, NOT_TRIED: 4}
@@ -28,7 +29,7 @@ class Bench:
         if base.outlook is None:
             raise ValueError("a baseline without an outlook")
         self.findings = verdict.findings
-        self.baselines = [base]
+        self.baselines: dict[str, list[Attempt]] = {"": [base]}  # by the unit of their losses; one per seed each
         self.outlook = base.outlook
         finite = [x for x in base.losses.values() if math.isfinite(x)]
         falls = bool(finite) and finite[-1] < finite[0]
@@ -47,10 +48,15 @@ class Bench:
             return Trial(changes, index, FAILED, first.failure or "nothing was recorded", after=first.outlook)
         if first.idle is not None:
             return Trial(changes, index, NOT_TRIED, first.idle)
-        sound = [k for k, a in enumerate(attempts) if a.failure is None]
-        bases, runs = [self.baselines[k] for k in sound], [attempts[k] for k in sound]
+        own = self.baselines.get(unit(changes), [])
+        pairs = [(b, a) for b, a in zip(own, attempts, strict=False) if not (a.failure or b.failure or b.idle)]
+        before = pairs[0][0].outlook if pairs else None
+        if before is None:
+            return Trial(changes, index, NO_WIN, "what the loss is without it cannot be told in the same unit")
+        bases, runs = [b for b, _ in pairs], [a for _, a in pairs]
         difference = self._difference(bases, runs)
-        trial = Trial(changes, index, "", "", seeds=len(sound), after=first.outlook)
+        trial = Trial(changes, index, "", "", seeds=len(pairs), after=first.outlook)
+        trial.before = before.loss_last if before is not self.outlook else None
         trial.gone, trial.remains = _gone(finding, first), remains_of(first.verdict)
         if difference is not None:
             trial.difference, trial.low, trial.high = (
@@ -58,13 +64,17 @@ class Bench:
             )
         measured = Measured(difference, self._fall(runs), self._fall(bases))
         seen = Trial(changes, index, "", "", after=signed(first.outlook, self.sign), gone=trial.gone)
-        trial.outcome, trial.reason = outcome_of(seen, finding, signed(self.outlook, self.sign), measured)
+        trial.outcome, trial.reason = outcome_of(seen, finding, signed(before, self.sign), measured)
         if self.sign < 0:
             trial.reason += " (of the loss's negative, since its sign is wrong)"
         return trial
 
     def lower(self, first: Sequence[Attempt], second: Sequence[Attempt]) -> bool:
-        """Whether the first trial's loss is clearly lower than the second's, on the seeds that both have."""
+        """Whether the first trial's loss is clearly lower than the second's, on the seeds that both have; never where the two
+        are not in the same unit.
+        """
+        if first and second and unit(first[0].changes) != unit(second[0].changes):
+            return False
         pairs = [(a, b) for a, b in zip(first, second, strict=False) if a.failure is None and b.failure is None]
         found = self._difference([b for _, b in pairs], [a for a, _ in pairs])
         return found is not None and clearly_better(found)

@@ -26,6 +26,7 @@ from gradientflow.depth.replay.nursery import Nursery
 from gradientflow.depth.replay.same import same_script
 from gradientflow.depth.replay.stats import SEEDS
 from gradientflow.depth.replay.trial import Attempt, Trials, losses_of
+from gradientflow.depth.replay.unit import same_course, unit, yardstick
 from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
 from gradientflow.records import (
@@ -180,12 +181,25 @@ class _Race:
     def _try(self, parts: Sequence[tuple[Change, Finding]], index: int, name: str) -> int:
         """Run a trial and judge it; return its index."""
         changes = [change for change, _ in parts]
+        self._measure(changes)
         attempt = self._run(name, " and ".join(c.text for c in changes), changes)
         self.trials.append(self.bench.judged(index, changes, [attempt]))
         self.attempts.append([attempt])
         self.parts.append(list(parts))
         self._keep()
         return len(self.trials) - 1
+
+    def _measure(self, changes: Sequence[Change], shift: int = 0) -> None:
+        """Run the baseline in the unit of a trial's losses, where that is not the script's own."""
+        have = self.bench.baselines.setdefault(unit(changes), [])
+        if len(have) > shift:
+            return
+        self.total += 1
+        text = "the script as it is, told without the penalty"
+        base = self._run("baseline-told", text, yardstick(changes), shift=shift)
+        if not same_course(base.run, self.bench.baselines[""][shift].run):
+            base.failure = base.failure or "told without the penalty, the script did not take the steps that it takes"
+        have.append(base)
 
     def _more_seeds(self) -> None:
         """Run the baseline and the two most promising trials with further seeds."""
@@ -198,9 +212,10 @@ class _Race:
             if base.failure is not None:
                 self.notes.append(f"seed +{shift}: {base.failure}")
                 break
-            self.bench.baselines.append(base)
+            self.bench.baselines[""].append(base)
             for k in best:
                 trial = self.trials[k]
+                self._measure(trial.changes, shift)
                 name = self.attempts[k][0].folder.name
                 self.attempts[k].append(self._run(name, f"{_words(trial)}, seed +{shift}", trial.changes, shift=shift))
                 self._judged(k)
@@ -318,7 +333,7 @@ class _Race:
 
     def _record(self) -> Replay:
         return Replay(
-            self.bench.outlook, self.trials, self._best(), self.runner.steps, len(self.bench.baselines),
+            self.bench.outlook, self.trials, self._best(), self.runner.steps, len(self.bench.baselines[""]),
             round(time.monotonic() - self.began, 2), self.budget, self.reproducible, self.notes,
             doubts(self.verdict.findings, self.trials, self.dropped),
         )  # fmt: skip

@@ -27,8 +27,7 @@ def swap_activation(plan: Planner, finding: Finding) -> list[Change]:
     own = finding.place
     if own is not None and own.file is not None and own.op in SATURATING | _RECTIFYING:
         place = Place(own.file, own.line, None, own.op)
-        reached, within = set(graph.reached), network_of(graph)
-        here = [op for op in plan.at(graph, place) if op.index in reached]
+        here, within = _here(plan, graph, place), network_of(graph)
         if here and all(op.index in within or _is_output(graph, op) for op in here):
             at = unique([*at, place])
     if not at:
@@ -54,7 +53,7 @@ def fix_output(plan: Planner, finding: Finding) -> list[Change]:
     if graph is None or at is None or at.op is None or at.file is None:
         return []
     place = Place(at.file, at.line, None, at.op)
-    op = next(iter(plan.at(graph, place)), None)
+    op = next(iter(_here(plan, graph, place)), None)
     if op is None or not _is_output(graph, op):
         return []
     after = _after(graph, op)
@@ -69,6 +68,12 @@ def fix_output(plan: Planner, finding: Finding) -> list[Change]:
         to = "identity"
     what = {"identity": "no activation", "log_softmax": "log-softmax"}.get(to, to)
     return [Change("fix-output", f"{what} instead of {at.op} at {at.file}:{at.line}", [place], {"to": to})]
+
+
+def _here(plan: Planner, graph: Graph, place: Place) -> list[Op]:
+    """Return the operations at a place that the loss depends on; the same line may run for an accuracy too."""
+    reached = set(graph.reached)
+    return [op for op in plan.at(graph, place) if op.index in reached]
 
 
 def _is_output(graph: Graph, op: Op) -> bool:

@@ -68,6 +68,8 @@ class LowerDecay(OnSteps):
 
     def before(self, optimizer: Optimizer) -> None:
         """Scale the weight decay."""
+        if self.change.settings.get("only_told"):
+            return
         self._kept = [(g, g["weight_decay"]) for g in optimizer.param_groups if g.get("weight_decay")]
         for group, decay in self._kept:
             group["weight_decay"] = decay * self.number("factor", 0.01)
@@ -133,7 +135,9 @@ class LargerBatch(OnSteps):
 
 
 class LowerPenalty(OnCalls):
-    """What an operation at a place makes of weights alone (a penalty) times `factor`."""
+    """What an operation at a place makes of weights alone (a penalty) times `factor`; with `only_told` in the settings its
+    value alone, so that the script trains as it does.
+    """
 
     def wants(self, name: str) -> bool:
         """Whether a place names it."""
@@ -145,7 +149,10 @@ class LowerPenalty(OnCalls):
         if not inputs or not isinstance(out, Tensor) or any(leaf_of(t) is None for t in inputs) or not self.here(call):
             return out
         self.acted += 1
-        return out * self.number("factor", 0.01)
+        factor = self.number("factor", 0.01)
+        if self.change.settings.get("only_told"):
+            return out + (factor - 1.0) * out.detach()
+        return out * factor
 
 
 class LowerRegularisation(Together):
