@@ -83,7 +83,7 @@ def _pairings(case: Case, graph: Graph) -> list[Pairing]:
             (a, one), (b, other) = shapes[::-1]
         if not _crosswise(one, other) or _constant(b) or _same_source(graph, a, b):
             continue
-        if op.kind != "loss" and _said(case, op):
+        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, last)):
             continue
         found.append(Pairing(graph, op, one, other))
     return found
@@ -126,6 +126,25 @@ def _shaped(graph: Graph, index: int) -> set[int]:
         found.add(source)
         op = graph.probe.ops[source]
     return found
+
+
+def _raised(graph: Graph, operand: Operand) -> bool:
+    """Whether the loss itself gave an answer one more axis, one line or another before."""
+    op = graph.probe.ops[operand.op] if operand.op is not None else None
+    return op is not None and op.name in ("unsqueeze", "getitem") and op.module is None
+
+
+def _makes_pairs(graph: Graph, last: int) -> bool:
+    """Whether the loss compares its answers with each other too: a distance between distributions, a ranking."""
+    for index in graph.reached:
+        op = graph.probe.ops[index]
+        sources = [o.op for o in op.operands if o.op is not None]
+        if index > last and op.name == "sub" and len(sources) > 1:
+            one, other = sources[:2]
+            wider = op.value.numel > max(graph.probe.ops[i].value.numel for i in (one, other))
+            if wider and _shaped(graph, one) & _shaped(graph, other):
+                return True
+    return False
 
 
 def _said(case: Case, op: Op) -> bool:
@@ -229,8 +248,8 @@ def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
     """Return the operation that mixes samples without being there for it, and what it does; None where one is that may."""
     ops = [graph.probe.ops[i] for i in mixers]
     batch = graph.probe.isolation.batch if graph.probe.isolation is not None else 0
-    for op in ops:
-        if op.kind == "softmax" and op.span == batch:
+    for op in ops:  # (of scores alone, one a sample, it is a ranking of them)
+        if op.kind == "softmax" and op.span == batch and op.value.numel > batch:
             return op, "It normalises over the batch axis, so that samples compete with each other."
     if any(op.name in MEANT and not _by_weight(graph, op) for op in ops):
         return None
@@ -238,14 +257,24 @@ def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
         if len(op.reads) == 2 and op.reads[0] == batch and op.reads[1] > 1:
             return op, f"It takes the {batch} samples for steps in time (batch_first is not set)."
     for op in ops:
-        if op.name in _AXES:
+        if op.name in _AXES and _cuts_across(graph, op, batch):
             return (
                 op,
                 "It cuts the entries anew in the order of memory, across samples: to swap axes takes permute or transpose.",
             )
-        if op.kind in ("linear", "conv") and _by_weight(graph, op):
-            return op, "Its weights run over the batch axis."
+    if not any(op.name in _AXES for op in ops):  # (else samples may be grouped on purpose: the frames of a film)
+        for op in ops:
+            if op.kind == "linear" and any(batch in graph.params[w].shape for w in graph.weights_of(op)):
+                return op, "Its weights run over the batch axis."
     return None
+
+
+def _cuts_across(graph: Graph, op: Op, batch: int) -> bool:
+    """Whether a reshape gives an axis as long as the batch that does not begin and end where axes of its input do."""
+    source = next((graph.probe.ops[o.op].value.shape for o in op.operands if o.op is not None), [])
+    edges = {prod(source[:k]) for k in range(len(source) + 1)}
+    shape = op.value.shape
+    return any(size == batch and not {prod(shape[:k]), prod(shape[: k + 1])} <= edges for k, size in enumerate(shape))
 
 
 def _by_weight(graph: Graph, op: Op) -> bool:

@@ -23,10 +23,12 @@ GROWS = Limit("gain_of_the_function", 10.0, "chosen: a decade; below it the wron
 def severed_term(case: Case) -> list[Finding]:
     """An addend of the loss that comes of trained weights and has no graph: it is counted, and trains nothing."""
     graphs = case.finite
-    seen = [s for g in graphs for s in addends.severed(g)] + addends.numbers(graphs)
+    last_of = {g.probe.optimizer: k for k, g in enumerate(graphs)}  # (an addend may be let in after a while)
+    still = {_site(s) for k in last_of.values() for s in addends.severed(graphs[k])}
+    seen = [s for g in graphs for s in addends.severed(g) if _site(s) in still] + addends.numbers(graphs)
     sites: dict[tuple[str | None, int | None, str], list[addends.Severed]] = {}
     for one in seen:
-        sites.setdefault((one.cut.file, one.cut.line, one.cut.name), []).append(one)
+        sites.setdefault(_site(one), []).append(one)
     found = []
     for (file, line, name), group in sites.items():
         last = group[-1]
@@ -46,6 +48,10 @@ def severed_term(case: Case) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _site(one: addends.Severed) -> tuple[str | None, int | None, str]:
+    return one.cut.file, one.cut.line, one.cut.name
 
 
 def zero_derivative(case: Case) -> list[Finding]:

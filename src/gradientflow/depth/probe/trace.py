@@ -282,7 +282,10 @@ class Tracer(TorchFunctionMode):
             module = ".".join(part for part in (label, module) if part) or type(root).__name__
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
-        value = value_stat(outputs[0], name, channel)
+        shown = outputs[0]
+        if name == "grad":  # by several: one that is not zero stands for all
+            shown = next((t for t in outputs if bool(t.detach().any())), shown)
+        value = value_stat(shown, name, channel)
         if kind == "attention":
             value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(

@@ -32,8 +32,8 @@ def isolation(case: Case) -> Certificate:
         names = sorted({graph.probe.ops[i].name for i in last.mixers})
         by = f" through {', '.join(names)}" if names else ""
         why = (
-            f"samples are joined{by}, which is what that is for (neighbours, similarities, statistics of the batch): of the "
-            f"gradient of one output {last.outside:.0%} arrives at others"
+            f"samples are joined{by}, as for neighbours, similarities or statistics of the batch; whether that is meant cannot be "
+            f"told: of the gradient of one output {last.outside:.0%} arrives at others"
         )
         return Certificate(NAME, "not-measured", why, numbers)
     beside = ", but for the statistics of batch normalisation" if numbers["batch_normalisation"] else ""
