@@ -182,7 +182,10 @@ class _Isolating:
         part = v.select(at, row)
         part.copy_(torch.randint(0, 2, part.shape, generator=self._generator).to(device=device, dtype=dtype) * 2 - 1)
         self._passes += 1
-        (g,) = torch.autograd.grad([target], [start], [v], retain_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            [target], [start], [v], retain_graph=True, allow_unused=True
+        )
+        g = found[0]
         if g is None:
             return None
         k, width = axis

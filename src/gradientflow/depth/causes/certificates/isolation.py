@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradientflow.depth.causes import samples
 from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.limits import APART
 from gradientflow.records import Certificate, Finding, Isolation
 
 NAME = "isolation"
@@ -45,7 +46,7 @@ def isolation(case: Case) -> Certificate:
 
 
 def _apart(isolation: Isolation) -> bool:
-    return not isolation.mixers and isolation.outside <= samples.APART
+    return not isolation.mixers and isolation.outside <= APART
 
 
 def _broken(finding: Finding) -> Certificate:
