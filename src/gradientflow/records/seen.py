@@ -95,7 +95,7 @@ class Operand(msgspec.Struct):
     file: str | None = None  # for data: the line that made it, as far back as could be followed
     line: int | None = None
     born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
-    shape: list[int] = []  # of data without a value (classes, masks)
+    shape: list[int] = []  # of data without a value (classes, masks), and of a result that is not the first of its op
     cut: int | None = None  # of data computed from weights: index into Probe.cuts of what took it out of the graph
 
 

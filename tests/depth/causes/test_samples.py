@@ -328,6 +328,58 @@ def test_a_ranking_of_the_whole_list_is_not_told_and_an_axis_cut_for_time_is() -
     top(verdict_of(lambda: fit(Cut(), classes, TOKENS)), "crawling", "mixed-samples", here(Cut))
 
 
+class BothWays(nn.Module):
+    """The last states of both directions, side by side or cut from memory."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.embed, self.out = nn.Embedding(11, 8), nn.Linear(12, 3)
+        self.rnn = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.rnn(self.embed(x))
+        if self.how == "cut":
+            return self.out(h.view(20, -1))  # HERE
+        return self.out(torch.cat([h[0], h[1]], 1) if self.how == "side by side" else h.transpose(0, 1).reshape(20, -1))
+
+
+def test_last_states_of_a_recurrence_that_are_cut_from_memory_are_told() -> None:
+    found = top(verdict_of(lambda: fit(BothWays("cut"), classes, TOKENS)), "crawling", "mixed-samples", here(BothWays))
+    assert found.evidence["operation"] == "view"
+    for how in ("side by side", "transposed"):
+        assert not mixed(verdict_of(lambda how=how: fit(BothWays(how), classes, TOKENS)))  # type: ignore[misc]
+
+
+def test_masks_without_their_channel_are_told_and_a_loss_after_a_loss_is_looked_at() -> None:
+    pictures, masks = torch.rand(6, 1, 8, 8), (torch.rand(6, 8, 8) > 0.5).float()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1), nn.Sigmoid())
+
+    def dice(p: Tensor) -> Tensor:
+        return 1 - 2 * (p * masks).sum() / (p.sum() + masks.sum())  # HERE
+
+    def proper(p: Tensor) -> Tensor:
+        return 1 - 2 * (p * masks.unsqueeze(1)).sum() / (p.sum() + masks.sum())
+
+    top(verdict_of(lambda: fit(net, dice, pictures)), "crawling", "mixed-samples", here(dice))
+    assert not mixed(verdict_of(lambda: fit(net, proper, pictures)))
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.actor, self.critic = nn.Linear(5, 3), nn.Linear(5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            wrong = (self.critic(x) - Y).pow(2).mean()  # HERE
+            return wrong - self.actor(x).log_softmax(1)[:, 0].mean()
+
+    found = next(f for f in verdict_of(lambda: fit(Twice(), lambda p: p, X)).findings if f.cause == "mixed-samples")
+    assert found.place is not None and found.place.line in here(Twice)
+
+
 def test_weights_over_the_batch_axis_are_told() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:

@@ -73,7 +73,17 @@ def detached(net: nn.Module) -> Tensor:
     return torch.stack([F.mse_loss(p, Y), p.detach().pow(2).mean()]).sum()  # HERE
 
 
-@pytest.mark.parametrize("loss", [forces, number, rest_of_one, without_gradients, detached], ids=lambda f: f.__name__)
+def made_anew(net: nn.Module) -> Tensor:
+    p = net(X)
+    parts = [F.mse_loss(p, Y), (p - 1).abs().mean()]
+    return parts[0] + 0.5 * torch.tensor(parts[1:]).sum()  # HERE
+
+
+LOST = [forces, number, rest_of_one, without_gradients, detached, made_anew]
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True")
+@pytest.mark.parametrize("loss", LOST, ids=lambda f: f.__name__)
 def test_an_addend_without_a_graph_is_told_at_its_cut(loss: Callable[[nn.Module], Tensor]) -> None:
     found = top(verdict_of(lambda: train(loss)), "disconnected", "disconnected-parameters", here(loss))
     assert found.evidence["term_without_graph"]
@@ -165,6 +175,21 @@ def test_a_second_derivative_through_straight_pieces_is_told_at_the_activation(a
 @pytest.mark.parametrize("act", [nn.Tanh, nn.SiLU, nn.Softplus, nn.GELU])
 def test_a_second_derivative_of_smooth_activations_is_not(act: Callable[[], nn.Module]) -> None:
     assert not told(verdict_of(lambda: train(curvature, mlp(act))), "zero-derivative")
+
+
+def by_one_helper(net: nn.Module) -> Tensor:
+    def slope(u: Tensor) -> Tensor:
+        return torch.autograd.grad(u.sum(), x, create_graph=True)[0][:, :1]
+
+    x = X.clone().requires_grad_(True)
+    u = net(x)
+    return (slope(u) - 0.1 * slope(slope(u)) + u).pow(2).mean()
+
+
+def test_derivatives_of_all_orders_on_one_line_are_told_apart() -> None:
+    (found,) = told(verdict_of(lambda: train(by_one_helper, mlp(nn.ReLU))), "zero-derivative")
+    assert found.evidence["activation"] == "relu"
+    assert not told(verdict_of(lambda: train(by_one_helper)), "zero-derivative")
 
 
 def penalty(net: nn.Module) -> Tensor:

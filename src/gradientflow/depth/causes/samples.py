@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from gradientflow.depth.causes import places
+from gradientflow.depth.causes.addends import behind
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
@@ -69,11 +70,11 @@ def _shape(shape: list[int]) -> str:
 
 def _pairings(case: Case, graph: Graph) -> list[Pairing]:
     """Return the comparisons behind the last layer whose operands have equally many entries and fewer than the result."""
-    last = max(graph.joints, default=-1)
+    body = _body(graph)
     found = []
     for index in graph.reached:
         op = graph.probe.ops[index]
-        if index <= last or not (op.kind == "loss" or op.name in _COMPARING):
+        if index in body or not (op.kind == "loss" or op.name in _COMPARING):
             continue
         shapes = [(o, s) for o in op.operands if (s := _of(graph, o)) is not None]
         if len(shapes) != 2 or not any(o.op is not None for o, _ in shapes):
@@ -81,23 +82,33 @@ def _pairings(case: Case, graph: Graph) -> list[Pairing]:
         (a, one), (b, other) = shapes
         if a.op is None:
             (a, one), (b, other) = shapes[::-1]
-        if not _crosswise(one, other) or _constant(b) or _same_source(graph, a, b):
+        if (
+            (len(one) == len(other) and op.kind != "loss")
+            or not _crosswise(one, other)
+            or _constant(b)
+            or _same_source(graph, a, b)
+        ):
             continue
-        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, last)):
+        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, body)):
             continue
         found.append(Pairing(graph, op, one, other))
     return found
 
 
+def _body(graph: Graph) -> set[int]:
+    """Return the layers and all that they are computed from: what is left is the loss."""
+    return set().union(*(behind(graph, i) for i in graph.joints))
+
+
 def _of(graph: Graph, operand: Operand) -> list[int] | None:
     if operand.op is not None:
-        return graph.probe.ops[operand.op].value.shape
+        return operand.shape or graph.probe.ops[operand.op].value.shape
     return operand.value.shape if operand.value is not None and operand.param is None else None
 
 
 def _crosswise(one: list[int], other: list[int]) -> bool:
-    """Whether two shapes hold equally many entries, differ in rank, and broadcast to more than either."""
-    if len(one) == len(other) or prod(one) != prod(other) or prod(one) <= 1:
+    """Whether two shapes hold equally many entries, and broadcast to more than either."""
+    if prod(one) != prod(other) or prod(one) <= 1:
         return False
     rank = max(len(one), len(other))
     a, b = ([1] * (rank - len(s)) + s for s in (one, other))
@@ -134,12 +145,12 @@ def _raised(graph: Graph, operand: Operand) -> bool:
     return op is not None and op.name in ("unsqueeze", "getitem") and op.module is None
 
 
-def _makes_pairs(graph: Graph, last: int) -> bool:
+def _makes_pairs(graph: Graph, body: set[int]) -> bool:
     """Whether the loss compares its answers with each other too: a distance between distributions, a ranking."""
     for index in graph.reached:
         op = graph.probe.ops[index]
         sources = [o.op for o in op.operands if o.op is not None]
-        if index > last and op.name == "sub" and len(sources) > 1:
+        if index not in body and op.name == "sub" and len(sources) > 1:
             one, other = sources[:2]
             wider = op.value.numel > max(graph.probe.ops[i].value.numel for i in (one, other))
             if wider and _shaped(graph, one) & _shaped(graph, other):
@@ -189,13 +200,13 @@ def answers(graph: Graph) -> tuple[list[int], int] | None:
 
 def compared(graph: Graph) -> tuple[int, int] | None:
     """Return (operation whose output is compared with targets, samples), the nearest to the loss."""
-    last = max(graph.joints, default=-1)
+    body = _body(graph)
     for index in reversed(graph.reached):
         op = graph.probe.ops[index]
-        if index <= last or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
+        if index in body or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
             continue
-        source = next((o.op for o in op.operands if o.op is not None), None)
-        shape = graph.probe.ops[source].value.shape if source is not None else []
+        answer = next((o for o in op.operands if o.op is not None), None)
+        source, shape = (answer.op, _of(graph, answer) or []) if answer is not None else (None, [])
         for operand in op.operands:
             wanted = _of(graph, operand) if operand.value is not None else operand.shape
             if (
@@ -271,7 +282,7 @@ def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
 
 def _cuts_across(graph: Graph, op: Op, batch: int) -> bool:
     """Whether a reshape gives an axis as long as the batch that does not begin and end where axes of its input do."""
-    source = next((graph.probe.ops[o.op].value.shape for o in op.operands if o.op is not None), [])
+    source = next((_of(graph, o) or [] for o in op.operands if o.op is not None), [])
     edges = {prod(source[:k]) for k in range(len(source) + 1)}
     shape = op.value.shape
     return any(size == batch and not {prod(shape[:k]), prod(shape[: k + 1])} <= edges for k, size in enumerate(shape))

@@ -261,6 +261,8 @@ class Tracer(TorchFunctionMode):
         inputs = calls.tensors(args) + calls.tensors(list(kwargs.values()))
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
         for t in data:
+            if t.requires_grad:
+                self._shaped(t, operands)
             if t.requires_grad or not t.numel():
                 continue
             if t.is_floating_point():
@@ -375,6 +377,14 @@ class Tracer(TorchFunctionMode):
         if not budget:
             self.trace.note("one operation hides a graph too large to follow")
         return edges
+
+    def _shaped(self, t: Tensor, operands: list[Operand]) -> None:
+        """Note the shape of an operand that is another than that of the operation that made it: one of its further results."""
+        node = calls.grad_fn(t)
+        index = self.trace.owner.get(node) if node is not None else None
+        operand = next((o for o in operands if o.op == index), None) if index is not None else None
+        if operand is not None and index is not None and list(t.shape) != self.trace.ops[index].value.shape:
+            operand.shape = list(t.shape)
 
     def _channel(self, kind: str, operands: list[Operand], out: Tensor) -> int:
         if kind == "conv":
