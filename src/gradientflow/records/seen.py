@@ -271,7 +271,9 @@ class Probe(msgspec.Struct):
     notes: list[str] = []  # what was not measured, and why
     without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
-    isolation: Isolation | None = None  # whether samples mix between the network's input and its output
+    isolation: Isolation | str | None = (
+        None  # whether samples mix between the network's input and its output; or why that was not seen
+    )
     isometry: Isometry | None = None  # only on request
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
     cuts: list[Cut] = []  # where values were taken out of the graph

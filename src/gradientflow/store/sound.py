@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from gradientflow.records import Meta, Note, Param, ParamNorms, Probe, Step
+from gradientflow.records import Isolation, Meta, Note, Param, ParamNorms, Probe, Step
 
 LARGEST = 1 << 53  # of a step's number: what a float still counts exactly
 MOST_PARAMS = 100_000  # beyond this an index is no index
@@ -57,7 +57,7 @@ def _named_params(probe: Probe) -> Iterator[int]:
 def _ends(probe: Probe) -> Iterator[int]:
     if probe.root is not None:
         yield probe.root
-    if probe.isolation is not None:
+    if isinstance(probe.isolation, Isolation):
         yield from (probe.isolation.source, probe.isolation.target, *probe.isolation.mixers)
     if probe.isometry is not None:
         for stretch in [*probe.isometry.stretches, *filter(None, [probe.isometry.whole])]:

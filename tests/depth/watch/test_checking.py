@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from gradientflow.depth.probe import functions
 from gradientflow.depth.watch import checking
 from gradientflow.limits import APART
-from gradientflow.records import Run
+from gradientflow.records import Isolation, Run
 from tests.depth.scripts import differences, plain, sandbox, watched, write
 from tests.truth.watching import watched as watching
 
@@ -43,16 +43,22 @@ def seen(net: nn.Module, steps: int = 2, loss: Callable[[Tensor], Tensor] = lamb
     return run
 
 
+def looked(net: nn.Module) -> Isolation:
+    found = seen(net).probes[0].isolation
+    assert isinstance(found, Isolation), found
+    return found
+
+
 def test_what_is_apart() -> None:
-    shares = [seen(Leaky(leak)).probes[0].isolation for leak in (0.0, 1e-6, 1e-3)]
-    assert shares[0] is not None and shares[0].outside == 0.0
-    assert shares[1] is not None and 0.0 < shares[1].outside < APART and shares[1].mixers == []
-    assert shares[2] is not None and shares[2].outside > APART and shares[2].mixers != []
+    shares = [looked(Leaky(leak)) for leak in (0.0, 1e-6, 1e-3)]
+    assert shares[0].outside == 0.0
+    assert 0.0 < shares[1].outside < APART and shares[1].mixers == []
+    assert shares[2].outside > APART and shares[2].mixers != []
 
 
 def test_probes_with_a_check() -> None:
-    looked = [p.isolation is not None for p in seen(Leaky(0.0), 6).probes]
-    assert looked == [k < checking.LOOKS for k in range(6)]
+    each = [p.isolation is not None for p in seen(Leaky(0.0), 6).probes]
+    assert each == [k < checking.LOOKS for k in range(6)]
 
 
 def test_the_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +69,14 @@ def test_the_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_passes_to_find_the_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "PASSES", 1)
-    found = seen(Leaky(0.5)).probes[0].isolation
-    assert found is not None and found.outside > APART and found.mixers == []
+    found = looked(Leaky(0.5))
+    assert found.outside > APART and found.mixers == []
+
+
+def test_why_nothing_was_seen_is_told() -> None:
+    assert seen(Leaky(0.0), loss=lambda p: p.square().mean()).probes[0].isolation == (
+        "no loss compares an answer with targets of as many rows"
+    )
 
 
 class Own(torch.autograd.Function):
@@ -190,4 +202,4 @@ def test_the_script_does_not_notice(tmp_path: Path) -> None:
         assert left.outcome is not None and left.outcome.verdict.watch.errors == []
         assert left.scope["told"].tolist() == [6, 6, 6, 6]  # backward, forward, hook, pure
         looks = [p.isolation for p in left.outcome.run.probes]
-        assert any(i is not None for i in looks)
+        assert any(isinstance(i, Isolation) for i in looks)

@@ -14,7 +14,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL
 from gradientflow.limits import told
-from gradientflow.records import Finding, Op, Operand
+from gradientflow.records import Finding, Isolation, Op, Operand
 
 _COMPARING = frozenset({"sub", "mul", "div"})
 _ON_PURPOSE = (
@@ -221,13 +221,18 @@ def compared(graph: Graph) -> tuple[int, int] | None:
     return None
 
 
+def looked_at(graph: Graph) -> Isolation | None:
+    """Return what was seen of a probe's samples; None where it says why nothing was."""
+    return graph.probe.isolation if isinstance(graph.probe.isolation, Isolation) else None
+
+
 def mixed(case: Case) -> list[Finding]:
     """The output of one sample hangs on the other samples, by an operation that is not there for that."""
     for graph in reversed(case.finite):
-        isolation = graph.probe.isolation
+        isolation = looked_at(graph)
         if isolation is None or not isolation.mixers:
             continue
-        culprit = _culprit(graph, isolation.mixers)
+        culprit = _culprit(graph, isolation)
         if culprit is None:
             continue
         op, why = culprit
@@ -255,10 +260,9 @@ MEANT = frozenset({
 _AXES = frozenset({"reshape", "view", "flatten", "unflatten", "view_as", "reshape_as"})
 
 
-def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
+def _culprit(graph: Graph, isolation: Isolation) -> tuple[Op, str] | None:
     """Return the operation that mixes samples without being there for it, and what it does; None where one is that may."""
-    ops = [graph.probe.ops[i] for i in mixers]
-    batch = graph.probe.isolation.batch if graph.probe.isolation is not None else 0
+    ops, batch = [graph.probe.ops[i] for i in isolation.mixers], isolation.batch
     for op in ops:  # (of scores alone, one a sample, it is a ranking of them)
         if op.kind == "softmax" and op.span == batch and op.value.numel > batch:
             return op, "It normalises over the batch axis, so that samples compete with each other."

@@ -43,7 +43,7 @@ class Checks:
         self._generator = torch.Generator().manual_seed(0)
 
     def measure(self, root: Tensor, backward: BackwardMeasure, probe: Probe) -> None:
-        """Write into the probe what was found, or into its notes why nothing was.
+        """Write into the probe what was found, or why nothing was.
 
         Args:
             root: what backward is about to be called on.
@@ -57,20 +57,16 @@ class Checks:
         self._heed(backward)
         reason = second_pass_refused(root, trace)
         if reason is not None:
-            trace.note(f"isolation of samples not measured: {reason}")
+            probe.isolation = reason
             return
         graph = Graph(
             msgspec.structs.replace(probe, ops=trace.ops), Meta("", [], "", "", "", "", backward.registry.params)
         )
         try:
-            found = _Isolating(trace, graph, self._generator).measure()
+            probe.isolation = _Isolating(trace, graph, self._generator).measure()
         except RuntimeError as problem:  # a graph that may be walked only once
             let_through(problem)
-            found = f"{str(problem).splitlines()[0][:120]}"
-        if isinstance(found, str):
-            trace.note(f"isolation of samples not measured: {found}")
-        else:
-            probe.isolation = found
+            probe.isolation = f"{str(problem).splitlines()[0][:120]}"
         self._spent += effort.seconds
 
     def _heed(self, backward: BackwardMeasure) -> None:

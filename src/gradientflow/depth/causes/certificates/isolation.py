@@ -8,7 +8,6 @@ from gradientflow.limits import APART
 from gradientflow.records import Certificate, Finding, Isolation
 
 NAME = "isolation"
-_ABOUT = "isolation of samples not measured: "
 
 
 def isolation(case: Case) -> Certificate:
@@ -21,7 +20,7 @@ def isolation(case: Case) -> Certificate:
         found = rule(case)
         if found:
             return _broken(found[0])
-    seen = [(g, i) for g in case.graphs if (i := g.probe.isolation) is not None]
+    seen = [(g, i) for g in case.graphs if (i := samples.looked_at(g)) is not None]
     if not seen:
         return Certificate(NAME, "not-measured", _why_not(case))
     graph, last = next(((g, i) for g, i in seen if i.mixers), seen[-1])
@@ -58,5 +57,5 @@ def _plain(finding: Finding) -> dict[str, object]:
 
 
 def _why_not(case: Case) -> str:
-    notes = [n.removeprefix(_ABOUT) for p in case.run.probes for n in p.notes if n.startswith(_ABOUT)]
-    return notes[0] if notes else "no probed step was looked at"
+    said = [p.isolation for p in case.run.probes if isinstance(p.isolation, str)]
+    return said[-1] if said else "no probed step was looked at"
