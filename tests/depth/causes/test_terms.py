@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 
@@ -79,6 +80,39 @@ def made_anew(net: nn.Module) -> Tensor:
     return parts[0] + 0.5 * torch.tensor(parts[1:]).sum()  # HERE
 
 
+def roughness(p: Tensor) -> float:
+    values = p.detach().numpy()  # HERE-outside
+    return float(abs(values[1:] - values[:-1]).mean())
+
+
+def outside(net: nn.Module) -> Tensor:
+    p = net(X)
+    rough = torch.tensor(roughness(p))
+    return F.mse_loss(p, Y) + 0.5 * rough
+
+
+def outside_as_a_number(net: nn.Module) -> Tensor:
+    p = net(X)
+    rough = 0.5 * roughness(p)
+    return F.mse_loss(p, Y) + rough
+
+
+def for_the_log_only(net: nn.Module) -> Tensor:
+    p = net(X)
+    LOG.append(roughness(p))
+    weight = 1.0 / (1 + len(LOG))
+    return F.mse_loss(p, Y) + weight
+
+
+@pytest.mark.parametrize("loss", [outside, outside_as_a_number], ids=lambda f: f.__name__)
+def test_a_number_from_outside_is_told_by_its_name(loss: Callable[[nn.Module], Tensor]) -> None:
+    (found,) = told(verdict_of(lambda: train(loss)), "disconnected-parameters")
+    text, first = inspect.getsourcelines(roughness)
+    assert found.place is not None and found.place.line == first + next(
+        i for i, t in enumerate(text) if "HERE-outside" in t
+    )
+
+
 LOST = [forces, number, rest_of_one, without_gradients, detached, made_anew]
 
 
@@ -132,7 +166,7 @@ def logged(net: nn.Module) -> Tensor:
 
 
 LOG: list[float] = []
-HEALTHY = [forces_with_graph, straight_through, weighed, constants, teacher, advantage, logged]
+HEALTHY = [forces_with_graph, straight_through, weighed, constants, teacher, advantage, logged, for_the_log_only]
 
 
 @pytest.mark.parametrize("loss", HEALTHY, ids=lambda f: f.__name__)

@@ -26,7 +26,8 @@ def severed_term(case: Case) -> list[Finding]:
     graphs = case.finite
     last_of = {g.probe.optimizer: k for k, g in enumerate(graphs)}  # (an addend may be let in after a while)
     still = {_site(s) for k in last_of.values() for s in addends.severed(graphs[k])}
-    seen = [s for g in graphs for s in addends.severed(g) if _site(s) in still] + addends.numbers(graphs)
+    seen = [s for g in graphs for s in addends.severed(g) if _site(s) in still]
+    seen += addends.numbers(graphs) or addends.from_outside(graphs)
     sites: dict[tuple[str | None, int | None, str], list[addends.Severed]] = {}
     for one in seen:
         sites.setdefault(_site(one), []).append(one)
@@ -36,10 +37,13 @@ def severed_term(case: Case) -> list[Finding]:
         place, added = Place(file, line, None, name), places.of_op(last.op, case.meta)
         meant = name in ("detach", "data")  # somebody wrote that down
         derived = name == "grad"
+        outside = (
+            name not in ("grad", "item", "float", "no_grad") and not meant
+        )  # (by its name in the source, not by its numbers)
         how = "was taken without create_graph=True" if derived else "takes it out of the graph"
         found.append(
             Finding(
-                "disconnected", "disconnected-parameters", 0.75 if meant else 0.9, place,
+                "disconnected", "disconnected-parameters", 0.75 if meant or outside else 0.9, place,
                 f"An addend of the loss trains nothing: what is added at {added.file}:{added.line} (last {last.value:.4g}) is computed "
                 f"from the weights, but {'the derivative' if derived else name} at {file}:{line} {how}, so it is a constant to backward.",
                 {"step": graphs[-1].probe.step, "addend": rounded(last.value), "loss": rounded(graphs[-1].probe.loss),
