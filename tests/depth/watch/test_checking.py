@@ -121,6 +121,8 @@ def test_entries_of_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
         ("return helper(g)", False),
         ("return ctx.module.forward(g)", False),
         ("return torch.mul(g, 2, out=g)", False),
+        ("torch.distributed.all_reduce(g)\n        return g", False),
+        ("return torch.ops.own.slope(g)", False),
         ("global N\n        return g", False),
     ],
 )
@@ -133,6 +135,16 @@ def test_a_backward_is_called_again_only_where_its_source_shows_that_it_only_com
     scope: dict[str, type] = {}
     exec(compile(file.read_text(encoding="utf-8"), str(file), "exec"), scope)
     assert functions._harmless(scope["F"]) is calm
+
+
+def test_a_source_that_was_edited_since_is_not_trusted(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    text = "import torch\nclass F(torch.autograd.Function):\n    @staticmethod\n    def backward(ctx, g):\n        print(g)\n        return g\n"
+    file.write_text(text, encoding="utf-8")
+    scope: dict[str, type] = {}
+    exec(compile(text, str(file), "exec"), scope)
+    file.write_text(text.replace("print(g)", "h = 2 * g"), encoding="utf-8")
+    assert not functions._harmless(scope["F"])
 
 
 SCRIPT = """
