@@ -97,7 +97,7 @@ class Operand(msgspec.Struct):
     file: str | None = None  # for data: the line that made it, as far back as could be followed
     line: int | None = None
     born: str | None = None  # for data that is not finite: the operation at that line that made it so from finite data
-    shape: list[int] = []  # of data without a value (classes, masks)
+    shape: list[int] = []  # of data without a value (classes, masks), and of a result that is not the first of its op
     cut: int | None = None  # of data computed from weights: index into Probe.cuts of what took it out of the graph
     mask: bool = False  # it was given as a mask: it says where to look, and is no data
     own: bool = False  # made of the network's own parameters or values, without gradients: a target of its own making
@@ -180,7 +180,9 @@ class Probe(msgspec.Struct):
     notes: list[str] = []  # what was not measured, and why
     without_grad: list[int] = []  # parameters that were used in this step with gradients switched off
     cost: float = 0.0  # seconds spent on measuring
-    isolation: Isolation | None = None  # whether samples mix between the network's input and its output
+    isolation: Isolation | str | None = (
+        None  # whether samples mix between the network's input and its output; or why that was not seen
+    )
     isometry: Isometry | None = None  # only on request
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
     cuts: list[Cut] = []  # where values were taken out of the graph

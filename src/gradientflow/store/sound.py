@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from gradientflow.records import (
     OUTCOMES,
+    Isolation,
     Meta,
     Note,
     Param,
@@ -47,6 +48,7 @@ def _wrong_with_probe(probe: Probe) -> str | None:
             return f"operation {i} says that it is {op.index}"
         wrong = _out_of_range((o.op for o in op.operands if o.op is not None), f"operation {i} takes operation", i)
         wrong = wrong or _out_of_range((o.param for o in op.operands if o.param is not None), "parameter", MOST_PARAMS)
+        wrong = wrong or _out_of_range((o.cut for o in op.operands if o.cut is not None), "cut", len(probe.cuts))
         if wrong:
             return wrong
     return (
@@ -71,6 +73,8 @@ def _named_params(probe: Probe) -> Iterator[int]:
 def _ends(probe: Probe) -> Iterator[int]:
     if probe.root is not None:
         yield probe.root
+    if isinstance(probe.isolation, Isolation):
+        yield from (probe.isolation.source, probe.isolation.target, *probe.isolation.mixers)
     if probe.isometry is not None:
         for stretch in [*probe.isometry.stretches, *filter(None, [probe.isometry.whole])]:
             yield stretch.source

@@ -22,10 +22,8 @@ STEPS = 5
 def verdict_of(train: Callable[[], None]) -> Verdict:
     with watched(1) as run:
         train()
-    text = Path(__file__).read_text(encoding="utf-8")
-    run.meta.sources |= {
-        op.file: text for p in run.probes for op in p.ops if op.file and op.file.endswith(Path(__file__).name)
-    }
+    files = {op.file for p in run.probes for op in p.ops if op.file and Path(op.file).is_file()}
+    run.meta.sources |= {f: Path(f).read_text(encoding="utf-8") for f in files}
     found = judge(run)
     assert found.watch.errors == []
     return found
@@ -104,6 +102,17 @@ def energy_distance(p: Tensor) -> Tensor:
     return (s[:, None] - Y).abs().mean() - 0.5 * (s[:, None] - s).abs().mean()
 
 
+def on_two_lines(p: Tensor) -> Tensor:
+    rows = p.squeeze(1).unsqueeze(1)
+    return (rows - Y).abs().mean()
+
+
+def between_each_other(p: Tensor) -> Tensor:
+    s, wanted = p.squeeze(1), Y[:, None]
+    among = s[:, None] - s
+    return (s - wanted).abs().mean() - 0.5 * among.abs().mean()
+
+
 def centres(p: Tensor) -> Tensor:
     return ((p - torch.linspace(-2, 2, 7)) ** 2).min(dim=1).values.mean()  # (24, 1) against (7,): its own meaning
 
@@ -115,7 +124,16 @@ def quantiles(p: Tensor) -> Tensor:
 @pytest.mark.filterwarnings("ignore:Using a target size")
 @pytest.mark.parametrize(
     ("loss", "out"),
-    [(same, 1), (all_alike, 1), (ranking, 1), (energy_distance, 1), (centres, 1), (quantiles, 4)],
+    [
+        (same, 1),
+        (all_alike, 1),
+        (ranking, 1),
+        (energy_distance, 1),
+        (on_two_lines, 1),
+        (between_each_other, 1),
+        (centres, 1),
+        (quantiles, 4),
+    ],
     ids=lambda f: getattr(f, "__name__", ""),
 )
 def test_pairs_that_are_meant_or_do_no_harm_are_not_told(loss: Callable[[Tensor], Tensor], out: int) -> None:
@@ -264,6 +282,113 @@ def test_neighbours_similarities_and_statistics_are_there_for_mixing() -> None:
             return self.two((h - h.mean(0)) / (h.std(0) + 1e-3))
 
     assert not mixed(verdict_of(lambda: fit(Centred(), classes, x)))
+
+
+class Film(nn.Module):
+    """Frames are rows, and four in a row are one film: they are grouped on purpose."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.one, self.two = nn.Linear(5, 8), nn.Linear(8, 3)
+        self.over = nn.LSTM(8, 8, batch_first=True) if how == "lstm" else nn.Conv1d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        films = self.one(x).view(5, 4, 8)
+        if self.how == "lstm":
+            films = self.over(films)[0]
+        else:
+            films = self.over(films.transpose(1, 2)).transpose(1, 2)
+        return self.two(films.reshape(20, 8))
+
+
+@pytest.mark.parametrize("how", ["lstm", "conv"])
+def test_rows_that_are_grouped_on_purpose_are_not_told(how: str) -> None:
+    assert not mixed(verdict_of(lambda: fit(Film(how), classes, torch.randn(20, 5))))
+
+
+def test_a_ranking_of_the_whole_list_is_not_told_and_an_axis_cut_for_time_is() -> None:
+    wanted = torch.rand(24).softmax(0)
+    ranked = verdict_of(lambda: fit(mlp(), lambda p: -(wanted * p.squeeze(1).log_softmax(0)).sum(), X))
+    assert not mixed(ranked)
+
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed, self.rnn, self.out = nn.Embedding(11, 8), nn.GRU(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.embed(x).view(7, 20, 8)  # HERE
+            return self.out(self.rnn(h)[0][-1])
+
+    top(verdict_of(lambda: fit(Cut(), classes, TOKENS)), "crawling", "mixed-samples", here(Cut))
+
+
+class BothWays(nn.Module):
+    """The last states of both directions, side by side or cut from memory."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.how = how
+        self.embed, self.out = nn.Embedding(11, 8), nn.Linear(12, 3)
+        self.rnn = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.rnn(self.embed(x))
+        if self.how == "cut":
+            return self.out(h.view(20, -1))  # HERE
+        return self.out(torch.cat([h[0], h[1]], 1) if self.how == "side by side" else h.transpose(0, 1).reshape(20, -1))
+
+
+def test_last_states_of_a_recurrence_that_are_cut_from_memory_are_told() -> None:
+    found = top(verdict_of(lambda: fit(BothWays("cut"), classes, TOKENS)), "crawling", "mixed-samples", here(BothWays))
+    assert found.evidence["operation"] == "view"
+    for how in ("side by side", "transposed"):
+        assert not mixed(verdict_of(lambda how=how: fit(BothWays(how), classes, TOKENS)))  # type: ignore[misc]
+
+
+def test_masks_without_their_channel_are_told_and_a_loss_after_a_loss_is_looked_at() -> None:
+    pictures, masks = torch.rand(6, 1, 8, 8), (torch.rand(6, 8, 8) > 0.5).float()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1), nn.Sigmoid())
+
+    def dice(p: Tensor) -> Tensor:
+        return 1 - 2 * (p * masks).sum() / (p.sum() + masks.sum())  # HERE
+
+    def proper(p: Tensor) -> Tensor:
+        return 1 - 2 * (p * masks.unsqueeze(1)).sum() / (p.sum() + masks.sum())
+
+    top(verdict_of(lambda: fit(net, dice, pictures)), "crawling", "mixed-samples", here(dice))
+    assert not mixed(verdict_of(lambda: fit(net, proper, pictures)))
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.actor, self.critic = nn.Linear(5, 3), nn.Linear(5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            wrong = (self.critic(x) - Y).pow(2).mean()  # HERE
+            return wrong - self.actor(x).log_softmax(1)[:, 0].mean()
+
+    found = next(f for f in verdict_of(lambda: fit(Twice(), lambda p: p, X)).findings if f.cause == "mixed-samples")
+    assert found.place is not None and found.place.line in here(Twice)
+
+
+def test_weights_over_the_batch_axis_are_told() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.one, self.two, self.out = nn.Linear(5, 8), nn.Linear(20, 20), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(torch.tanh(self.two(self.one(x).T)).T)
+
+    assert mixed(verdict_of(lambda: fit(Turned(), classes, torch.randn(20, 5))))
 
 
 def test_mixing_is_seen_behind_a_batch_normalisation() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 
@@ -73,7 +74,50 @@ def detached(net: nn.Module) -> Tensor:
     return torch.stack([F.mse_loss(p, Y), p.detach().pow(2).mean()]).sum()  # HERE
 
 
-@pytest.mark.parametrize("loss", [forces, number, rest_of_one, without_gradients, detached], ids=lambda f: f.__name__)
+def made_anew(net: nn.Module) -> Tensor:
+    p = net(X)
+    parts = [F.mse_loss(p, Y), (p - 1).abs().mean()]
+    return parts[0] + 0.5 * torch.tensor(parts[1:]).sum()  # HERE
+
+
+def roughness(p: Tensor) -> float:
+    values = p.detach().numpy()  # HERE-outside
+    return float(abs(values[1:] - values[:-1]).mean())
+
+
+def outside(net: nn.Module) -> Tensor:
+    p = net(X)
+    rough = torch.tensor(roughness(p))
+    return F.mse_loss(p, Y) + 0.5 * rough
+
+
+def outside_as_a_number(net: nn.Module) -> Tensor:
+    p = net(X)
+    rough = 0.5 * roughness(p)
+    return F.mse_loss(p, Y) + rough
+
+
+def for_the_log_only(net: nn.Module) -> Tensor:
+    p = net(X)
+    LOG.append(roughness(p))
+    weight = 1.0 / (1 + len(LOG))
+    return F.mse_loss(p, Y) + weight
+
+
+@pytest.mark.parametrize("loss", [outside, outside_as_a_number], ids=lambda f: f.__name__)
+def test_a_number_from_outside_is_told_by_its_name(loss: Callable[[nn.Module], Tensor]) -> None:
+    (found,) = told(verdict_of(lambda: train(loss)), "disconnected-parameters")
+    text, first = inspect.getsourcelines(roughness)
+    assert found.place is not None and found.place.line == first + next(
+        i for i, t in enumerate(text) if "HERE-outside" in t
+    )
+
+
+LOST = [forces, number, rest_of_one, without_gradients, detached, made_anew]
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True")
+@pytest.mark.parametrize("loss", LOST, ids=lambda f: f.__name__)
 def test_an_addend_without_a_graph_is_told_at_its_cut(loss: Callable[[nn.Module], Tensor]) -> None:
     found = top(verdict_of(lambda: train(loss)), "disconnected", "disconnected-parameters", here(loss))
     assert found.evidence["term_without_graph"]
@@ -122,7 +166,7 @@ def logged(net: nn.Module) -> Tensor:
 
 
 LOG: list[float] = []
-HEALTHY = [forces_with_graph, straight_through, weighed, constants, teacher, advantage, logged]
+HEALTHY = [forces_with_graph, straight_through, weighed, constants, teacher, advantage, logged, for_the_log_only]
 
 
 @pytest.mark.parametrize("loss", HEALTHY, ids=lambda f: f.__name__)
@@ -165,6 +209,21 @@ def test_a_second_derivative_through_straight_pieces_is_told_at_the_activation(a
 @pytest.mark.parametrize("act", [nn.Tanh, nn.SiLU, nn.Softplus, nn.GELU])
 def test_a_second_derivative_of_smooth_activations_is_not(act: Callable[[], nn.Module]) -> None:
     assert not told(verdict_of(lambda: train(curvature, mlp(act))), "zero-derivative")
+
+
+def by_one_helper(net: nn.Module) -> Tensor:
+    def slope(u: Tensor) -> Tensor:
+        return torch.autograd.grad(u.sum(), x, create_graph=True)[0][:, :1]
+
+    x = X.clone().requires_grad_(True)
+    u = net(x)
+    return (slope(u) - 0.1 * slope(slope(u)) + u).pow(2).mean()
+
+
+def test_derivatives_of_all_orders_on_one_line_are_told_apart() -> None:
+    (found,) = told(verdict_of(lambda: train(by_one_helper, mlp(nn.ReLU))), "zero-derivative")
+    assert found.evidence["activation"] == "relu"
+    assert not told(verdict_of(lambda: train(by_one_helper)), "zero-derivative")
 
 
 def penalty(net: nn.Module) -> Tensor:

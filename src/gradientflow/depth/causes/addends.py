@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.written import leads_to
 from gradientflow.limits import Limit
 from gradientflow.records import Cut, Op
 
@@ -21,6 +22,8 @@ _SCALING = frozenset({
     "mul", "div", "neg", "mean", "sum", "nansum", "nanmean", "squeeze", "unsqueeze", "reshape", "view", "flatten", "to", "float",
     "double", "half", "bfloat16", "clone", "contiguous", "positive", "type",
 })  # fmt: skip
+
+_OUTSIDE = frozenset({"numpy", "tolist", "array"})  # where no number can be followed any more
 
 SAME_LINE = Limit(
     "error_of_the_line", 1e-6, "chosen: of the spread; what is a number plus a multiple of it leaves only rounding"
@@ -146,6 +149,40 @@ def numbers(graphs: list[Graph]) -> list[Severed]:
             k, (op, number) = both[-1], places[both[-1]]
             if trained(graphs[k], cuts[k]) and not _beside_itself(graphs[k], op, cuts[k]):
                 found.append(Severed(op, cuts[k], number))
+                break
+    return found
+
+
+def from_outside(graphs: list[Graph]) -> list[Severed]:
+    """Return additions of a number, or of a tensor of one entry, that changes from probe to probe and that the source takes from
+    what left PyTorch (`numpy`, `tolist`).
+    """
+    sites: dict[tuple[str | None, int | None, int], list[tuple[Graph, Op, float]]] = {}
+    for graph in graphs:
+        joins = {op.index: op for op, joins in _tree(graph) if joins and op.name in ("add", "sub")}
+        for n, (_, op) in enumerate(sorted(joins.items())):
+            alone = [
+                o.value.mean
+                for o in op.operands
+                if o.op is None and o.param is None and o.cut is None and o.value and o.value.numel == 1
+            ]
+            for number in [*op.scalars[:1], *alone]:
+                sites.setdefault((op.file, op.line, n), []).append((graph, op, number))
+    found = []
+    for seen in sites.values():
+        graph, op, number = seen[-1]
+        if len({n for *_, n in seen}) < POINTS or number == 0.0:
+            continue
+        text = graph.meta.sources.get(op.file or "", "")
+        for cut in graph.probe.cuts:
+            left = cut.name in _OUTSIDE and cut.file == op.file and cut.line is not None and op.line is not None
+            if (
+                left
+                and trained(graph, cut)
+                and not _beside_itself(graph, op, cut)
+                and leads_to(text, op.line or 0, cut.line or 0)
+            ):
+                found.append(Severed(op, cut, number))
                 break
     return found
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from math import prod
 
 from gradientflow.depth.causes import places
+from gradientflow.depth.causes.addends import behind
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL
 from gradientflow.limits import told
-from gradientflow.records import Finding, Op, Operand
+from gradientflow.records import Finding, Isolation, Op, Operand
 
 _COMPARING = frozenset({"sub", "mul", "div"})
 _ON_PURPOSE = (
@@ -69,11 +70,11 @@ def _shape(shape: list[int]) -> str:
 
 def _pairings(case: Case, graph: Graph) -> list[Pairing]:
     """Return the comparisons behind the last layer whose operands have equally many entries and fewer than the result."""
-    last = max(graph.joints, default=-1)
+    body = _body(graph)
     found = []
     for index in graph.reached:
         op = graph.probe.ops[index]
-        if index <= last or not (op.kind == "loss" or op.name in _COMPARING):
+        if index in body or not (op.kind == "loss" or op.name in _COMPARING):
             continue
         shapes = [(o, s) for o in op.operands if (s := _of(graph, o)) is not None]
         if len(shapes) != 2 or not any(o.op is not None for o, _ in shapes):
@@ -81,23 +82,33 @@ def _pairings(case: Case, graph: Graph) -> list[Pairing]:
         (a, one), (b, other) = shapes
         if a.op is None:
             (a, one), (b, other) = shapes[::-1]
-        if not _crosswise(one, other) or _constant(b) or _same_source(graph, a, b):
+        if (
+            (len(one) == len(other) and op.kind != "loss")
+            or not _crosswise(one, other)
+            or _constant(b)
+            or _same_source(graph, a, b)
+        ):
             continue
-        if op.kind != "loss" and _said(case, op):
+        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, body)):
             continue
         found.append(Pairing(graph, op, one, other))
     return found
 
 
+def _body(graph: Graph) -> set[int]:
+    """Return the layers and all that they are computed from: what is left is the loss."""
+    return set().union(*(behind(graph, i) for i in graph.joints))
+
+
 def _of(graph: Graph, operand: Operand) -> list[int] | None:
     if operand.op is not None:
-        return graph.probe.ops[operand.op].value.shape
+        return operand.shape or graph.probe.ops[operand.op].value.shape
     return operand.value.shape if operand.value is not None and operand.param is None else None
 
 
 def _crosswise(one: list[int], other: list[int]) -> bool:
-    """Whether two shapes hold equally many entries, differ in rank, and broadcast to more than either."""
-    if len(one) == len(other) or prod(one) != prod(other) or prod(one) <= 1:
+    """Whether two shapes hold equally many entries, and broadcast to more than either."""
+    if prod(one) != prod(other) or prod(one) <= 1:
         return False
     rank = max(len(one), len(other))
     a, b = ([1] * (rank - len(s)) + s for s in (one, other))
@@ -126,6 +137,25 @@ def _shaped(graph: Graph, index: int) -> set[int]:
         found.add(source)
         op = graph.probe.ops[source]
     return found
+
+
+def _raised(graph: Graph, operand: Operand) -> bool:
+    """Whether the loss itself gave an answer one more axis, one line or another before."""
+    op = graph.probe.ops[operand.op] if operand.op is not None else None
+    return op is not None and op.name in ("unsqueeze", "getitem") and op.module is None
+
+
+def _makes_pairs(graph: Graph, body: set[int]) -> bool:
+    """Whether the loss compares its answers with each other too: a distance between distributions, a ranking."""
+    for index in graph.reached:
+        op = graph.probe.ops[index]
+        sources = [o.op for o in op.operands if o.op is not None]
+        if index not in body and op.name == "sub" and len(sources) > 1:
+            one, other = sources[:2]
+            wider = op.value.numel > max(graph.probe.ops[i].value.numel for i in (one, other))
+            if wider and _shaped(graph, one) & _shaped(graph, other):
+                return True
+    return False
 
 
 def _said(case: Case, op: Op) -> bool:
@@ -170,13 +200,13 @@ def answers(graph: Graph) -> tuple[list[int], int] | None:
 
 def compared(graph: Graph) -> tuple[int, int] | None:
     """Return (operation whose output is compared with targets, samples), the nearest to the loss."""
-    last = max(graph.joints, default=-1)
+    body = _body(graph)
     for index in reversed(graph.reached):
         op = graph.probe.ops[index]
-        if index <= last or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
+        if index in body or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
             continue
-        source = next((o.op for o in op.operands if o.op is not None), None)
-        shape = graph.probe.ops[source].value.shape if source is not None else []
+        answer = next((o for o in op.operands if o.op is not None), None)
+        source, shape = (answer.op, _of(graph, answer) or []) if answer is not None else (None, [])
         for operand in op.operands:
             wanted = _of(graph, operand) if operand.value is not None else operand.shape
             if (
@@ -191,13 +221,18 @@ def compared(graph: Graph) -> tuple[int, int] | None:
     return None
 
 
+def looked_at(graph: Graph) -> Isolation | None:
+    """Return what was seen of a probe's samples; None where it says why nothing was."""
+    return graph.probe.isolation if isinstance(graph.probe.isolation, Isolation) else None
+
+
 def mixed(case: Case) -> list[Finding]:
     """The output of one sample hangs on the other samples, by an operation that is not there for that."""
     for graph in reversed(case.finite):
-        isolation = graph.probe.isolation
+        isolation = looked_at(graph)
         if isolation is None or not isolation.mixers:
             continue
-        culprit = _culprit(graph, isolation.mixers)
+        culprit = _culprit(graph, isolation)
         if culprit is None:
             continue
         op, why = culprit
@@ -225,12 +260,11 @@ MEANT = frozenset({
 _AXES = frozenset({"reshape", "view", "flatten", "unflatten", "view_as", "reshape_as"})
 
 
-def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
+def _culprit(graph: Graph, isolation: Isolation) -> tuple[Op, str] | None:
     """Return the operation that mixes samples without being there for it, and what it does; None where one is that may."""
-    ops = [graph.probe.ops[i] for i in mixers]
-    batch = graph.probe.isolation.batch if graph.probe.isolation is not None else 0
-    for op in ops:
-        if op.kind == "softmax" and op.span == batch:
+    ops, batch = [graph.probe.ops[i] for i in isolation.mixers], isolation.batch
+    for op in ops:  # (of scores alone, one a sample, it is a ranking of them)
+        if op.kind == "softmax" and op.span == batch and op.value.numel > batch:
             return op, "It normalises over the batch axis, so that samples compete with each other."
     if any(op.name in MEANT and not _by_weight(graph, op) for op in ops):
         return None
@@ -238,14 +272,24 @@ def _culprit(graph: Graph, mixers: list[int]) -> tuple[Op, str] | None:
         if len(op.reads) == 2 and op.reads[0] == batch and op.reads[1] > 1:
             return op, f"It takes the {batch} samples for steps in time (batch_first is not set)."
     for op in ops:
-        if op.name in _AXES:
+        if op.name in _AXES and _cuts_across(graph, op, batch):
             return (
                 op,
                 "It cuts the entries anew in the order of memory, across samples: to swap axes takes permute or transpose.",
             )
-        if op.kind in ("linear", "conv") and _by_weight(graph, op):
-            return op, "Its weights run over the batch axis."
+    if not any(op.name in _AXES for op in ops):  # (else samples may be grouped on purpose: the frames of a film)
+        for op in ops:
+            if op.kind == "linear" and any(batch in graph.params[w].shape for w in graph.weights_of(op)):
+                return op, "Its weights run over the batch axis."
     return None
+
+
+def _cuts_across(graph: Graph, op: Op, batch: int) -> bool:
+    """Whether a reshape gives an axis as long as the batch that does not begin and end where axes of its input do."""
+    source = next((_of(graph, o) or [] for o in op.operands if o.op is not None), [])
+    edges = {prod(source[:k]) for k in range(len(source) + 1)}
+    shape = op.value.shape
+    return any(size == batch and not {prod(shape[:k]), prod(shape[: k + 1])} <= edges for k, size in enumerate(shape))
 
 
 def _by_weight(graph: Graph, op: Op) -> bool:

@@ -4,6 +4,7 @@ one element, a function whose backward ignores the gradient it is given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from gradientflow.depth.causes import addends, dead, places
@@ -23,20 +24,26 @@ GROWS = Limit("gain_of_the_function", 10.0, "chosen: a decade; below it the wron
 def severed_term(case: Case) -> list[Finding]:
     """An addend of the loss that comes of trained weights and has no graph: it is counted, and trains nothing."""
     graphs = case.finite
-    seen = [s for g in graphs for s in addends.severed(g)] + addends.numbers(graphs)
+    last_of = {g.probe.optimizer: k for k, g in enumerate(graphs)}  # (an addend may be let in after a while)
+    still = {_site(s) for k in last_of.values() for s in addends.severed(graphs[k])}
+    seen = [s for g in graphs for s in addends.severed(g) if _site(s) in still]
+    seen += addends.numbers(graphs) or addends.from_outside(graphs)
     sites: dict[tuple[str | None, int | None, str], list[addends.Severed]] = {}
     for one in seen:
-        sites.setdefault((one.cut.file, one.cut.line, one.cut.name), []).append(one)
+        sites.setdefault(_site(one), []).append(one)
     found = []
     for (file, line, name), group in sites.items():
         last = group[-1]
         place, added = Place(file, line, None, name), places.of_op(last.op, case.meta)
         meant = name in ("detach", "data")  # somebody wrote that down
         derived = name == "grad"
+        outside = (
+            name not in ("grad", "item", "float", "no_grad") and not meant
+        )  # (by its name in the source, not by its numbers)
         how = "was taken without create_graph=True" if derived else "takes it out of the graph"
         found.append(
             Finding(
-                "disconnected", "disconnected-parameters", 0.75 if meant else 0.9, place,
+                "disconnected", "disconnected-parameters", 0.75 if meant or outside else 0.9, place,
                 f"An addend of the loss trains nothing: what is added at {added.file}:{added.line} (last {last.value:.4g}) is computed "
                 f"from the weights, but {'the derivative' if derived else name} at {file}:{line} {how}, so it is a constant to backward.",
                 {"step": graphs[-1].probe.step, "addend": rounded(last.value), "loss": rounded(graphs[-1].probe.loss),
@@ -48,27 +55,35 @@ def severed_term(case: Case) -> list[Finding]:
     return found
 
 
+def _site(one: addends.Severed) -> tuple[str | None, int | None, str]:
+    return one.cut.file, one.cut.line, one.cut.name
+
+
 def zero_derivative(case: Case) -> list[Finding]:
     """A derivative within the loss (`torch.autograd.grad` with `create_graph`) that is exactly zero everywhere, in every probe."""
     graphs = case.finite
-    sites: dict[tuple[str | None, int | None], list[tuple[Graph, Op]]] = {}
+    sites: dict[tuple[tuple[tuple[str, int], ...], int], list[tuple[Graph, Op]]] = {}
     for graph in graphs:
+        count: Counter[tuple[tuple[str, int], ...]] = Counter()
         for op in derivatives(graph):
-            sites.setdefault((op.file, op.line), []).append((graph, op))
-    found = []
-    for (file, line), seen in sites.items():
+            way = tuple((file, line) for file, line in op.stack)  # (one line may take derivatives of every order)
+            sites.setdefault((way, count[way]), []).append((graph, op))
+            count[way] += 1
+    found: dict[tuple[str | None, int | None], Finding] = {}
+    for seen in sites.values():
         if not all(op.value.zeros == 1.0 for _, op in seen):
             continue
         graph, op = seen[-1]
-        names = {graph.probe.ops[i].name: graph.probe.ops[i] for i in sorted(addends.behind(graph, op.index), reverse=True)
-                 if graph.probe.ops[i].name in STRAIGHT}  # fmt: skip
-        bend = next(iter(dict(reversed(names.items())).values()), None)
+        file, line = op.stack[1] if len(op.stack) > 1 and op.stack[1][0] == op.file else (op.file, op.line)
+        ops = (graph.probe.ops[i] for i in sorted(addends.behind(graph, op.index)))
+        bend = next((o for o in ops if o.name in STRAIGHT), None)
         place = places.of_op(bend, case.meta) if bend is not None else places.of_op(op, case.meta)
         why = (
             f": it is taken through {bend.name} (at {place.file}:{place.line}), which is made of straight pieces, so its second "
             f"derivative is zero" if bend is not None else ""
         )  # fmt: skip
-        found.append(
+        found.setdefault(
+            (place.file, place.line),
             Finding(
                 "dead", "zero-derivative", 0.93 if bend is not None else 0.75, place,
                 f"The derivative at {file}:{line} is exactly zero in all {op.value.numel} entries at each of {len(seen)} looks{why}. "
@@ -76,9 +91,9 @@ def zero_derivative(case: Case) -> list[Finding]:
                 {"step": graph.probe.step, "zero_entries": op.value.zeros, "looks": len(seen), "derivative_line": line,
                  "activation": bend.name if bend is not None else None, "threshold_zero_entries": 1.0},
                 remedies("swap-activation", at=place),
-            )
+            ),
         )  # fmt: skip
-    return found
+    return list(found.values())
 
 
 def derivatives(graph: Graph) -> Iterator[Op]:

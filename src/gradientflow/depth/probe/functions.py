@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-from gradientflow.depth.probe.frames import USER, classify
+from gradientflow.depth.probe.frames import USER, Where, classify, file_name
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.stats import value_stat
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.limits import Limit
-from gradientflow.records import Linearity
+from gradientflow.records import Linearity, Op, Operand
 from gradientflow.torch_internals import is_python_node, output_metadata
 
 LARGEST = Limit("entries_of_a_function", 4_000_000, "chosen: three more calls over more entries take as long as a step")
@@ -29,6 +31,9 @@ _DRAWING = frozenset({
     "poisson", "dropout", "manual_seed", "seed", "backward", "grad", "save_for_backward", "set_grad_enabled", "save", "load",
     "register_hook", "item", "numpy", "apply", "set_default_dtype", "empty", "empty_like",
 })  # fmt: skip
+_ELSEWHERE = frozenset(
+    {"ops", "distributed", "cuda", "random", "utils", "_C", "classes", "rpc"}
+)  # parts of PyTorch with a state
 _PLAIN_CALLS = frozenset(
     {"len", "range", "tuple", "list", "float", "int", "bool", "isinstance", "zip", "enumerate", "max", "min"}
 )
@@ -60,6 +65,26 @@ def place_of(function: type) -> tuple[CodeType | None, int | None]:
     code = _code(function)
     lines = [line for *_, line in code.co_lines() if line is not None] if code is not None else []
     return code, max(lines, default=None)
+
+
+def row_of(index: int, function: type, t: Tensor, operands: list[Operand], where: Where, registry: Registry) -> Op:
+    """Return the operation that a function of the script's is: no mode sees its call, so its line is that of its backward.
+
+    Args:
+        index: the operation's.
+        function: its class.
+        t: what it made.
+        operands: what it made it of.
+        where: the line that runs, which takes its result.
+        registry: who is who among the modules.
+    """
+    code, line = place_of(function)
+    return Op(
+        index=index, name=function.__name__, kind="other", file=file_name(code) if code is not None else None, line=line,
+        function=function.__name__, module=registry.path_of(where.modules[0], where.modules[-1]) or None if where.modules else None,
+        module_class=type(where.modules[0]).__name__ if where.modules else None, operands=operands, value=value_stat(t),
+        stack=where.stack, custom=Linearity(why="it was not reached"),
+    )  # fmt: skip
 
 
 def linearity(node: Node, function: type, generator: torch.Generator) -> Linearity:
@@ -103,7 +128,10 @@ def _sent(node: Node, edges: list[GradientEdge], g: Tensor) -> Tensor:
 def _harmless(function: type) -> bool:
     """Whether the source of a backward shows that it only computes: what it takes from its context, and calls of PyTorch's."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function.backward))))  # type: ignore[attr-defined]
+        backward = inspect.unwrap(function.backward)  # type: ignore[attr-defined]
+        tree = ast.parse(textwrap.dedent(inspect.getsource(backward)))
+        if not _is_current(_code(function), inspect.findsource(backward)[0]):
+            return False
     except (OSError, TypeError, SyntaxError, AttributeError, ValueError):
         return False
     made = tree.body[0] if tree.body else None
@@ -113,6 +141,17 @@ def _harmless(function: type) -> bool:
     local |= {n.id for n in ast.walk(made) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     nodes = [n for statement in made.body for n in ast.walk(statement)]
     return not any(isinstance(n, _UNSAFE) or not _calm(n, local) for n in nodes)
+
+
+def _is_current(code: CodeType | None, lines: list[str]) -> bool:
+    """Whether a file's text is that of the code that runs: it may have been edited since."""
+    todo = [compile("".join(lines), "backward", "exec", dont_inherit=True)]
+    while todo and code is not None:
+        found = todo.pop()
+        if (found.co_name, found.co_firstlineno) == (code.co_name, code.co_firstlineno):
+            return (found.co_code, found.co_names, found.co_consts) == (code.co_code, code.co_names, code.co_consts)
+        todo += [c for c in found.co_consts if isinstance(c, CodeType)]
+    return False
 
 
 def _calm(node: ast.AST, local: set[str]) -> bool:
@@ -132,6 +171,8 @@ def _calm(node: ast.AST, local: set[str]) -> bool:
     if name in _DRAWING or (name.endswith("_") and not name.endswith("__")):
         return False
     while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+        if isinstance(root, ast.Attribute) and root.attr in _ELSEWHERE:
+            return False
         root = root.func if isinstance(root, ast.Call) else root.value
     if isinstance(root, ast.Name) and root.id not in local:
         return root.id in _MODULES

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
-from gradientflow.depth.probe import calls
+from gradientflow.depth.probe import calls, cutting
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import file_name, locate
-from gradientflow.depth.probe.functions import function_of, place_of
-from gradientflow.depth.probe.names import called, op_name
+from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.functions import function_of, row_of
+from gradientflow.depth.probe.names import called
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
@@ -31,7 +31,7 @@ from gradientflow.depth.probe.taken import reads, span
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
-from gradientflow.records import Cut, Linearity, Op, Operand
+from gradientflow.records import Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
 
 BACKWARD_CALLS: dict[Any, str] = {
@@ -43,8 +43,6 @@ _MAX_NODES = 50_000
 _MAX_OPS = 20_000
 _SWEEP = 200  # operations between two looks for graphs that the script has dropped
 _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
-_MAX_CUTS = 200
-_LEAVING = frozenset({"numpy", "item", "tolist", "__array__", "__float__"})  # calls that take values out of PyTorch
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
@@ -155,15 +153,8 @@ class Tracer(TorchFunctionMode):
             self.shield(self._functions, roots)
         out = self.on_backward(call, roots, inputs, lambda: passed_on(caller, func, args, kwargs))
         if call == "grad" and self.recording:  # what it returns is no part of the graph
-            self.shield(self._derived, roots, out)
+            self.shield(cutting.derived, self.trace, roots, out)
         return out
-
-    def _derived(self, roots: list[Tensor], out: Any) -> None:
-        """Remember a derivative that was taken without `create_graph`: whatever is made of it trains nothing."""
-        node = next((n for t in roots if (n := calls.grad_fn(t)) is not None), None)
-        index = self.trace.owner.get(node) if node is not None else None
-        if index is not None:
-            self.trace.severed.see((), calls.tensors(out), self._took(index, "grad"))
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,8 +177,8 @@ class Tracer(TorchFunctionMode):
         if not outputs and inplace and args and isinstance(args[0], Tensor) and calls.grad_fn(args[0]) is not None:
             outputs = [args[0]]
         if not outputs:
-            off = None if torch.is_grad_enabled() else self._unseen(raw, args)
-            cut = self._cut(func, raw, args, out)
+            off = None if torch.is_grad_enabled() else cutting.unseen(self.trace, self.registry, args)
+            cut = cutting.cut(self.trace, func, raw, args, out)
             self.trace.severed.see(calls.tensors(args), calls.tensors(out), off if cut is None else cut)
             return
         self._functions([*calls.tensors(args), *calls.tensors(list(kwargs.values()))])
@@ -197,56 +188,6 @@ class Tracer(TorchFunctionMode):
         elif fresh and not self.trace.full:
             self.trace.full = True
             self.trace.note(f"only the first {_MAX_OPS} operations of the step were traced")
-
-    def _unseen(self, raw: str, args: tuple[Any, ...]) -> int | None:
-        """Remember parameters that are used with gradients switched off, and the line of the first use of each; return its cut."""
-        used = {i for t in calls.tensors(args) if (i := self.registry.find(t)) is not None}
-        fresh = used - self.trace.without_grad
-        if fresh:
-            self.trace.without_grad |= fresh
-            where = locate(4, modules=False, limit=8)
-            file, line = next((f for f in reversed(where.stack) if f[0] == where.file), (where.file, where.line))
-            room = max(0, _MAX_CUTS - len(self.trace.cuts))
-            self.trace.cuts += [Cut(-1, "no_grad", file, line, i) for i in sorted(fresh)][:room]
-        return self._off(min(used)) if used else None
-
-    def _off(self, param: int) -> int | None:
-        """Return the cut that stands for a parameter's use with gradients switched off on the line that runs."""
-        where = locate(5, modules=False, limit=1)
-        here = ("no_grad", where.file, where.line, param)
-        known = next((k for k, c in enumerate(self.trace.cuts) if (c.name, c.file, c.line, c.param) == here), None)
-        if known is None and len(self.trace.cuts) < _MAX_CUTS:
-            self.trace.cuts.append(Cut(-1, *here))
-            known = len(self.trace.cuts) - 1
-        return known
-
-    def _cut(self, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> int | None:
-        """Remember a call whose result has left the graph although what went in is part of it; return the cut's index."""
-        if raw == "__get__" and op_name(func) != "data":
-            return None
-        node = next((n for t in calls.tensors(args) if (n := calls.grad_fn(t)) is not None), None)
-        before = self.trace.severed.of(args[0]) if node is None and raw in _LEAVING and args else None
-        if before is not None:  # a number of what was taken out already
-            known = self.trace.cuts[before]
-            return self._took(known.op, op_name(func), out, known.param)
-        if (
-            node is None
-            or not (raw in _LEAVING or calls.tensors(out))
-            or raw.endswith("_like")
-            or raw.startswith("new_")
-        ):
-            return None
-        index = self.trace.owner.get(node)
-        return self._took(index, op_name(func), out) if index is not None else None
-
-    def _took(self, index: int, name: str, out: Any = None, param: int | None = None) -> int | None:
-        """Put a cut on record, with the number that was taken out, and return its index."""
-        if len(self.trace.cuts) >= _MAX_CUTS:
-            return None
-        where = locate(5, modules=False, limit=1)
-        number = float(out) if isinstance(out, (int, float)) else None
-        self.trace.cuts.append(Cut(index, name, where.file, where.line, param, number))
-        return len(self.trace.cuts) - 1
 
     def _record(
         self,
@@ -272,6 +213,8 @@ class Tracer(TorchFunctionMode):
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
         masks = calls.masks(args, kwargs, name)
         for t in data:
+            if t.requires_grad:
+                self._shaped(t, operands)
             if t.requires_grad or not t.numel():
                 continue
             own = self.origins.own(t)
@@ -297,7 +240,10 @@ class Tracer(TorchFunctionMode):
             module = ".".join(part for part in (label, module) if part) or type(root).__name__
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
-        value = value_stat(outputs[0], name, channel)
+        shown = outputs[0]
+        if name == "grad":  # by several: one that is not zero stands for all
+            shown = next((t for t in outputs if bool(t.detach().any())), shown)
+        value = value_stat(shown, name, channel)
         if kind == "attention":
             value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(
@@ -325,16 +271,7 @@ class Tracer(TorchFunctionMode):
                 continue
             index, operands, where = len(self.trace.ops), list[Operand](), locate(4)
             edges = self._claim(index, [t], operands)
-            code, line = place_of(function)
-            inner = self.registry.path_of(where.modules[0], where.modules[-1]) if where.modules else None
-            self.trace.ops.append(
-                Op(
-                    index=index, name=function.__name__, kind="other", file=file_name(code) if code is not None else None,
-                    line=line, function=function.__name__, module=inner or None,
-                    module_class=type(where.modules[0]).__name__ if where.modules else None, operands=operands,
-                    value=value_stat(t), stack=where.stack, custom=Linearity(why="it was not reached"),
-                )
-            )  # fmt: skip
+            self.trace.ops.append(row_of(index, function, t, operands, where, self.registry))
             self.trace.traced.append(Traced([(node, t.output_nr, t.numel())], edges, -1, [weak(t)]))
 
     def _keep(self, name: str, args: tuple[Any, ...], out: Any, noise: Tensor | None) -> None:
@@ -387,6 +324,14 @@ class Tracer(TorchFunctionMode):
         if not budget:
             self.trace.note("one operation hides a graph too large to follow")
         return edges
+
+    def _shaped(self, t: Tensor, operands: list[Operand]) -> None:
+        """Note the shape of an operand that is another than that of the operation that made it: one of its further results."""
+        node = calls.grad_fn(t)
+        index = self.trace.owner.get(node) if node is not None else None
+        operand = next((o for o in operands if o.op == index), None) if index is not None else None
+        if operand is not None and index is not None and list(t.shape) != self.trace.ops[index].value.shape:
+            operand.shape = list(t.shape)
 
     def _channel(self, kind: str, operands: list[Operand], out: Tensor) -> int:
         if kind == "conv":

@@ -43,7 +43,7 @@ class Checks:
         self._generator = torch.Generator().manual_seed(0)
 
     def measure(self, root: Tensor, backward: BackwardMeasure, probe: Probe) -> None:
-        """Write into the probe what was found, or into its notes why nothing was.
+        """Write into the probe what was found, or why nothing was.
 
         Args:
             root: what backward is about to be called on.
@@ -57,20 +57,16 @@ class Checks:
         self._heed(backward)
         reason = second_pass_refused(root, trace)
         if reason is not None:
-            trace.note(f"isolation of samples not measured: {reason}")
+            probe.isolation = reason
             return
         graph = Graph(
             msgspec.structs.replace(probe, ops=trace.ops), Meta("", [], "", "", "", "", backward.registry.params)
         )
         try:
-            found = _Isolating(trace, graph, self._generator).measure()
+            probe.isolation = _Isolating(trace, graph, self._generator).measure()
         except RuntimeError as problem:  # a graph that may be walked only once
             let_through(problem)
-            found = f"{str(problem).splitlines()[0][:120]}"
-        if isinstance(found, str):
-            trace.note(f"isolation of samples not measured: {found}")
-        else:
-            probe.isolation = found
+            probe.isolation = f"{str(problem).splitlines()[0][:120]}"
         self._spent += effort.seconds
 
     def _heed(self, backward: BackwardMeasure) -> None:
@@ -127,13 +123,19 @@ class _Isolating:
         for index in sorted(ahead):
             if not joints or index < joints[0] or index >= target or index in self._graph.weights_only:
                 continue
-            if self._axes(index, batch) and way_out(self._trace, index) is not None:
+            if self._axes(index, batch):
                 return index
         return None
 
+    def _shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape of an operation's output, of several that which goes on; nothing where none or more than one does."""
+        edge = way_out(self._trace, index)
+        known = output_metadata(edge.node, edge.output_nr) if edge is not None else None
+        return known[0] if known is not None else ()
+
     def _axes(self, index: int, batch: int) -> list[tuple[int, int]]:
         """Return (axis, entries that one step along it is made of in rows) of an operation's output that may count samples."""
-        shape = self._graph.probe.ops[index].value.shape
+        shape = self._shape(index)
         found = [(k, 1) for k, size in enumerate(shape) if size == batch]
         if not found and len(shape) > 2 and shape[0] * shape[1] == batch:
             found = [(0, shape[1]), (1, -shape[1])]
@@ -155,7 +157,7 @@ class _Isolating:
 
     def _second_axis(self, target: int, source: int) -> list[tuple[int, tuple[int, int]]]:
         """Return the second axis of answers that may come time first, samples second."""
-        shape, start = self._graph.probe.ops[target].value.shape, self._graph.probe.ops[source].value.shape
+        shape, start = self._shape(target), self._shape(source)
         both = len(start) > 2 and len(shape) > 1 and start[1] == shape[1] > 1
         return [(1, (1, 1))] if both else []
 
@@ -165,7 +167,7 @@ class _Isolating:
         """Return the share of the gradient of one sample at an operation's output that arrives at other samples of the source's;
         over the axes that may be meant, the smallest.
         """
-        shape = self._graph.probe.ops[index].value.shape
+        shape = self._shape(index)
         axes = [k for k, size in enumerate(shape) if size == batch][:1]
         pairs = [*((k, axis) for k in axes for axis in self._axes(source, batch)), *also]
         shares = [s for k, axis in pairs if (s := self._share(index, source, k, axis)) is not None]
@@ -182,8 +184,8 @@ class _Isolating:
         part = v.select(at, row)
         part.copy_(torch.randint(0, 2, part.shape, generator=self._generator).to(device=device, dtype=dtype) * 2 - 1)
         self._passes += 1
-        found: list[Tensor | None] = list(
-            torch.autograd.grad([target], [start], [v], retain_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            [target], [start], [v], retain_graph=True, allow_unused=True
         )
         g = found[0]
         if g is None:
@@ -225,7 +227,7 @@ class _Isolating:
         return []
 
     def _batched(self, index: int, source: int, batch: int) -> bool:
-        ok = batch in self._graph.probe.ops[index].value.shape and way_out(self._trace, index) is not None
+        ok = batch in self._shape(index)
         return index == source or (ok and source in behind(self._graph, index))
 
     def _before(self, index: int, source: int, batch: int) -> tuple[set[int], set[int]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradientflow.depth.causes import samples
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
-from gradientflow.limits import Limit
+from gradientflow.limits import APART
 from gradientflow.records import Certificate, Finding, Isolation
 
 NAME = "isolation"
-APART = Limit("share_outside_the_sample", 1e-6, "rounding in single precision, and a decade to spare")
-_ABOUT = "isolation of samples not measured: "
 
 
 def isolation(case: Case, findings: Sequence[Finding]) -> Certificate:
@@ -23,7 +22,7 @@ def isolation(case: Case, findings: Sequence[Finding]) -> Certificate:
     """
     if (told := broken.by(NAME, findings, lambda f: f.cause == "mixed-samples")) is not None:
         return told
-    seen = [(g, i) for g in case.graphs if (i := g.probe.isolation) is not None]
+    seen = [(g, i) for g in case.graphs if (i := samples.looked_at(g)) is not None]
     if not seen:
         return Certificate(NAME, "not-measured", _why_not(case))
     graph, last = next(((g, i) for g, i in seen if i.mixers), seen[-1])
@@ -35,8 +34,8 @@ def isolation(case: Case, findings: Sequence[Finding]) -> Certificate:
         names = sorted({graph.probe.ops[i].name for i in last.mixers})
         by = f" through {', '.join(names)}" if names else ""
         why = (
-            f"samples are joined{by}, which is what that is for (neighbours, similarities, statistics of the batch): of the "
-            f"gradient of one output {last.outside:.0%} arrives at others"
+            f"samples are joined{by}, as for neighbours, similarities or statistics of the batch; whether that is meant cannot be "
+            f"told: of the gradient of one output {last.outside:.0%} arrives at others"
         )
         return Certificate(NAME, "not-measured", why, numbers)
     beside = ", but for the statistics of batch normalisation" if numbers["batch_normalisation"] else ""
@@ -52,5 +51,5 @@ def _apart(isolation: Isolation) -> bool:
 
 
 def _why_not(case: Case) -> str:
-    notes = [n.removeprefix(_ABOUT) for p in case.run.probes for n in p.notes if n.startswith(_ABOUT)]
-    return notes[0] if notes else "no probed step was looked at"
+    said = [p.isolation for p in case.run.probes if isinstance(p.isolation, str)]
+    return said[-1] if said else "no probed step was looked at"
