@@ -231,7 +231,7 @@ def _saturating(case: Case, graph: Graph, decades: float, a: Account) -> Finding
 def _too_small(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
     layers = len(a.layers) + 1
     per_layer = 10 ** (decades / max(layers - 1, 1))
-    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
+    place = init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
@@ -289,7 +289,7 @@ def _exploding(case: Case, graph: Graph, decades: float) -> list[Finding]:
                 remedies("add-skip", "remove-norm", at=place),
             )
         ]  # fmt: skip
-    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
+    place = init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "
@@ -321,7 +321,7 @@ def _signal(case: Case, graph: Graph) -> list[Finding]:
     forward, init = math.log10(last.value.rms / first.value.rms), a.init
     if forward < FORWARD or init < INIT or loss < OVER_CHANCE * nothing:
         return []
-    place = _init_place(case, graph, a) or places.of_op(first, case.meta)
+    place = init_place(case, graph, a) or places.of_op(first, case.meta)
     mean = median(a.gains)
     learns = case.main.measured and case.main.end < nothing
     return [
@@ -375,7 +375,7 @@ def _confidence(case: Case, decades: float) -> float:
     return round(min(base, 0.99), 2)
 
 
-def _init_place(case: Case, graph: Graph, a: Account) -> Place | None:
+def init_place(case: Case, graph: Graph, a: Account) -> Place | None:
     """Return the line that initialised most of the layers' weights."""
     lines: Counter[Place] = Counter()
     for op in a.layers:
