@@ -25,6 +25,7 @@ SHORT: dict[str, str] = {
     "small-batch-noise": "Too few samples per step for the signal in them",
     "bad-batch": "Single samples with missing or absurd values",
     "unexplained": "Something that is not finite, of which no rule says where it was born",
+    "collapse": "Answers that have become one and the same for every sample",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
+    alike,
     attention,
     birth,
     budget,
@@ -18,6 +19,7 @@ from gradientflow.depth.causes import (
     hidden,
     noise,
     output,
+    pieces,
     recurrence,
     signs,
     singular,
@@ -60,6 +62,8 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (flow.depth, 0.10),
     (collapse.collapsed, 0.11),
     (hidden.hidden, 0.10),
+    (pieces.cut_in_pieces, 0.16),
+    (alike.all_alike, 0.05),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (steps.step_size, 0.05),

@@ -25,7 +25,7 @@ from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.stats import value_stat
+from gradientflow.depth.probe.stats import rows_apart, value_stat
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
@@ -244,6 +244,8 @@ class Tracer(TorchFunctionMode):
             module_class = type(where.modules[0]).__name__
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         value = value_stat(outputs[0], name, channel)
+        if kind == "linear":
+            value.spread = rows_apart(outputs[0])
         if kind == "attention":
             value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(
