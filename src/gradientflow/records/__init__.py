@@ -63,6 +63,7 @@ from gradientflow.records.verdict import (
     Loss,
     Remedy,
     Share,
+    Trained,
     Verdict,
     Watch,
 )
@@ -120,6 +121,7 @@ __all__ = [
     "Story",
     "Stretch",
     "Track",
+    "Trained",
     "Trial",
     "ValueStat",
     "Verdict",

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gradientflow.records import Verdict
+from gradientflow.report.terminal import print_verdict
 from tests.depth.scripts import watched
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -81,3 +84,27 @@ def test_data_that_is_bound_anew_is_no_step(tmp_path: Path) -> None:
     assert outcome is not None
     assert outcome.verdict.steps == 0
     assert outcome.verdict.symptom == "not-measured"
+
+
+def test_of_two_optimizers_each_has_its_own_loss_steps_and_way_back(tmp_path: Path) -> None:
+    script = tmp_path / "ok_gan.py"
+    shutil.copy(SCRIPTS / "ok_gan.py", script)
+    outcome = watched(script).outcome
+    assert outcome is not None
+    first, second = outcome.verdict.optimizers
+    assert (first.steps, second.steps) == (200, 200)
+    for k, own in enumerate((first, second)):
+        losses = [s.loss for s in outcome.run.steps if s.optimizer == k]
+        assert (own.loss.first, own.loss.last) == (losses[0], losses[-1])
+        assert own.decades is not None
+    assert first.loss != second.loss
+    assert first.decades != second.decades
+    assert outcome.verdict.summary.count("took 200 steps") == 2
+    console = Console(width=110, file=io.StringIO(), color_system=None)
+    print_verdict(outcome.verdict, outcome.run, console)
+    told = [line for line in console.file.getvalue().splitlines() if "200 steps" in line]  # type: ignore[attr-defined]
+    assert len([line for line in told if "→" in line]) == 2
+
+
+def test_one_optimizer_is_not_told_apart(tmp_path: Path) -> None:
+    assert verdict_of(SCRIPTS / "ok_spike.py", tmp_path).optimizers == []

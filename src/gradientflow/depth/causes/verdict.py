@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
     alike,
+    apart,
     attention,
     birth,
     budget,
@@ -121,6 +122,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         budget=chosen,
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
     )
+    verdict.optimizers = _part("what each optimizer did", errors, lambda: apart.each(case), [])
     _part("what took most", errors, lambda: _thieves(verdict), None)
     calm = "Nothing wrong was found" if measured else "Nothing can be said"
     verdict.summary = (
@@ -233,12 +235,14 @@ def _calm(case: Case, verdict: Verdict) -> str:
         )
     parts = []
     decades = verdict.budget.body_decades
-    if decades is not None:
+    if verdict.optimizers:
+        parts.append(apart.told(verdict.optimizers))
+    elif decades is not None:
         limit = "limit" if abs(decades) <= flow.DECADES else "in a run that learns; else the limit is"
         parts.append(
             f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.DECADES:g})"
         )
-    if verdict.loss.first is not None and verdict.loss.last is not None:
+    if not verdict.optimizers and verdict.loss.first is not None and verdict.loss.last is not None:
         rises = case.main.measured and case.main.end > case.main.start
         parts.append(
             f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}"
