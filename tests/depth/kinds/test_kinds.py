@@ -65,6 +65,24 @@ def test_a_gradient_inside_torch_func_is_said_not_to_be_seen(tmp_path: Path) -> 
     assert "never called backward" not in verdict.summary
 
 
+@pytest.mark.parametrize(("script", "steps"), [("ok_sharpness_aware", 120), ("ok_attack_by_backward", 150)])
+def test_what_moves_before_an_optimizer_steps_is_no_step(script: str, steps: int, tmp_path: Path) -> None:
+    assert verdict_of(SCRIPTS / f"{script}.py", tmp_path).steps == steps
+
+
+def test_an_optimizer_that_never_steps_is_not_waited_for(tmp_path: Path) -> None:
+    script = tmp_path / "by_hand.py"
+    script.write_text(
+        "import torch\ntorch.manual_seed(0)\nw = torch.randn(4, 1, requires_grad=True)\nopt = torch.optim.SGD([w], lr=0.1)\n"
+        "for step in range(120):\n    opt.zero_grad()\n    (torch.randn(8, 4) @ w).pow(2).mean().backward()\n"
+        "    with torch.no_grad():\n        w -= 0.05 * w.grad\n",
+        encoding="utf-8",
+    )
+    outcome = watched(script).outcome
+    assert outcome is not None
+    assert 60 < outcome.verdict.steps < 75  # those after the fifty that are waited for
+
+
 def test_steps_of_weights_that_are_bound_anew_are_counted(tmp_path: Path) -> None:
     verdict = verdict_of(SCRIPTS / "ok_rebinding.py", tmp_path)
     assert verdict.steps == 120  # as many as the script takes

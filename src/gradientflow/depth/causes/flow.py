@@ -142,6 +142,7 @@ def depth(case: Case) -> list[Finding]:
         decades = graph.body_decades
         if decades is None or not math.isfinite(decades):
             continue
+        decades -= _from_zero(case, graph)
         if abs(decades) < DECADES:
             findings += _signal(case, graph)
             continue
@@ -159,6 +160,18 @@ def _moved(case: Case, graph: Graph) -> bool:
     """Whether steps before a probe have made the weights anew: then it does not show how they were initialised."""
     moves = [s.update / s.weight for s in case.run.steps if s.step < graph.probe.step and s.update and s.weight]
     return graph.probe.step > 1 and not math.fsum(moves) < MOVED
+
+
+def _from_zero(case: Case, graph: Graph) -> float:
+    """Return the decades of layers whose weights began at exactly zero (an adapter, an output layer): by design, and not for long."""
+    begun = case.graphs[0]
+    zero = {w for w, state in begun.states.items() if state.norm == 0.0 and begun.probe.step <= EARLY}
+    gains = [
+        graph.gain(index, following)
+        for index, following in itertools.pairwise(graph.body)
+        if not zero.isdisjoint(graph.weights_of(graph.probe.ops[index]))
+    ]
+    return math.fsum(math.log10(g) for g in gains if g)
 
 
 def _in_one_place(graph: Graph, decades: float) -> bool:
