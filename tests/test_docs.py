@@ -20,6 +20,7 @@ IN_VERDICT = [
     for name in (
         "Verdict",
         "Loss",
+        "Trained",
         "Finding",
         "Place",
         "Remedy",

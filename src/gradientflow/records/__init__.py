@@ -79,6 +79,7 @@ from gradientflow.records.verdict import (
     Remedy,
     Share,
     StepBudget,
+    Trained,
     Verdict,
     Watch,
 )
@@ -150,6 +151,7 @@ __all__ = [
     "Story",
     "Stretch",
     "Track",
+    "Trained",
     "Transit",
     "Trial",
     "ValueStat",

@@ -31,6 +31,8 @@ REMEDIES = {
     "open-gates": "Open the gates that keep the state: start the forget bias of an LSTM at 1 to 5 (for `nn.LSTM`, the second quarter of "
     "`bias_hh_l0`), or the update bias of a GRU likewise (the second third){at}; or cut the sequence into shorter pieces.",
     "orthogonal-recurrence": "Make the recurrent weight orthogonal (`nn.init.orthogonal_`{at}, spectral radius 1): products of it neither grow nor shrink.",
+    "hold-apart": "Put something into the loss that holds different samples apart{at} (negatives, a variance term, a stopped gradient on one of "
+    "two branches), or normalise the embeddings.",
     "lower-step": "Lower the learning rate{at}{hint}.",
     "raise-step": "Raise the learning rate{at}{hint}, or check the schedule that lowers it.",
     "warmup": "Warm the learning rate up over the first steps (`torch.optim.lr_scheduler.LinearLR`): curvature is highest at the start.",

@@ -50,6 +50,9 @@ class ValueStat(msgspec.Struct):
     saturated: float | None = None  # share of entries past 95 % of the activation's range; None: op has no range
     dead: float | None = None  # share of units that are zero in the whole batch; None: op cannot die
     absmin: float | None = None  # smallest |entry|; only measured for what a singular operation consumes
+    spread: float | None = (
+        None  # layers: root mean square of what the rows (samples) differ by from their mean; None: not measured
+    )
     scores: float | None = None  # attention kernels: standard deviation of the scores within a row, before the softmax
 
     @property

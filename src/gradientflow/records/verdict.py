@@ -132,6 +132,17 @@ class Certificate(msgspec.Struct):
     numbers: dict[str, Any] = {}
 
 
+class Trained(msgspec.Struct):
+    """What one of several optimizers did: its steps, its own loss, and its gradient's way back at its first probed step."""
+
+    name: str
+    steps: int
+    loss: Loss
+    file: str | None = None  # the line that made it
+    line: int | None = None
+    decades: float | None = None  # between the last and the first layer
+
+
 class Verdict(msgspec.Struct):
     """The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured"."""
 
@@ -145,6 +156,7 @@ class Verdict(msgspec.Struct):
     summary: str = ""  # one sentence: the verdict in words, with what was measured to say so
     certificates: list[Certificate] = []  # what was proven, by name, and what was not measured
     step_budgets: list[StepBudget] = []  # the second budget, by group and probed step, over training
+    optimizers: list[Trained] = []  # where there are several
     replay: Replay | None = None  # remedies tried on the same script; None: nothing was tried
     schema: str = SCHEMA
 

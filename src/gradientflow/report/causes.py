@@ -32,6 +32,7 @@ SHORT: dict[str, str] = {
     "mixed-samples": "Samples that are paired with others' targets, or whose outputs depend on each other",
     "zero-derivative": "A derivative that is zero everywhere, so that what is asked of it cannot be learnt",
     "wrong-backward": "A custom function whose backward leaves out the gradient it is given",
+    "collapse": "Answers that have become one and the same for every sample",
     "attention-saturation": "Attention scores so large that the softmax passes on nearly no gradient",
 }
 

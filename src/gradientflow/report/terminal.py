@@ -311,7 +311,12 @@ class Page:
     def footer(self, report: str | None) -> Iterator[Text]:
         """Loss first to last, what was watched and at what cost, what else should be told, where the page is."""
         v = self.verdict
-        if v.loss.first is not None or v.loss.last is not None:
+        for k, own in enumerate(v.optimizers):
+            curve = sparkline([s.loss for s in self.run.steps if s.optimizer == k], 30) if self.run else ""
+            ends = f"{words.number(own.loss.first)} → {words.number(own.loss.last)}"
+            says = f"{ends}   {own.name} at {tell.site(own.file, own.line)}, {words.count(own.steps, 'step')}   "
+            yield self._pair("" if k else "losses", Text.assemble(says, (curve, "" if self.plain else INK["healthy"])))
+        if not v.optimizers and (v.loss.first is not None or v.loss.last is not None):
             curve = sparkline([s.loss for s in self.run.steps], 40) if self.run else ""
             ends = f"{words.number(v.loss.first)} → {words.number(v.loss.last)}"
             yield self._pair("loss", Text.assemble(ends, "   ", (curve, "" if self.plain else INK["healthy"])))

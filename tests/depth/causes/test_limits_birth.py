@@ -61,3 +61,12 @@ def test_how_far_behind_a_value_its_mask_may_stand() -> None:
         return masked_behind(graph, graph.probe.ops[0]) is not None
 
     flips(lambda near: told(-near), -4, -3)
+
+
+def test_an_exponential_that_stood_half_way_to_the_largest_number() -> None:
+    def blamed(decades: float) -> list[str]:
+        rows = [linear(), Row("exp", "elementwise", value=value(max=10**decades)), *tail()]
+        seen = run(Chain(rows), losses=[1.0] * 20 + [math.nan])
+        return [f.cause for f in birth.not_finite(Case(seen)) if f.cause == "overflow"]
+
+    flips(blamed, 19.2, 19.3)  # of 38.53

@@ -94,3 +94,21 @@ def test_what_is_rounded_to_zero_is_not_dead_but_vanishing() -> None:
 def test_what_is_rounded_to_zero_and_did_not_vanish_before_is_dead() -> None:
     """Half precision, say: nothing was lost on the way, but the gradient began next to the smallest number."""
     flips(lambda decades: [f.symptom for f in dead.dead(lost_by_and_by(0.0, 10 ** (-decades / 3)))], 2.1, 1.9)
+
+
+def test_one_batch_without_a_gradient_is_no_end() -> None:
+    """A reward of zero: the whole network gets none at that step, and did at a step before."""
+
+    def ended(ago: float) -> list[str]:
+        rows = [
+            linear(),
+            linear(value=value(shape=(64, 4))),
+            Row("mul", "elementwise", 0.0),
+            Row("mean", "reduce", value=value(shape=())),
+        ]
+        grads = [0.0] * 60
+        grads[59 - int(ago)] = 1.0
+        chain = Chain(rows, step=60)
+        return [f.symptom for f in dead.dead(Case(run(chain, chain, grads=grads)))]
+
+    flips(ended, 10, 11)

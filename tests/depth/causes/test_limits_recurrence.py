@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from gradientflow.depth.causes import pieces
 from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.loops import loops
 from gradientflow.depth.causes.recurrence import course, recurrence
-from gradientflow.records import Finding, Recurrence
-from tests.depth.causes.by_hand import Chain, Row, flips, linear, only, progressed, run, tail
+from gradientflow.records import Finding, Operand, Recurrence
+from tests.depth.causes.by_hand import Chain, Row, causes, flips, linear, only, progressed, run, tail, value
 
 
 def seen(
@@ -113,3 +114,30 @@ def test_what_is_within_reach() -> None:
 def test_loops_that_are_told(there: int, told: int) -> None:
     rows = [linear(tied=f"w{k}") for k in range(there) for _ in range(4)]
     assert len(loops(Case(run(Chain([*rows, *tail()]))).graphs[0])) == told
+
+
+# ── a state that is cut ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cut(times: int = 3, calls: int = 12, progress: float = 0.0) -> list[str]:
+    """A cell that is called so often, and gets a detached state this many times."""
+    rows = [linear(value=value(shape=(64, 16)), tied="cell") for _ in range(calls)]
+    seen = run(Chain([*rows, *tail()]), losses=progressed(progress))
+    for op in seen.probes[0].ops[:calls]:
+        op.line = 7
+    for op in seen.probes[0].ops[1 : times + 1]:
+        op.operands[0] = Operand(value=value(), own=True)
+    seen.probes[0].ops[calls].operands.extend(Operand(op=i) for i in range(calls))  # (the loss sees every piece)
+    return causes(pieces.cut_in_pieces, seen)
+
+
+def test_a_state_that_is_cut_more_than_once() -> None:
+    flips(lambda times: cut(int(times)), 1, 2)
+
+
+def test_a_cut_state_in_a_run_that_learns_reaches_far_enough() -> None:
+    flips(lambda progress: cut(progress=progress), 0.31, 0.29)
+
+
+def test_calls_that_are_a_loop_over_time() -> None:
+    flips(lambda calls: cut(2, int(calls)), 3, 4)

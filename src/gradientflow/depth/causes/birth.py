@@ -11,7 +11,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.mends import BEHIND, EXPONENT
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.limits import Limit, told
-from gradientflow.ops import LARGEST, OVERFLOWING, PLACED, PRONE
+from gradientflow.ops import GROWING, LARGEST, OVERFLOWING, PLACED, PRONE
 from gradientflow.records import ABSENT, Finding, Op, Operand, Place
 
 GROWN = Limit(
@@ -19,6 +19,7 @@ GROWN = Limit(
 )
 REPLACED = Limit("update_that_replaces", 0.9, "chosen: of the weights, in one of the last five steps")
 HUGE = Limit("operand_of_a_quotient", 1e30, "chosen: near the largest float32, 3.4e38: ∞/∞, and not 0/0")
+HALF_WAY = Limit("share_of_decades", 0.5, "chosen: an exponential doubles its decades where its operand doubles")
 LARGE = Limit("decades_last", 1.0, "chosen: values above 10 that grow from probe to probe")
 
 
@@ -205,6 +206,26 @@ def _overflowing(case: Case, step: int) -> Finding | None:
     return None
 
 
+def _towering(case: Case, graph: Graph, step: int) -> Finding | None:
+    """An exponential that stood more than half way to the largest number in the last traced step, in decades."""
+    ops = [op for i in graph.reached if (op := graph.probe.ops[i]).name in GROWING and op.value.absmax > 0]
+    op = max(ops, key=lambda op: op.value.absmax, default=None)
+    limit = LARGEST.get(op.value.dtype) if op is not None else None
+    if op is None or limit is None or math.log10(op.value.absmax) < HALF_WAY * math.log10(limit):
+        return None
+    place = places.of_op(op, case.meta)
+    return Finding(
+        "not-finite", "overflow", 0.7, place,
+        f"At step {step} the first value that is not finite was seen, in a step that was not traced. {op.name} at {place.file}:{place.line} "
+        f"stood at {op.value.absmax:.3g} in step {graph.probe.step}: {math.log10(op.value.absmax):.0f} of the {math.log10(limit):.0f} decades "
+        f"that {op.value.dtype} holds, which a single batch can exceed. `--probe-every 1` would show the birth itself.",
+        {"step": step, "traced_step": graph.probe.step, "operation": op.name, "largest_value": rounded(op.value.absmax),
+         "share_of_decades": rounded(math.log10(op.value.absmax) / math.log10(limit))}
+        | told(HALF_WAY, gates=(GROWN, REPLACED)),
+        mends.of(graph, op, None, place).remedies,
+    )  # fmt: skip
+
+
 def _by_site(graph: Graph) -> dict[tuple[str | None, int | None, str, int], Op]:
     """Return operations by line, name and how many times that line ran before."""
     seen: dict[tuple[str | None, int | None, str], int] = {}
@@ -228,6 +249,9 @@ def _unprobed(case: Case, step: int) -> list[Finding]:
     if overflow is not None:
         return [overflow]
     graph = case.finite[-1]
+    grown_most = _towering(case, graph, step)
+    if grown_most is not None:
+        return [grown_most]
     suspects = [graph.probe.ops[i] for i in graph.reached if graph.probe.ops[i].name in PRONE]
     suspects = _bracketed(case, graph, suspects, step)
     suspects.sort(key=_nearness)

@@ -21,6 +21,7 @@ KNOCKED_OUT = Limit("dead_units", 0.8, "chosen: of the units, in the end; most o
 SAMPLES = Limit(
     "samples_that_show_dead_units", 8, "chosen: in fewer a unit that lives gives zero by chance (2⁻⁸ for a ReLU)"
 )
+RECENT = Limit("steps_before", 10, "chosen: a batch without any gradient among as many that give one is no end of it")
 LARGE = Limit("relative_update", 0.3, "chosen: of the weights, in one of the first steps, beside units that died since")
 REPLACED = Limit("relative_update", 0.5, "chosen: of the weights, in a step before the gradient ended altogether")
 
@@ -36,6 +37,8 @@ def dead(case: Case) -> list[Finding]:
         return _knocked_out(case, graphs)
     born_dead = end(first) is not None
     op, why = ended
+    if op.index in last.head and _spared(case, last):
+        return []
     weights = [w for i in last.layers for w in last.weights_of(last.probe.ops[i])]
     nought = next((w for w in weights if w in last.states and last.states[w].norm == 0.0), None)
     if nought is not None:
@@ -53,7 +56,7 @@ def dead(case: Case) -> list[Finding]:
     evidence = {
         "step": last.probe.step, "dead_at_first_probe": born_dead, "dead_units": rounded(op.value.dead),
         "zero_outputs": rounded(op.value.zeros), "saturated": rounded(op.value.saturated),
-    } | told(DEAD_UNITS, gates=(SPIKE,))  # fmt: skip
+    } | told(DEAD_UNITS, gates=(SPIKE, RECENT))  # fmt: skip
     if op.span == 1 or op.kind == "derivative" or flat(op):
         return []  # told by `terms`, with why
     when = "from the first step" if born_dead else f"since about step {_since(graphs)}"
@@ -75,6 +78,12 @@ def dead(case: Case) -> list[Finding]:
     )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _spared(case: Case, last: Graph) -> bool:
+    """Whether the whole network got no gradient from this one batch only: a reward of zero, a margin that every sample keeps."""
+    before = [s.grad for s in case.main.steps if s.step < last.probe.step and s.grad is not None][-int(RECENT) :]
+    return last.probe.loss == 0.0 or any(g > 0 for g in before)
 
 
 def _overfed(case: Case, op: Op, why: str, confidence: float, evidence: dict[str, Any]) -> Finding | None:

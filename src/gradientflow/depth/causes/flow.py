@@ -142,6 +142,7 @@ def depth(case: Case) -> list[Finding]:
         decades = graph.body_decades
         if decades is None or not math.isfinite(decades):
             continue
+        decades -= _from_zero(case, graph)
         if abs(decades) < DECADES:
             findings += _signal(case, graph)
             continue
@@ -159,6 +160,18 @@ def _moved(case: Case, graph: Graph) -> bool:
     """Whether steps before a probe have made the weights anew: then it does not show how they were initialised."""
     moves = [s.update / s.weight for s in case.run.steps if s.step < graph.probe.step and s.update and s.weight]
     return graph.probe.step > 1 and not math.fsum(moves) < MOVED
+
+
+def _from_zero(case: Case, graph: Graph) -> float:
+    """Return the decades of layers whose weights began at exactly zero (an adapter, an output layer): by design, and not for long."""
+    begun = case.graphs[0]
+    zero = {w for w, state in begun.states.items() if state.norm == 0.0 and begun.probe.step <= EARLY}
+    gains = [
+        graph.gain(index, following)
+        for index, following in itertools.pairwise(graph.body)
+        if not zero.isdisjoint(graph.weights_of(graph.probe.ops[index]))
+    ]
+    return math.fsum(math.log10(g) for g in gains if g)
 
 
 def _in_one_place(graph: Graph, decades: float) -> bool:
@@ -231,7 +244,7 @@ def _saturating(case: Case, graph: Graph, decades: float, a: Account) -> Finding
 def _too_small(case: Case, graph: Graph, decades: float, a: Account) -> Finding:
     layers = len(a.layers) + 1
     per_layer = 10 ** (decades / max(layers - 1, 1))
-    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
+    place = init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient shrinks by ×{per_layer:.2g} per layer, {-decades:.1f} decades over {layers} layers; the weights "
@@ -289,7 +302,7 @@ def _exploding(case: Case, graph: Graph, decades: float) -> list[Finding]:
                 remedies("add-skip", "remove-norm", at=place),
             )
         ]  # fmt: skip
-    place = _init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
+    place = init_place(case, graph, a) or places.of_op(graph.probe.ops[graph.body[-1]], case.meta)
     mean = median(a.gains) if a.gains else per_layer
     summary = (
         f"The gradient grows by ×{per_layer:.2g} per layer, {decades:.1f} decades over {layers} layers; the weights pass on "
@@ -321,7 +334,7 @@ def _signal(case: Case, graph: Graph) -> list[Finding]:
     forward, init = math.log10(last.value.rms / first.value.rms), a.init
     if forward < FORWARD or init < INIT or loss < OVER_CHANCE * nothing:
         return []
-    place = _init_place(case, graph, a) or places.of_op(first, case.meta)
+    place = init_place(case, graph, a) or places.of_op(first, case.meta)
     mean = median(a.gains)
     learns = case.main.measured and case.main.end < nothing
     return [
@@ -375,7 +388,7 @@ def _confidence(case: Case, decades: float) -> float:
     return round(min(base, 0.99), 2)
 
 
-def _init_place(case: Case, graph: Graph, a: Account) -> Place | None:
+def init_place(case: Case, graph: Graph, a: Account) -> Place | None:
     """Return the line that initialised most of the layers' weights."""
     lines: Counter[Place] = Counter()
     for op in a.layers:

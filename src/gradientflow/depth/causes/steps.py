@@ -197,15 +197,16 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     elif trend.adaptive and lr:
         hint = f", to {lr / 30:.2g} to begin with"
     return Finding(
-        symptom, "step-too-large", _sure(rise), place, _told(symptom, rise, trend, lr) + sharp_text, evidence,
+        symptom, "step-too-large", _sure(rise, came_back=symptom == "oscillating" and rise.times > SPIKE), place, _told(symptom, rise, trend, lr) + sharp_text, evidence,
         remedies("lower-step", "warmup", "clip-gradient", at=place, hint=hint),
     )  # fmt: skip
 
 
-def _sure(rise: Rise) -> float:
+def _sure(rise: Rise, came_back: bool) -> float:
+    """How sure it is; less where the loss came back, as what is found at the end of the run says more of it then."""
     sure = 0.6 + (0.2 if rise.beyond else 0.0)
     sure += (0.1 if rise.times > HIGH else 0.0) + (0.1 if rise.update > UPDATE else 0.0)
-    return round(min(sure, 0.97), 2)
+    return round(min(sure, 0.97) - (0.15 if came_back else 0.0), 2)
 
 
 def _told(symptom: str, rise: Rise, trend: Trend, lr: float | None) -> str:

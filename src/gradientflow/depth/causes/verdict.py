@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
+    alike,
     altered,
+    apart,
     attention,
     birth,
     budget,
@@ -17,9 +19,11 @@ from gradientflow.depth.causes import (
     dead,
     finite,
     flow,
+    hidden,
     lost,
     noise,
     output,
+    pieces,
     recurrence,
     rewritten,
     samples,
@@ -77,6 +81,9 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (dead.dead, 0.12),
     (flow.depth, 0.10),
     (collapse.collapsed, 0.11),
+    (hidden.hidden, 0.10),
+    (pieces.cut_in_pieces, 0.16),
+    (alike.all_alike, 0.05),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (schedule.schedule_ended, 0.13),
@@ -145,6 +152,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         certificates=checked if measured else [],
         step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
     )
+    verdict.optimizers = _part("what each optimizer did", errors, lambda: apart.each(case), [])
     _part("what took most", errors, lambda: _thieves(verdict), None)
     calm = "Nothing wrong was found" if measured else "Nothing can be said"
     verdict.summary = (
@@ -265,12 +273,14 @@ def _calm(case: Case, verdict: Verdict) -> str:
         )
     parts = []
     decades = verdict.budget.body_decades
-    if decades is not None:
+    if verdict.optimizers:
+        parts.append(apart.told(verdict.optimizers))
+    elif decades is not None:
         limit = "limit" if abs(decades) <= flow.DECADES else "in a run that learns; else the limit is"
         parts.append(
             f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.DECADES:g})"
         )
-    if verdict.loss.first is not None and verdict.loss.last is not None:
+    if not verdict.optimizers and verdict.loss.first is not None and verdict.loss.last is not None:
         rises = case.main.measured and case.main.end > case.main.start
         parts.append(
             f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}"

@@ -19,6 +19,7 @@ ONE_HOT = Limit("largest_weight", 0.99, "chosen: the other entries together are 
 AT_THE_END = Limit(
     "share_of_range", 0.025, "chosen: of the range, at each end; the slope of a sigmoid there is a tenth of its largest"
 )
+ROWS = Limit("rows", 8, "chosen: of fewer samples it is not said whether they are all answered alike")
 TINY = Limit("norm", 1e-18, "the root of the smallest normal float32, 1.1e-19, and a decade to spare")
 
 
@@ -82,6 +83,16 @@ def value_stat(t: Tensor, op: str | None = None, channel: int = -1) -> ValueStat
         saturated=sat if span is not None or op == "softmax" else None,
         dead=dead if op in DYING and len(shape) >= 2 else None,
     )  # fmt: skip
+
+
+def rows_apart(t: Tensor) -> float | None:
+    """Return by how much the rows of a matrix differ from their mean, as a root mean square; None of fewer than `ROWS`."""
+    if t.dim() != 2 or t.shape[0] < ROWS or not t.numel():
+        return None
+    with torch.no_grad():
+        x = _plain(t)
+        found = float((x - x.mean(0)).square().mean().sqrt())
+    return found if math.isfinite(found) else None
 
 
 def grad_stat(g: Tensor) -> GradStat:

@@ -26,7 +26,7 @@ from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.stats import value_stat
+from gradientflow.depth.probe.stats import rows_apart, value_stat
 from gradientflow.depth.probe.taken import reads, span
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
@@ -244,6 +244,8 @@ class Tracer(TorchFunctionMode):
         if name == "grad":  # by several: one that is not zero stands for all
             shown = next((t for t in outputs if bool(t.detach().any())), shown)
         value = value_stat(shown, name, channel)
+        if kind == "linear":
+            value.spread = rows_apart(outputs[0])
         if kind == "attention":
             value.saturated, value.scores = score_stat(name, args, kwargs)
         trace.ops.append(

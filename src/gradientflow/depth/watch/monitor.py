@@ -32,11 +32,15 @@ from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.depth.watch.window import Window
+from gradientflow.limits import Limit
 from gradientflow.records import Other, Rewrite, Step
 from gradientflow.torch_internals import never_compile
 
 _REWRITES = 100  # of weights between steps that are all on record, then every so many
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
+
+
+BY_HAND = Limit("backward_calls", 50, "chosen: an optimizer that was made and has not stepped by then will not")
 
 
 class Sink(Protocol):
@@ -178,7 +182,8 @@ class Monitor:
         if call == "grad" and self._beside(inputs):
             return run()
         self._called_backward |= call == "backward"
-        by_hand = not self.optimizers
+        # (an optimizer that was made will step: what moves before is an attack, or a look around)
+        by_hand = not self.optimizers and (not self.births.optimizers or self.backwards >= BY_HAND)
         if by_hand:
             self.shield(self.manual.bound_anew, roots)
             self.shield(self.manual.before_backward)
