@@ -195,6 +195,28 @@ def execute(
     return code, time.perf_counter() - began, output[-2000:]
 
 
+def watched(
+    script: str,
+    timeout: float,
+    threads: int = 1,
+    env: Mapping[str, str] | None = None,
+    watch: Sequence[str] = WATCH,
+    options: Sequence[str] = (),
+) -> tuple[dict[str, Any] | None, int | None, float, str]:
+    """Run one script watched, in an empty folder: its verdict (None: no readable one), and what `execute` returns."""
+    with tempfile.TemporaryDirectory(prefix="case-") as folder:
+        file = Path(folder) / "verdict.json"
+        work = Path(folder) / "work"
+        work.mkdir()
+        out = str(Path(folder) / "out")
+        command = [*watch, "run", "--quiet", *options, "--json", str(file), "--out", out, script]
+        code, seconds, output = execute(command, work, timeout, threads, env)
+        try:
+            return json.loads(file.read_text(encoding="utf-8")), code, seconds, output
+        except (OSError, ValueError):
+            return None, code, seconds, output
+
+
 def run_case(
     label: Label,
     cases: Path,
@@ -214,18 +236,8 @@ def run_case(
     if plain:
         with tempfile.TemporaryDirectory(prefix="case-plain-") as folder:
             plain_code, plain_seconds, _ = execute([sys.executable, script], Path(folder), timeout, threads, env)
-    with tempfile.TemporaryDirectory(prefix="case-") as folder:
-        file = Path(folder) / "verdict.json"
-        work = Path(folder) / "work"
-        work.mkdir()
-        out = str(Path(folder) / "out")
-        again = ["--replay", "--replay-budget", str(replay)] if replay is not None and not label["healthy"] else []
-        command = [*watch, "run", "--quiet", *again, "--json", str(file), "--out", out, script]
-        code, seconds, output = execute(command, work, timeout + (replay or 0.0), threads, env)
-        try:
-            verdict = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            verdict = None
+    again = ["--replay", "--replay-budget", str(replay)] if replay is not None and not label["healthy"] else []
+    verdict, code, seconds, output = watched(script, timeout + (replay or 0.0), threads, env, watch, again)
     if code is None:
         result = score(label, None, -1)
         result.crash = f"not finished after {timeout:.0f} s"

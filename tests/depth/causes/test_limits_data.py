@@ -47,10 +47,16 @@ def test_large_targets() -> None:
 
 
 def batch(
-    at: int = 30, grad: float = 1000.0, rise: float = 50.0, first: float = 1.0, before: float = 1.0, moved: float = 1.0
+    at: int = 30,
+    grad: float = 1000.0,
+    rise: float = 50.0,
+    first: float = 1.0,
+    before: float = 1.0,
+    moved: float = 1.0,
+    usual: float = 1e-3,
 ):
     """One step with another gradient and loss; the very first gradient, the one before it, and the last update before."""
-    losses, grads, updates = [1.0] * 60, [1.0] * 60, [1e-3] * 60
+    losses, grads, updates = [1.0] * 60, [1.0] * 60, [usual] * 60
     losses[at], grads[at] = 1.0 + rise, grad
     grads[0] *= first
     grads[at - 2] *= before
@@ -68,6 +74,10 @@ def test_gradients_were_calm() -> None:
 
 def test_the_weights_had_not_moved() -> None:
     flips(lambda times: batch(moved=times), 10.2, 9.8)
+
+
+def test_the_step_before_had_not_replaced_the_weights() -> None:
+    flips(lambda size: batch(usual=size), 0.31, 0.29)
 
 
 def test_beyond_every_gradient_so_far() -> None:

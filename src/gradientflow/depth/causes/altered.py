@@ -17,6 +17,11 @@ from gradientflow.records import Alteration, Finding, Place, Transit
 
 USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
 SHRUNK = Limit("gradient_left", 1e-3, "chosen: three decades; a clip that does its work takes one or two")
+EARLY = Limit(
+    "gradient_left_by_an_early_clip",
+    0.1,
+    "chosen: a decade; a clip of what the scaled loss sends is a slip at any factor",
+)
 GROWN = Limit("gradient_times", 30.0, "chosen: a decade and a half; averages and sums over a few batches stay below")
 UNSCALE = "unscale_"  # takes a factor away that the loss was given, on purpose
 
@@ -30,6 +35,12 @@ class Way:
     arrived: float
     factor: float | None  # with its sign; without what `unscale_` took
     transit: Transit
+
+    @property
+    def raised(self) -> float:
+        """The largest of the factors in the way: a clip ahead of a call hides what that multiplies by."""
+        known = [abs(a.factor) for a in self.transit.alterations if a.factor is not None and a.name != UNSCALE]
+        return max(known, default=0.0)
 
     def culprit(self, wanted: float) -> Alteration | None:
         """The call whose factor is nearest to the one that is to be explained, on a log scale."""
@@ -91,14 +102,22 @@ def _judged(case: Case, trend: Trend, seen: Sequence[Way]) -> Finding | None:
             f"{trend.start:.4g} to {trend.end:.4g}.",
             evidence | told(gates=(ROSE,)), remedies("keep-gradient", at=place),
         )  # fmt: skip
-    if _most(abs(f) <= SHRUNK for f in factors) and trend.measured and trend.progress < STUCK:
+    early = early_clip(last)
+    shrunk = EARLY if early else SHRUNK
+    still = (
+        trend.measured and trend.progress < STUCK and trend.spike <= SPIKE
+    )  # (a clip holds back a loss that runs away)
+    if _most(abs(f) <= shrunk for f in factors) and still:
         return Finding(
             "crawling", "gradient-altered", 0.85, place,
             f"{by} leaves {abs(usual):.2g} of the gradient that backward delivers ({last.delivered:.3g} → {last.arrived:.3g})"
-            f"{_early_clip(last)}, and the loss stays at {trend.end:.4g}.",
-            evidence | told(SHRUNK, gates=(STUCK,)), remedies("keep-gradient", at=place),
+            f"{early}, and the loss stays at {trend.end:.4g}.",
+            evidence | told(shrunk, gates=(STUCK, SPIKE)), remedies("keep-gradient", at=place),
         )  # fmt: skip
-    if _most(abs(f) >= GROWN for f in factors) and trend.measured and trend.progress < LEARNS_WELL:
+    grown = [max(abs(w.factor or 0.0), w.raised) for w in seen]
+    if _most(f >= GROWN for f in grown) and trend.measured and trend.progress < LEARNS_WELL:
+        usual = median(grown)
+        place, by = _named(case, trend, last, usual)
         symptom = "not-finite" if trend.first_bad is not None else "diverging" if trend.spike > SPIKE else "oscillating"
         return Finding(
             symptom, "gradient-altered", 0.8, place,
@@ -128,8 +147,8 @@ def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | No
     return place, "something between backward and the step, by a way that no call of PyTorch's shows,"
 
 
-def _early_clip(way: Way) -> str:
-    """Say that a clip came before the unscaling, where it did."""
+def early_clip(way: Way) -> str:
+    """Say that a clip came before the unscaling, where it did; nothing where it did not."""
     names = [a.name for a in way.transit.alterations]
     if UNSCALE not in names:
         return ""

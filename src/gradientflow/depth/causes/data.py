@@ -19,6 +19,7 @@ CALM = Limit("calm", 10, "chosen: times the usual gradient, or update, in any of
 BEYOND = Limit("times_largest_gradient", 3.0, "chosen: so that it does not only stand beside a run that has converged")
 USUAL = Limit("times_usual_gradient", 100, "chosen: a hundred times the median of the twenty steps before")
 LOSS = Limit("times_usual_loss", 20, "chosen: over the median of the twenty steps before, in units of it")
+REPLACED = Limit("relative_update_before", 0.3, "chosen: of the weights; a loss behind such a step is the step's doing")
 STEPS = Limit("steps_of_shrinking", 20, "chosen: fewer do not show where the weights go")
 SHRUNK = Limit("weights_left", 0.4, "chosen: of their first size, at the end")
 PULL = Limit("penalty_over_data", 0.3, "chosen: of the data's pull; where the two balance it is 1")
@@ -79,6 +80,7 @@ def bad_batch(case: Case) -> list[Finding]:
         losses_so_far = [s.loss for s in steps[:i] if s.loss is not None and math.isfinite(s.loss)]
         grads_so_far = [s.grad for s in steps[:i] if s.grad is not None and math.isfinite(s.grad)]
         calm = max(grads) < CALM * grad and (not moves or moves[-1] < CALM * median(moves))
+        calm = calm and not (before[-1].weight and (before[-1].update or 0.0) > REPLACED * before[-1].weight)
         beyond = step.loss > max(losses_so_far) and step.grad > BEYOND * max(
             grads_so_far
         )  # not only beside a converged run
@@ -96,7 +98,7 @@ def bad_batch(case: Case) -> list[Finding]:
             f"At step {first} one batch gives a gradient {times:.0f} times the usual and a loss of {loss:.3g}, out of nowhere: "
             f"the steps before it were ordinary, so it is the data of that batch.",
             {"steps": [h[0] for h in hits[:8]], "times_usual_gradient": rounded(times)}
-            | told(USUAL, gates=(BEFORE, CALM, BEYOND, LOSS)),
+            | told(USUAL, gates=(BEFORE, CALM, BEYOND, LOSS, REPLACED)),
             remedies("drop-bad-batch", "clip-gradient", "scale-input", at=place),
         )
     ]  # fmt: skip

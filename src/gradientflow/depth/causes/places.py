@@ -80,7 +80,9 @@ def of_schedule(meta: Meta) -> Place | None:
     return None
 
 
-_REWRITING = ("copy_", "load_state_dict", "set_", "swap_tensors", "fill_", "mul_")  # the likeliest first
+_REWRITING = (  # the likeliest first
+    "copy_", "load_state_dict", "set_", "swap_tensors", "reset_parameters", "clamp_", "clip_", "fill_", "mul_",
+)  # fmt: skip
 
 
 def of_rewriting(meta: Meta) -> Place | None:

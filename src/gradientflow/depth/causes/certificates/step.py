@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.depth.causes.lost import group_steps
 from gradientflow.limits import Limit
-from gradientflow.records import Certificate, Finding
+from gradientflow.records import Certificate, Finding, GroupStep
 
 NAME = "step"
 CAUSES = ("step-too-large", "step-too-small", "schedule-ended", "rounding", "over-regularised")
@@ -44,9 +45,36 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
             f"the weights follow the optimizer's rule but for {worst[1].unexplained:.2g} of the update at step {worst[0]}, which something "
             f"else did within the step (a constraint, a hook)", numbers,
         )  # fmt: skip
+    numbers["at_rest"] = len(rest := _at_rest(case))
     also = f"; at most {lost:.1%} of the updates were lost to rounding" if lost >= SHOWN else ""
     small = f"; eps rules up to {eps:.0%} of the entries" if eps >= SHOWN else ""
     return Certificate(
         NAME, "held",
-        f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}", numbers,
+        f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}"
+        f"{''.join(rest)}", numbers,
     )  # fmt: skip
+
+
+def _at_rest(case: Case) -> list[str]:
+    """Say which groups an option of their own keeps where they are, on every probed step, and where their optimizer was made."""
+    found = []
+    for trend in case.trends:
+        groups: dict[int, list[GroupStep]] = {}
+        for _, group in group_steps(case, trend):
+            groups.setdefault(group.group, []).append(group)
+        place = places.of_optimizer(trend.optimizer, case.meta)
+        where = f" ({place.file}:{place.line})" if place is not None else ""
+        for number, seen in groups.items():
+            why = _still(seen)
+            if why is not None:
+                found.append(f"; but group {number}{where}, of {seen[-1].entries} weights, {why}")
+    return found
+
+
+def _still(seen: Sequence[GroupStep]) -> str | None:
+    """Say which option of a group lets no gradient into its weights."""
+    if all(g.options.get("lr") == 0 for g in seen):
+        return "has a learning rate of 0 and does not move"
+    if all(g.options.get("dampening") == 1 and g.options.get("momentum") for g in seen):
+        return "has a dampening of 1: no gradient but its first comes into the step"
+    return None

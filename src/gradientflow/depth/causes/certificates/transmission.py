@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from gradientflow.depth.causes.altered import ways
+from gradientflow.depth.causes.altered import early_clip, ways
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.limits import Limit
@@ -53,7 +53,10 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
     ]
     more = f" and {len(calls) - 3} more calls" if len(calls) > 3 else ""
     return Certificate(
-        NAME, "held", f"{whole} the gradient arrived, changed only by {', '.join(changes)}{more}{twice}", numbers
+        NAME,
+        "held",
+        f"{whole} the gradient arrived, changed only by {', '.join(changes)}{more}{twice}{early_clip(seen[-1])}",
+        numbers,
     )
 
 

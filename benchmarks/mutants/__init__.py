@@ -1,0 +1,1 @@
+"""Faults of the training loop, put into healthy scripts."""
