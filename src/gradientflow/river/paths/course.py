@@ -80,7 +80,7 @@ class Course(Motion):
         self.statuses: list[Status | None] = [None] * drops
         self.repeats = torch.zeros(drops, dtype=torch.int64)
         self.past_theta = (self.theta.clone() if drops > 1 else self.theta) if self.two_step else None
-        self.looked = torch.zeros(drops, dtype=torch.float64)  # flow time of the last look at the spectrum
+        self.aged = torch.zeros(drops, dtype=torch.float64)  # flow time of the last look at the spectrum
         self.past_h = torch.zeros(drops, dtype=torch.float64)
         self.spans = torch.zeros(drops, dtype=torch.float64)  # last step over the reach of its method
         self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
@@ -169,14 +169,14 @@ class Course(Motion):
         if (
             self.field.potential
         ):  # steps that grow with time, as on paths that go like log t, would outrun what is counted in steps
-            aged = (self.t[rows] >= AGES * self.looked[rows]) & (self.spectrum.age[rows] > 0)
-            due = torch.unique(torch.cat([due, rows[aged]]))
+            old = (self.t[rows] >= AGES * self.aged[rows]) & (self.spectrum.age[rows] > 0)
+            due = torch.unique(torch.cat([due, rows[old]]))
         tell = self.told and (self.telling or self._old())
         if tell:
             due = rows
         if len(due) == 0:
             return
-        self.looked[due] = self.t[due]
+        self.aged[due] = self.t[due]
         before = self.meter.equivalents
         theta, here = self.take(due)
         apply = self.meter.linearize(theta, here)
@@ -223,7 +223,7 @@ class Course(Motion):
         "cut",
         "live",
         "repeats",
-        "looked",
+        "aged",
         "past_theta",
         "past_h",
         "spans",
