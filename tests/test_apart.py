@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from gradientflow import store
 from gradientflow.apart import apart
+from gradientflow.garbage import uncollected
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="tables of one's own are Linux's")
 
@@ -36,6 +38,47 @@ def test_the_table_is_empty_and_its_own(tmp_path: Path) -> None:
         ours.write("still open")
     assert (tmp_path / "ours").read_text() == "still open"
     assert apart(lambda alone: os.readlink("/proc/thread-self/fd/2")) == os.devnull
+
+
+def test_no_file_of_the_scripts_is_collected_there(tmp_path: Path) -> None:
+    """Garbage with a file in it: flushed by a finaliser in a thread whose numbers are others, its text would be lost."""
+
+    class Circle:
+        def __init__(self, number: int) -> None:
+            self.own, self.number = self, number
+
+        def __del__(self) -> None:
+            os.write(self.number, b"kept")
+            os.close(self.number)
+
+    def leave(name: str) -> None:
+        Circle(os.open(tmp_path / name, os.O_WRONLY | os.O_CREAT))
+
+    def work(alone: bool) -> None:
+        for _ in range(5000):  # containers that stay: enough of them to set a collection off
+            held.append([])
+
+    held: list[list[Any]] = []
+    gc.collect()
+    leave("a")
+    apart(work)
+    gc.collect()
+    assert (tmp_path / "a").read_text() == "kept" and gc.isenabled()
+
+
+def test_blocks_without_collection_overlap_and_leave_it_as_it_was() -> None:
+    with uncollected():
+        with uncollected():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_what_goes_wrong_is_raised_and_holds_nothing_from_there() -> None:

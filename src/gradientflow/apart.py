@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from gradientflow.garbage import uncollected
+
 _CLOSE_RANGE, _UNSHARE_RANGE = 436, 2  # close_range(2) has one number on every architecture; CLOSE_RANGE_UNSHARE
 _CLONE_FILES = 0x400  # of unshare(2)
 _ALL = 0xFFFFFFFF
@@ -53,13 +55,14 @@ def apart(work: Callable[[bool], _T]) -> _T:
         finally:
             done.release()
 
-    try:
-        _thread.start_new_thread(
-            run, ()
-        )  # no `threading.Thread`: a script that counts or traces those sees none of ours
-    except RuntimeError:  # of threads there are as many as there may be
-        return work(False)
-    done.acquire()
+    with uncollected():  # a file of the script's that was collected there would be flushed to a number of ours
+        try:
+            _thread.start_new_thread(
+                run, ()
+            )  # no `threading.Thread`: a script that counts or traces those sees none of ours
+        except RuntimeError:  # of threads there are as many as there may be
+            return work(False)
+        done.acquire()
     if came.problem is not None:
         raise came.problem
     return came.value  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import threading
@@ -10,6 +9,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 import torch
+
+from gradientflow.garbage import uncollected
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _MODULE_FILE = os.path.join(_TORCH, "nn", "modules", "module.py")
@@ -70,14 +71,8 @@ def frames_of_threads() -> dict[int, FrameType]:
     No garbage is collected meanwhile: CPython holds a lock of its own while it makes the dict, and a finaliser that ran then
     could let another thread go on to wait for that lock for ever.
     """
-    with _looking:
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            return sys._current_frames()
-        finally:
-            if collects:
-                gc.enable()
+    with _looking, uncollected():
+        return sys._current_frames()
 
 
 def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
