@@ -11,7 +11,22 @@ from gradientflow.depth.remedies.write import Edits
 from gradientflow.depth.replay import candidates as plan
 from gradientflow.depth.replay import composing, race
 from gradientflow.depth.replay.trial import Attempt
-from gradientflow.records import NO_WIN, WIN, WORSE, Change, Finding, Place, Replay, Trial
+from gradientflow.records import (
+    NO_WIN,
+    WIN,
+    WORSE,
+    Budget,
+    Change,
+    Finding,
+    Loss,
+    Meta,
+    Place,
+    Replay,
+    Run,
+    Trial,
+    Verdict,
+    Watch,
+)
 from tests.depth.replay.test_limits_race import raced
 from tests.depth.replay.test_race import watched
 
@@ -99,6 +114,28 @@ def test_no_more_than_three_go_together(monkeypatch: pytest.MonkeyPatch) -> None
     losses |= {"+".join(kinds_[:n]): 0.8 / n for n in (2, 3)}
     assert composing.TOGETHER == 3
     assert Rounds(monkeypatch, losses).best == kinds_[:3]  # (the fourth would raise a KeyError)
+
+
+def test_of_what_is_left_two_are_tried_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    further = ["lower-step", "zero-grad", "rescale-init"]
+    finding = Finding("dead", "dead-units", 0.9, None, "", {}, [])
+    monkeypatch.setattr(composing, "left", lambda *a: [(Change(k, k), finding) for k in further])
+    losses = {"": 2.0, "add-skip": 0.9} | {f"add-skip+{k}": 0.9 for k in further[: int(composing.MORE)]}
+    rounds = Rounds(monkeypatch, losses)  # (a third would raise a KeyError)
+    assert [kinds(t)[1:] for t in rounds.found.trials] == [[], ["lower-step"], ["zero-grad"]]
+    assert rounds.best == ["add-skip"]
+
+
+def test_what_is_left_is_what_the_trial_found_without_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = Finding("dead", "dead-units", 0.9, None, "", {}, [])
+    found = [(0, Change(k, "")) for k in ("add-skip", "lower-step", "lower-step", "zero-grad")]
+    monkeypatch.setattr(plan, "candidates", lambda *a, **k: found)
+    one = attempt(0.1)
+    trial = Trial([Change("add-skip", "")], 0, WIN, "")
+    assert composing.left(one, trial) == []  # nothing was found in its run
+    one.run = Run(Meta("a.py", [], "", "", "", ""))
+    one.verdict = Verdict("a.py", 1, Loss(), "dead", [finding], Budget(), Watch())
+    assert [(c.kind, f) for c, f in composing.left(one, trial)] == [("lower-step", finding), ("zero-grad", finding)]
 
 
 def attempt(*losses: float, factor: float = 1.0, failure: str | None = None) -> Attempt:

@@ -280,6 +280,13 @@ def test_the_operand_is_kept_from_the_point_by_its_size() -> None:
     assert plan.candidates(chain(*MLP), verdict(data)) == []
 
 
+def test_a_sign_is_turned_in_the_objective_or_where_the_updates_climb_it_in_the_gradient() -> None:
+    bottomless = finding("diverging", "wrong-sign", "flip-sign", times_start=60.0)
+    climbing = finding("diverging", "wrong-sign", "flip-sign", cosine_with_descent=-1.0)
+    assert first(chain(*MLP), bottomless).settings == {}
+    assert first(chain(*MLP), climbing).settings == {"gradient": True}
+
+
 def test_cuts_are_read_off_the_source() -> None:
     text = (
         "a = x.detach()\nb = x.detach().cpu()\nc = w.data\nw.data = c\nwith torch.no_grad():\n    pass\nd = x.item()\n"
