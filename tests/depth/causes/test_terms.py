@@ -113,7 +113,19 @@ def test_a_number_from_outside_is_told_by_its_name(loss: Callable[[nn.Module], T
     )
 
 
-LOST = [forces, number, rest_of_one, without_gradients, detached, made_anew]
+def data_of_weights(net: nn.Module) -> Tensor:
+    size = sum(w.data.norm() for w in net.parameters())  # HERE
+    return F.mse_loss(net(X), Y) + 1e-2 * size
+
+
+def sum_of_numbers(net: nn.Module) -> Tensor:
+    size = 0.0
+    for w in net.parameters():
+        size += w.detach().abs().sum().item()  # HERE
+    return F.mse_loss(net(X), Y) + 1e-2 * size
+
+
+LOST = [data_of_weights, sum_of_numbers, forces, number, rest_of_one, without_gradients, detached, made_anew]
 
 
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True")
@@ -259,12 +271,17 @@ def argmax(net: nn.Module) -> Tensor:
     return loss.requires_grad_(True)
 
 
+def leaf_in_the_middle(net: nn.Module) -> Tensor:
+    right = (net(X)[:, 0] > 0).float().requires_grad_()  # HERE
+    return F.mse_loss(right, (Y[:, 0] > 0).float())
+
+
 def compared(net: nn.Module) -> Tensor:
     right = (net(X)[:, 0] > 0).float()  # HERE
     return (1 - (right == (Y[:, 0] > 0)).float().mean()).requires_grad_()
 
 
-@pytest.mark.parametrize("loss", [argmax, compared], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loss", [argmax, compared, leaf_in_the_middle], ids=lambda f: f.__name__)
 def test_a_loss_that_was_made_a_leaf_is_told_where_it_was_cut(loss: Callable[[nn.Module], Tensor]) -> None:
     found = top(verdict_of(lambda: train(loss, mlp(out=3))), "disconnected", "disconnected-parameters", here(loss))
     assert found.evidence["without_gradient"] == 6

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
+
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.written import leads_to
 from gradientflow.limits import Limit
@@ -83,6 +85,13 @@ def severed(graph: Graph) -> list[Severed]:
     return found
 
 
+def reaches_training(graph: Graph) -> bool:
+    """Whether the loss depends on a weight that is trained."""
+    return any(
+        _is_trained(graph, o.param) for i in graph.reached for o in graph.probe.ops[i].operands if o.param is not None
+    )
+
+
 def trained(graph: Graph, cut: Cut) -> bool:
     """Whether what a cut took out of the graph hangs on weights that are trained."""
     if cut.op < 0:
@@ -135,11 +144,14 @@ def numbers(graphs: list[Graph]) -> list[Severed]:
     for k, graph in enumerate(graphs):
         for n, (op, number) in enumerate(_plain(graph)):
             added.setdefault((op.file, op.line, n), {})[k] = (op, number)
-        count: dict[tuple[str | None, int | None], int] = {}
+        lines: dict[tuple[str | None, int | None], list[Cut]] = {}
         for cut in graph.probe.cuts:
             if cut.value is not None and math.isfinite(cut.value):
-                n = count[cut.file, cut.line] = count.get((cut.file, cut.line), -1) + 1
-                taken.setdefault((cut.file, cut.line, n), {})[k] = cut
+                lines.setdefault((cut.file, cut.line), []).append(cut)
+        for (file, line), cuts_there in lines.items():
+            every = msgspec.structs.replace(cuts_there[0], value=math.fsum(c.value or 0.0 for c in cuts_there))
+            for n, cut in enumerate([every, *cuts_there]):  # (a loop may add them up)
+                taken.setdefault((file, line, n), {})[k] = cut
     found = []
     for places in added.values():
         for cuts in taken.values():

@@ -31,22 +31,29 @@ def unseen(trace: Trace, registry: Registry, args: tuple[Any, ...]) -> int | Non
     return _off(trace, min(used)) if used else None
 
 
-def _off(trace: Trace, param: int) -> int | None:
-    """Return the cut that stands for a parameter's use with gradients switched off on the line that runs."""
+def _off(trace: Trace, param: int, name: str = "no_grad") -> int | None:
+    """Return the cut that stands for the use of parameters without their gradients on the line that runs."""
     where = locate(5, modules=False, limit=1)
-    here = ("no_grad", where.file, where.line, param)
-    known = next((k for k, c in enumerate(trace.cuts) if (c.name, c.file, c.line, c.param) == here), None)
+    here = (-1, name, where.file, where.line)
+    known = next(
+        (k for k, c in enumerate(trace.cuts) if (c.op, c.name, c.file, c.line) == here and c.value is None), None
+    )
     if known is None and len(trace.cuts) < _MAX_CUTS:
-        trace.cuts.append(Cut(-1, *here))
+        trace.cuts.append(Cut(*here, param))
         known = len(trace.cuts) - 1
     return known
 
 
-def cut(trace: Trace, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any) -> int | None:
+def cut(
+    trace: Trace, registry: Registry, func: Callable[..., Any], raw: str, args: tuple[Any, ...], out: Any
+) -> int | None:
     """Remember a call whose result has left the graph although what went in is part of it; return the cut's index."""
     if raw == "__get__" and op_name(func) != "data":
         return None
     node = next((n for t in calls.tensors(args) if (n := calls.grad_fn(t)) is not None), None)
+    if node is None and op_name(func) in ("data", "detach"):
+        weight = registry.find(args[0]) if args and args[0].requires_grad else None
+        return _off(trace, weight, op_name(func)) if weight is not None else None
     before = trace.severed.of(args[0]) if node is None and raw in _LEAVING and args else None
     if before is not None:  # a number of what was taken out already
         known = trace.cuts[before]

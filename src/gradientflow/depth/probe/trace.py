@@ -178,7 +178,7 @@ class Tracer(TorchFunctionMode):
             outputs = [args[0]]
         if not outputs:
             off = None if torch.is_grad_enabled() else cutting.unseen(self.trace, self.registry, args)
-            cut = cutting.cut(self.trace, func, raw, args, out)
+            cut = cutting.cut(self.trace, self.registry, func, raw, args, out)
             self.trace.severed.see(calls.tensors(args), calls.tensors(out), off if cut is None else cut)
             return
         self._functions([*calls.tensors(args), *calls.tensors(list(kwargs.values()))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradientflow.depth.causes import terms as rules
-from gradientflow.depth.causes.addends import leaves
+from gradientflow.depth.causes.addends import leaves, reaches_training
 from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.records import Certificate, Finding
@@ -34,6 +34,8 @@ def terms(case: Case, findings: Sequence[Finding]) -> Certificate:
     graphs = case.finite
     if not graphs:
         return Certificate(NAME, "not-measured", "no backward pass was traced whose numbers are finite")
+    if not any(map(reaches_training, graphs)):
+        return Certificate(NAME, "broken", "no loss depends on a weight that is trained", {"probes": len(graphs)})
     addends = leaves(graphs[-1])
     derivatives = [op for g in graphs for op in rules.derivatives(g)]
     own = {op.name: op.custom for g in graphs for i in g.reached if (op := g.probe.ops[i]).custom is not None}
