@@ -37,13 +37,15 @@ def adaptive_edge(descent: Path) -> float | None:
 
 
 def bracket(edge: float, *measured: Path | tuple[Tensor, Tensor]) -> Interval | None:
-    """Return the last measured time before the first at which a measured value is above the edge, and that one.
+    """Return the last measured time before the first at which a measured value is above the edge, and that one; both 0 where
+    it is above from the start.
 
     Args:
         edge: the sharpness.
         measured: paths of one flow, or times and values, NaN where nothing was measured.
 
     Example:
+        >>> import torch
         >>> bracket(2.0, (torch.arange(4.0), torch.tensor([1.0, float("nan"), 3.0, 1.0])))
         (0.0, 2.0)
     """
