@@ -31,7 +31,7 @@ class Place(msgspec.Struct, frozen=True):
         return "  ".join(part for part in (where, self.module or "", self.op or "") if part)
 
 
-class ValueStat(msgspec.Struct):
+class ValueStat(msgspec.Struct, gc=False):
     """Statistics of one tensor in the forward pass (over its finite entries, counts over all entries).
 
     `units` counts channels (dimension 1 of a tensor with three or more dimensions that came from a convolution-like
@@ -75,7 +75,7 @@ class ValueStat(msgspec.Struct):
         return math.hypot(self.mean, self.std)
 
 
-class GradStat(msgspec.Struct):
+class GradStat(msgspec.Struct, gc=False):
     """Statistics of the gradient at one tensor: norm, root mean square, largest entry, exact zeros, non-finite count."""
 
     norm: float  # over the finite entries
@@ -90,7 +90,7 @@ class GradStat(msgspec.Struct):
         return self.nan + self.inf
 
 
-class Operand(msgspec.Struct):
+class Operand(msgspec.Struct, gc=False):
     """One tensor that an op consumed: the op that made it, or a parameter, or data; with the gradient sent to it."""
 
     op: int | None = None  # index of the producing Op in Probe.ops; None: a leaf (parameter or data)
@@ -151,7 +151,7 @@ class Cut(msgspec.Struct):
     value: float | None = None  # what was taken out, where it is one number
 
 
-class ParamState(msgspec.Struct):
+class ParamState(msgspec.Struct, gc=False):
     """One parameter's weights at a probed step."""
 
     param: int
@@ -193,7 +193,7 @@ class Probe(msgspec.Struct):
     transit: Transit | None = None  # from backward to the weights; None: it was not measured
 
 
-class Step(msgspec.Struct):
+class Step(msgspec.Struct, gc=False):
     """One optimizer step as the cheap tier sees it. Norms are over all of the optimizer's parameters together."""
 
     step: int
@@ -224,7 +224,7 @@ class ParamNorms(msgspec.Struct):
     update: list[float]
 
 
-class Param(msgspec.Struct):
+class Param(msgspec.Struct, gc=False):
     """A parameter (or a leaf that requires grad): where it was made and last initialised, and who trains it."""
 
     index: int

@@ -49,7 +49,7 @@ def when_compiling(begins: Callable[[Any], None], known: Any) -> Any:
     Returns:
         What it is registered with; None where the compiler is not loaded. (`torch._dynamo.reset()` forgets it: call again.)
     """
-    handler = _callbacks.value
+    handler = _callbacks.value if compiler_is_loaded() else None  # (asked at every torch call: the short way first)
     if handler is None:
         return None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Parameter
 
-from gradientflow.torch_internals.wall import lean_on
+from gradientflow.torch_internals.wall import any_says, lean_on
 
 _UNTRACED = "operations are not traced line by line"
 _function_modes = lean_on("torch._C._len_torch_function_stack", "how many function modes are active", _UNTRACED)
@@ -112,6 +112,7 @@ _batched = lean_on(
     "torch._C._functorch.is_legacy_batchedtensor", "whether a batched gradient call wraps a tensor", _MAY_TRACE
 )
 _functional = lean_on("torch._is_functional_tensor", "whether a tensor stands for another one in a trace", _MAY_TRACE)
+_STANDING_FOR_OTHERS = (_wrapped, _batched, _functional)
 _TRACING = (
     "_mode_key"  # PyTorch's tracing modes and tensors (fake, functional, proxy) have it; none of a script's own does
 )
@@ -136,13 +137,7 @@ def readable(t: Tensor) -> bool:
     kind = type(t)
     if kind is not Tensor and kind is not Parameter and hasattr(kind, _TRACING):
         return False
-    return not (
-        t.is_meta
-        or getattr(t, "_has_symbolic_sizes_strides", False)
-        or _wrapped.ask(False, t)
-        or _batched.ask(False, t)
-        or _functional.ask(False, t)
-    )
+    return not (t.is_meta or getattr(t, "_has_symbolic_sizes_strides", False) or any_says(_STANDING_FOR_OTHERS, t))
 
 
 def saving_is_hooked() -> bool:

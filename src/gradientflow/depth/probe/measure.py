@@ -7,6 +7,7 @@ the backward call returns; none of them changes what passes.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,11 +16,12 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradientflow.depth.probe.leaves import MANY, grad_stats, is_small, value_stats
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
 from gradientflow.depth.probe.traced import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
-from gradientflow.torch_internals import readable
+from gradientflow.torch_internals import accumulation_hooks, readable
 
 _UNSEEN = 64  # nodes between a root and what was traced, at most
 
@@ -44,6 +46,7 @@ class BackwardMeasure:
         self._params: dict[int, GradStat] = {}
         self._sole: list[tuple[int, Operand, Node, int]] = []
         self._at_node: dict[tuple[Node, int], GradStat] = {}
+        self._left: dict[Node, int] = {}  # leaves whose gradient is read where it is left, in `.grad`
         self.reached: set[int] = set()
 
     # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -72,13 +75,19 @@ class BackwardMeasure:
                 todo.extend(target for target, _ in node.next_functions if target is not None)
         return found
 
-    def attach(self) -> None:
-        """Set the hooks. Only now: any other pass over the graph before would be measured too."""
+    def attach(self, leaves_them: bool = False) -> None:
+        """Set the hooks. Only now: any other pass over the graph before would be measured too.
+
+        Args:
+            leaves_them: the gradients will be left in `.grad`, so that those of very many leaves can be read there, at once.
+        """
         trace = self.trace
-        consumers: dict[tuple[Node, int], set[int]] = defaultdict(set)
+        first: dict[tuple[Node, int], int] = {}
+        several: set[tuple[Node, int]] = set()  # that more than one operation consumes
         for op in self.reached:
             for edge in trace.traced[op].edges:
-                consumers[edge.target, edge.nr].add(op)
+                if first.setdefault((edge.target, edge.nr), op) != op:
+                    several.add((edge.target, edge.nr))
         watched: dict[Node, list[tuple[int, int, int, int]]] = defaultdict(list)
         for op in self.reached:
             for position, (node, nr, numel) in enumerate(trace.traced[op].outputs):
@@ -92,16 +101,23 @@ class BackwardMeasure:
                 operand = operands[edge.operand]
                 if operand.param is not None:
                     leaves[edge.target] = operand.param
-                if len(consumers[edge.target, edge.nr]) > 1:
+                if (edge.target, edge.nr) in several:
                     shared[edge.node].append(edge)
                 else:
                     self._sole.append((op, operand, edge.target, edge.nr))
                     if edge.target not in watched and edge.target not in leaves:
                         inner.add((edge.target, edge.nr))
-        for node in {*watched, *leaves, *(n for n, _ in inner)}:
+        if leaves_them and len(leaves) > MANY:
+            self._left = {node: i for node, i in leaves.items() if self._is_left_alone(i)}
+        for node in {*watched, *leaves, *(n for n, _ in inner)} - self._left.keys():
             self._handles.append(node.register_prehook(self._arrives(node, watched.get(node, []), leaves.get(node))))
         for node, edges in shared.items():
             self._handles.append(node.register_hook(self._leaves(edges)))
+
+    def _is_left_alone(self, param: int) -> bool:
+        """Whether what will lie in a parameter's `.grad` is what arrives: nothing lies there yet, and nobody changes it."""
+        t = self.registry.tensor(param)
+        return t is not None and is_small(t) and t.is_leaf and t.grad is None and not accumulation_hooks(t)
 
     def _arrives(self, node: Node, outputs: list[tuple[int, int, int, int]], param: int | None) -> Callable[..., None]:
         def measure(grads: tuple[Tensor | None, ...]) -> None:
@@ -141,25 +157,37 @@ class BackwardMeasure:
 
     def finish(self) -> None:
         """Write what was measured into the trace's operations."""
+        self._read_left()
         found: dict[int, list[tuple[GradStat, int]]] = defaultdict(list)
         for (op, _), (stat, numel) in self._outputs.items():
             found[op].append((stat, numel))
         for op, parts in found.items():
             stats, sizes = [p[0] for p in parts], [p[1] for p in parts]
             self.trace.ops[op].grad = stats[0] if len(stats) == 1 else combine(stats, sizes)
-        gathered: dict[int, list[GradStat]] = defaultdict(list)
-        whose: dict[int, Operand] = {}
-        for _, operand, target, nr in self._sole:
-            sole = self._at_node.get((target, nr))
-            if sole is not None:
-                gathered[id(operand)].append(sole)
-                whose[id(operand)] = operand
-        for shares in self._shares.values():
-            for operand, stat in shares:
-                gathered[id(operand)].append(stat)
-                whose[id(operand)] = operand
-        for key, stats in gathered.items():
-            whose[key].grad = stats[0] if len(stats) == 1 else combine(stats, [1] * len(stats))
+        gathered: dict[int, tuple[Operand, list[GradStat]]] = {}  # of those that are sent it along several edges
+        sole = ((operand, self._at_node.get((target, nr))) for _, operand, target, nr in self._sole)
+        for operand, sent in itertools.chain(sole, *self._shares.values()):
+            if operand.grad is None:
+                operand.grad = sent
+            elif sent is not None:
+                gathered.setdefault(id(operand), (operand, [operand.grad]))[1].append(sent)
+        for operand, stats in gathered.values():
+            operand.grad = combine(stats, [1] * len(stats))
+
+    def _read_left(self) -> None:
+        """Read the gradients that lie in `.grad` by now; the last operation's came first."""
+        there: dict[int, Tensor] = {}
+        for param in self._left.values():
+            t = self.registry.tensor(param)
+            g = t.grad if t is not None else None
+            if g is not None and readable(g):
+                there[param] = g
+        self._params |= zip(there, grad_stats(list(there.values())), strict=True)
+        for node, param in self._left.items():
+            if param in there:
+                self._at_node[node, 0] = self._params[param]
+        last_first = (o.param for op in sorted(self.reached, reverse=True) for o in self.trace.ops[op].operands)
+        self.order += dict.fromkeys(p for p in last_first if p is not None and p in there)
 
     def at_output(self, op: int, position: int) -> GradStat | None:
         """Return the gradient at one of an operation's outputs, where it has several."""
@@ -182,12 +210,10 @@ class BackwardMeasure:
             for operand in self.trace.ops[op].operands:
                 if operand.param is not None:
                     used.setdefault(operand.param)
+        live = {index: t for index in used if (t := self.registry.tensor(index)) is not None}
+        values = value_stats(list(live.values())) if len(live) > MANY else [value_stat(t) for t in live.values()]
         states: list[ParamState] = []
-        for index in used:
-            t = self.registry.tensor(index)
-            if t is None:
-                continue
-            value = value_stat(t)
+        for (index, t), value in zip(live.items(), values, strict=True):
             states.append(
                 ParamState(
                     param=index,

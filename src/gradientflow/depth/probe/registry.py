@@ -189,7 +189,7 @@ class Registry:
         """
         for root, where in roots:
             if id(root) not in self._roots and next(parameters_within(root), None) is not None:  # (a loss is no model)
-                label = _variable_name(root, where) or type(root).__name__
+                label = _spelt(_variable_names(where).get(id(root))) or type(root).__name__
                 self._roots[id(root)] = (weakref.ref(root), label)
         alive = [(m, label) for ref, label in self._roots.values() if (m := ref()) is not None]
         inner = {id(child) for m, _ in alive for _, child in modules_within(m) if child is not m}
@@ -205,14 +205,13 @@ class Registry:
 
     def name_leaves(self, indices: Iterable[int], where: Where | None) -> None:
         """Name plain tensors after the variable that holds them in the user's frame."""
-        for index in indices:
-            param = self.params[index]
+        unnamed = [i for i in indices if self.params[i].name.startswith("parameter ")]
+        names = _variable_names(where) if unnamed and where is not None else {}
+        for index in unnamed:
             t = self.tensor(index)
-            if t is None or not param.name.startswith("parameter ") or where is None or where.frame is None:
-                continue
-            name = _variable_name(t, where)
-            if name:
-                param.name = name
+            name = _spelt(names.get(id(t))) if t is not None else None
+            if name is not None:
+                self.params[index].name = name
 
 
 def _pointer(t: Tensor) -> int:
@@ -223,28 +222,32 @@ def _pointer(t: Tensor) -> int:
         return 0
 
 
-def _variable_name(thing: Any, where: Where) -> str | None:
-    """Return how the user's code calls an object: a global, a local, or an entry of a list or dict of those."""
+def _variable_names(where: Where) -> dict[int, tuple[Any, ...]]:
+    """Return how the user's code calls objects, by identity: a global, a local, or an entry of a list or dict of those, which
+    is the variable's name with the key.
+    """
     frame = where.frame
     if frame is None:
-        return None
+        return {}
     scopes = [frame.f_globals]
     if frame.f_code.co_name != "<module>":
         scopes.append(variables_of(frame))
-    for scope in scopes:
-        for name, value in list(scope.items()):
-            if value is thing and not name.startswith("_"):
-                return name
-    for scope in scopes:
-        for name, value in list(scope.items()):
-            if name.startswith("_"):
-                continue
-            if isinstance(value, dict) and len(value) < _SEARCHED:
-                for key, entry in list(value.items()):
-                    if entry is thing:
-                        return f"{name}[{key!r}]"
-            elif isinstance(value, (list, tuple)) and len(value) < _SEARCHED:
-                for i, entry in enumerate(value):
-                    if entry is thing:
-                        return f"{name}[{i}]"
-    return None
+    held = [(name, value) for scope in scopes for name, value in list(scope.items()) if not name.startswith("_")]
+    found: dict[int, tuple[Any, ...]] = {}
+    for name, value in held:
+        found.setdefault(id(value), (name,))
+    for name, value in held:
+        if isinstance(value, dict) and len(value) < _SEARCHED:
+            for key, entry in list(value.items()):
+                found.setdefault(id(entry), (name, key))
+        elif isinstance(value, (list, tuple)) and len(value) < _SEARCHED:
+            for i, entry in enumerate(value):
+                found.setdefault(id(entry), (name, i))
+    return found
+
+
+def _spelt(parts: tuple[Any, ...] | None) -> str | None:
+    """Return a name as it is written; keys are the script's own, and asked for theirs only where one is needed."""
+    if parts is None:
+        return None
+    return parts[0] if len(parts) == 1 else f"{parts[0]}[{parts[1]!r}]"

@@ -45,6 +45,21 @@ _SWEEP = 200  # operations between two looks for graphs that the script has drop
 _MAX_CALLS = 64  # of opaque recurrences, kept to be run again
 _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "retain_grad"})
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
+_QUIET = frozenset(  # what only looks at a tensor: its result is in no graph, and nobody is born
+    getattr(Tensor, name).__get__
+    for name in (
+        "grad",
+        "shape",
+        "dtype",
+        "device",
+        "layout",
+        "requires_grad",
+        "ndim",
+        "is_sparse",
+        "is_cuda",
+        "is_meta",
+    )
+)
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
 
 
@@ -100,6 +115,8 @@ class Tracer(TorchFunctionMode):
     def _run(
         self, caller: FrameType | None, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if getattr(func, "__name__", "") == "__get__" and func in _QUIET:
+            return passed_on(caller, func, args, kwargs)
         self.awake()
         if not (self.recording or self.listening or self.births) or get_ident() != self.thread:
             return passed_on(caller, func, args, kwargs)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer as TorchOptimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.leaves import uncollected
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer, nothing
@@ -189,7 +190,8 @@ class Monitor:
             self.shield(self.manual.before_backward)
         measure = None
         if self.window.waits:
-            measure = self.shield(self._before_backward, roots, call == "backward")
+            accumulates = call == "backward"
+            measure = self.shield(self._before_backward, roots, accumulates, accumulates and not is_distributed())
         else:
             self.shield(self._seen_backward, roots[0])
             if call == "backward":
@@ -226,13 +228,16 @@ class Monitor:
         self.births.trained = True
         self.backwards += 1
 
-    def _before_backward(self, roots: list[Tensor], accumulates: bool) -> BackwardMeasure | None:
+    def _before_backward(self, roots: list[Tensor], accumulates: bool, leaves_them: bool) -> BackwardMeasure | None:
         first_here = self.window.backwards == 0
         self._seen_backward(roots[0])
-        return self.window.before_backward(roots, self.steps + 1, first_here and accumulates)
+        with uncollected(len(self.registry)):
+            return self.window.before_backward(roots, self.steps + 1, first_here and accumulates, leaves_them)
 
     def _after_backward(self, measure: BackwardMeasure) -> None:
-        if self.window.after_backward(measure):
+        with uncollected(len(self.registry)):
+            measured = self.window.after_backward(measure)
+        if measured:
             self._hook_losses(measure.order)
 
     def _hook_losses(self, order: Sequence[int]) -> None:
@@ -260,9 +265,10 @@ class Monitor:
         window = self.window
         if window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
-        self.shield(window.before_step, optimizer, watched)
-        self.shield(self._compare, watched)
-        watched.cheap.before(direction_wanted(watched.record.steps + 1))
+        with uncollected(len(self.registry)):
+            self.shield(window.before_step, optimizer, watched)
+            self.shield(self._compare, watched)
+            watched.cheap.before(direction_wanted(watched.record.steps + 1))
         self._before_this_step = window.backwards
 
     def _compare(self, watched: Watched) -> None:
@@ -305,9 +311,10 @@ class Monitor:
             return
         self._by_backward |= self._called_backward
         window, record = self.window, watched.record
-        norms = watched.cheap.after(window.root, window.backwards > self._before_this_step)
-        watched.continuity.after()
-        self.shield(window.after_step, optimizer, watched)
+        with uncollected(len(self.registry)):
+            norms = watched.cheap.after(window.root, window.backwards > self._before_this_step)
+            watched.continuity.after()
+            self.shield(window.after_step, optimizer, watched)
         window.root = None
         record.steps += 1
         self._count(record.params, norms)
@@ -358,7 +365,8 @@ class Monitor:
         if self.window.probe is not None:
             live = [(s.param, t) for s in self.window.probe.params if (t := self.registry.tensor(s.param)) is not None]
             self.manual.know([i for i, _ in live], [t for _, t in live])
-        self.manual.after_backward(self.window.root, inputs, result)
+        with uncollected(len(self.registry)):
+            self.manual.after_backward(self.window.root, inputs, result)
         if self.manual.confirmed:
             self._send_probe(self.steps + 1, None)
             self._open_window(self.steps + 2)
@@ -373,6 +381,11 @@ class Monitor:
         self.steps += 1
         self._count(indices, norms)
         self._emit(indices, norms, 0, 1, None, None)
+
+
+def is_distributed() -> bool:
+    """Whether gradients are exchanged between processes as they arrive: what lies in `.grad` is then everybody's."""
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def _number(value: Any) -> float | None:

@@ -23,7 +23,13 @@ from gradientflow.torch_internals import any_global_backward_hook, hooks_of, is_
 
 MAX_ENTRIES = Limit("parameters", 20_000_000, "chosen: a Hessian product of more costs as much as many steps")
 PRODUCTS = Limit("hessian_products", 4, "chosen: fewer do not come near the largest eigenvalue")
+PER_TENSOR = Limit(
+    "seconds_per_tensor",
+    8e-6,
+    "measured: a gradient that can be differentiated again takes 10 to 30 µs for each parameter",
+)
 _MOST_PRODUCTS = 12
+_TOO_DEAR = "sharpness not measured: it would cost more than watching may cost on this script"
 
 
 class SharpnessMeter:
@@ -48,6 +54,9 @@ class SharpnessMeter:
             trace: the forward half of the probe.
             allowance: seconds that may be spent.
         """
+        if _affordable(allowance, PER_TENSOR * len(params)) < PRODUCTS:  # (to try costs as much as a product)
+            trace.note(_TOO_DEAR)
+            return None
         reason = self._refused or self._refuse(root, params, trace)
         if reason is not None:
             trace.note(f"sharpness not measured: {reason}")
@@ -71,10 +80,9 @@ class SharpnessMeter:
         with torch.enable_grad():
             grads = torch.autograd.grad(root, params, retain_graph=True, create_graph=True, allow_unused=True)
             g = flat(grads, params)
-        once = effort.seconds
-        products = int(min(_MOST_PRODUCTS, allowance / max(2.5 * once, 1e-6)))
+        products = _affordable(allowance, effort.seconds)
         if products < PRODUCTS:
-            trace.note("sharpness not measured: it would cost more than watching may cost on this script")
+            trace.note(_TOO_DEAR)
             return None
         apply = hessian_operator(g, params)
         plain = g.detach()
@@ -106,6 +114,11 @@ class SharpnessMeter:
         if any(map(hooks_of, params)):
             return "the script has hooks of its own in the graph, and a second backward would call them again"
         return None
+
+
+def _affordable(allowance: float, once: float) -> int:
+    """Return how many Hessian products may be taken, where one gradient takes so many seconds."""
+    return int(min(_MOST_PRODUCTS, allowance / max(2.5 * once, 1e-6)))
 
 
 def second_pass_refused(root: Tensor, trace: Trace) -> str | None:

@@ -26,8 +26,12 @@ class Effort:
         self._clock, self._processor = time.perf_counter(), time.process_time()
 
     @property
+    def by_the_clock(self) -> float:
+        return time.perf_counter() - self._clock
+
+    @property
     def seconds(self) -> float:
-        return min(time.perf_counter() - self._clock, time.process_time() - self._processor)
+        return min(self.by_the_clock, time.process_time() - self._processor)
 
 
 class _Here(threading.local):
@@ -64,11 +68,12 @@ class Shield:
         """Return `function(*args)`, or None when it failed."""
         if not self.at_home:
             return None
-        key = getattr(function, "__qualname__", repr(function))
+        key = getattr(function, "__qualname__", None) or repr(function)
         if self._failures.get(key, 0) >= self._limit:
             return None
         here = self._here
-        began, effort, depth, graded = time.perf_counter(), Effort(), here.depth, torch.is_grad_enabled()
+        depth, graded = here.depth, torch.is_grad_enabled()
+        effort = Effort() if depth == 0 else None
         try:
             here.depth = depth + 1
             with unseen(), undispatched():
@@ -84,8 +89,8 @@ class Shield:
             return None
         finally:
             here.depth = depth
-            if depth == 0:
-                self.spent += time.perf_counter() - began
+            if effort is not None:
+                self.spent += effort.by_the_clock
                 self.effort += effort.seconds
 
     def failed(self, key: Any, problem: BaseException) -> None:

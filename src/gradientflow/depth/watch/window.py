@@ -89,13 +89,16 @@ class Window:
         """Whether the next backward call is to be measured."""
         return self._tracer.recording and self.reason is not None and not self._measured
 
-    def before_backward(self, roots: list[Tensor], step: int, first_here: bool) -> BackwardMeasure | None:
+    def before_backward(
+        self, roots: list[Tensor], step: int, first_here: bool, leaves_them: bool
+    ) -> BackwardMeasure | None:
         """Get ready for a backward call; None where nothing of its graph was traced.
 
         Args:
             roots: what it is called on.
             step: number of the step it belongs to.
             first_here: no other backward call was seen in this window, and this one adds to `.grad`.
+            leaves_them: it leaves the gradients in `.grad`, as they arrive there.
         """
         began = time.perf_counter()
         trace = self._tracer.trace
@@ -127,7 +130,7 @@ class Window:
         if self.isometry is not None:
             self.probe.isometry = self._shield(self.isometry.measure, plain, measure, self.probe)
         self._shield(self.over_time.before, self.probe, trace, plain[0], self._clock())
-        measure.attach()
+        measure.attach(leaves_them)
         self.probe.cost = time.perf_counter() - began
         return measure
 
