@@ -77,6 +77,7 @@ class Optimizers:
         record = Optimizer(
             index=len(self._all), name=type(optimizer).__name__,
             options={k: v for k, v in optimizer.defaults.items() if isinstance(v, (int, float, bool, str))}
+            | {"weight_decay": max(_decays(optimizer))}
             | ({"betas": list(optimizer.defaults["betas"])} if "betas" in optimizer.defaults else {}),
             params=self._registry.stepped_by(optimizer),
             file=where.file, line=where.line, made_file=made[0], made_line=made[1],
@@ -87,3 +88,9 @@ class Optimizers:
         watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params, self._registry)
         self._all.append(watched)
         return watched
+
+
+def _decays(optimizer: TorchOptimizer) -> list[float]:
+    """Return the weight decay of each group (a group may differ from what the optimizer was made with); 0 where there is none."""
+    given = [group.get("weight_decay", 0.0) for group in optimizer.param_groups]
+    return [float(d) for d in given if isinstance(d, (int, float))] or [0.0]
