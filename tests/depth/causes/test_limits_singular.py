@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradientflow.depth.causes import singular
+from gradientflow.depth.causes import judge, singular
 from gradientflow.depth.causes.case import Case
 from gradientflow.records import GradStat
 from tests.depth.causes.by_hand import Chain, Row, causes, flips, grad, linear, only, progressed, run, tail, value
@@ -62,3 +62,24 @@ def test_a_run_that_learns_well_without_a_rise_is_not_held_up(number: str) -> No
     learns, not_yet = (0.61, 0.59) if number == "progress" else (1.97, 2.03)
     given = (lambda x: sure(x, 0.0)) if number == "progress" else (lambda x: sure(0.8, x))
     assert given(not_yet) - given(learns) == pytest.approx(0.25)
+
+
+# ── a remark ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_logarithm_of_a_probability_that_came_near_to_nought_is_a_remark() -> None:
+    def said(smallest: float, name: str = "sigmoid") -> bool:
+        rows = [linear(), Row(name, "activation"), Row("log", "singular", into=value(absmin=smallest)), *tail()]
+        seen = run(Chain(rows), losses=[1.0 * 0.9**k for k in range(40)])
+        return "from its singular point" in judge(seen).summary
+
+    flips(lambda decades: said(10.0**-decades), 2.9, 3.1)
+    assert not said(1e-6, "relu")
+
+
+def test_an_exponential_that_came_far_is_a_remark() -> None:
+    def said(decades: float) -> bool:
+        rows = [linear(), Row("exp", "elementwise", value=value(max=10**decades)), *tail()]
+        return "no fault yet" in judge(run(Chain(rows), losses=[1.0 * 0.9**k for k in range(40)])).summary
+
+    flips(said, 9.5, 9.7)  # of 38.53

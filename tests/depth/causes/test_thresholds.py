@@ -20,6 +20,8 @@ PLAIN = (0, 1, 2)  # none, one or all, a pair or a half; −1 as 1
 UNTOLD = {
     "SURE_ENOUGH": "held against the confidence of a finding, which stands in it; below, there is no finding to tell it in",
     "MERGED": "decides of a row of the budget, which is no finding",
+    "NEAR": "decides of a remark, which is no finding and holds the number",
+    "FAR_UP": "likewise",
     "TOLD": "cuts a list of loops short, which is no finding",
 }
 

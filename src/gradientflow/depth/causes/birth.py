@@ -208,11 +208,13 @@ def _overflowing(case: Case, step: int) -> Finding | None:
 
 def _towering(case: Case, graph: Graph, step: int) -> Finding | None:
     """An exponential that stood more than half way to the largest number in the last traced step, in decades."""
-    ops = [graph.probe.ops[i] for i in graph.reached]
-    grown = [op for op in ops if op.name in GROWING and op.value.absmax > 0]
-    op = max(grown, key=lambda op: op.value.absmax, default=None)
-    limit = LARGEST.get(op.value.dtype) if op is not None else None
-    if op is None or limit is None or math.log10(op.value.absmax) < HALF_WAY * math.log10(limit):
+    reached = [graph.probe.ops[i] for i in graph.reached]
+    growing = [op for op in reached if op.name in GROWING and op.value.absmax > 0]
+    if not growing:
+        return None
+    op = max(growing, key=lambda op: op.value.absmax)
+    limit = LARGEST.get(op.value.dtype)
+    if limit is None or math.log10(op.value.absmax) < HALF_WAY * math.log10(limit):
         return None
     place = places.of_op(op, case.meta)
     return Finding(

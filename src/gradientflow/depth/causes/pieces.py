@@ -10,6 +10,7 @@ from gradientflow.depth.causes.graph import CALLS, Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS
 from gradientflow.limits import Limit, told
+from gradientflow.ops import MAY_HOLD_WEIGHTS
 from gradientflow.records import Finding, Op, Place
 
 PIECES = Limit(
@@ -33,7 +34,7 @@ def cut_in_pieces(case: Case) -> list[Finding]:
         Finding(
             "disconnected", "disconnected-parameters", 0.75, place,
             f"The state of {calls[0].name} at {calls[0].file}:{calls[0].line} is taken out of the graph {len(cuts)} times in {len(calls)} "
-            f"steps of one pass: no gradient reaches further back than {length:.0f} steps, and the loss stays at {case.main.end:.4g}. What "
+            f"calls of one pass: no gradient reaches further back than {length:.0f} of them, and the loss stays at {case.main.end:.4g}. What "
             f"lies further back cannot be learnt.",
             {"step": graph.probe.step, "time_steps": len(calls), "pieces": parts, "steps_in_reach": rounded(length),
              "progress": rounded(case.main.progress)} | told(PIECES, gates=(CALLS, LEARNS, IGNORANT)),
@@ -44,14 +45,17 @@ def cut_in_pieces(case: Case) -> list[Finding]:
 
 def _cut_loop(graph: Graph) -> tuple[list[Op], list[Op]] | None:
     """Return (the calls of a layer over time, those of them whose state was detached), for the layer most often cut."""
-    sites: dict[tuple[str | None, int | None, str], list[Op]] = defaultdict(list)
-    for index in graph.joints:
-        op = graph.probe.ops[index]
-        sites[op.file, op.line, op.name].append(op)
+    sites: dict[tuple[str | None, int | None, tuple[int, ...]], list[Op]] = defaultdict(list)
+    for op in graph.probe.ops:  # (also those that a cut keeps from the loss)
+        weights = tuple(o.param for o in op.operands if o.param is not None)
+        if op.kind in MAY_HOLD_WEIGHTS and weights:
+            sites[op.file, op.line, weights].append(op)
+    reached = set(graph.reached)
     loops = [
         (calls, cut)
         for calls in sites.values()
         if len(calls) >= CALLS and len(cut := [op for op in calls if _given_own(op)]) >= PIECES
+        if any(op.index in reached for op in calls)
     ]
     return max(loops, key=lambda pair: len(pair[1]), default=None)
 

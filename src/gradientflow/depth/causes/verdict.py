@@ -20,6 +20,7 @@ from gradientflow.depth.causes import (
     finite,
     flow,
     hidden,
+    latent,
     lost,
     noise,
     output,
@@ -289,6 +290,8 @@ def _calm(case: Case, verdict: Verdict) -> str:
     sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]
     if sharp:
         parts.append(f"sharpness up to {max(sharp):.3g}")
+    if near := latent.remark(case):
+        parts.append(f"no fault yet, but {near}")
     text = ", ".join(parts) or "every gradient seen was alive"
     unseen = "; what the damaged record does not show was not judged" if damaged else ""
     return f"Nothing wrong was found in {verdict.steps} steps: {text}{_proven(verdict.certificates)}{unseen}."

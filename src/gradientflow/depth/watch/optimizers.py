@@ -81,7 +81,8 @@ class Optimizers:
         made = self._births.optimizers.get(id(optimizer), (None, None))
         record = Optimizer(
             index=len(self._all), name=type(optimizer).__name__,
-            options=options_of(optimizer.defaults) | options_of(optimizer.param_groups[main_group(optimizer)]),
+            options=options_of(optimizer.defaults) | options_of(optimizer.param_groups[main_group(optimizer)])
+            | {"weight_decay": max(_decays(optimizer))},
             params=self._registry.stepped_by(optimizer),
             file=where.file, line=where.line, made_file=made[0], made_line=made[1],
         )  # fmt: skip
@@ -114,3 +115,9 @@ def options_of(group: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value):
             found[key] = list(value)
     return found
+
+
+def _decays(optimizer: TorchOptimizer) -> list[float]:
+    """Return the weight decay of each group (a group may differ from what the optimizer was made with); 0 where there is none."""
+    given = [group.get("weight_decay", 0.0) for group in optimizer.param_groups]
+    return [float(d) for d in given if isinstance(d, (int, float))] or [0.0]
