@@ -28,8 +28,9 @@ class Floor:
 
     def __init__(self, motion: Motion) -> None:
         asked = getattr(motion, "tolerance", None)
-        controlled = asked is not None and asked.whole and getattr(motion, "fixed", None) is None
-        self.rtol, self.atol = (asked.rtol, asked.atol) if controlled and len(motion.t) == 1 else (math.nan, math.nan)
+        self.rtol = self.atol = math.nan
+        if asked is not None and asked.whole and getattr(motion, "fixed", None) is None and len(motion.t) == 1:
+            self.rtol, self.atol = float(asked.rtol), float(asked.atol)
         self.ends: list[float] = []
         self.slopes: list[float] = []
         self.losses: list[float] = []
