@@ -151,7 +151,7 @@ class Course(Motion):
             self.field.potential
         ):  # steps that grow with time, as on paths that go like log t, would outrun what is counted in steps
             aged = (self.t[rows] >= AGES * self.looked[rows]) & (self.spectrum.age[rows] > 0)
-            due = torch.unique(torch.cat([due, rows[aged]]))  # type: ignore[no-untyped-call]
+            due = torch.unique(torch.cat([due, rows[aged]]))
         if len(due) == 0:
             return
         self.looked[due] = self.t[due]
