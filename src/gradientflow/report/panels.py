@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradientflow.records import Flow, Story, Track
 from gradientflow.report.dock import wrapped
-from gradientflow.report.flow_words import power, solved_by, solving, trust
+from gradientflow.report.flow_words import power, solved_by, solving, tolerance, trust
 from gradientflow.report.words import number
 
 if TYPE_CHECKING:
@@ -159,11 +159,31 @@ def _middle(heap: list[float]) -> float:
 def _loss(axes: Axes, story: Story) -> None:
     _name(axes, "loss L")
     _beside(axes, _lines(axes, story, "loss", positive=True))
+    _shade(axes, story.flow, story.flow.loss or [], story.flow.loss_floor)
 
 
 def _slope(axes: Axes, story: Story) -> None:
     _name(axes, "‖∇L‖" if story.flow.loss else "‖dθ/dt‖")
     _beside(axes, _lines(axes, story, "grad_norm", positive=True))
+    _shade(axes, story.flow, story.flow.grad_norm, story.flow.grad_floor)
+
+
+def _shade(axes: Axes, track: Track, values: Sequence[float | None], floors: Sequence[float | None]) -> None:
+    """Shade what the flow's tolerance does not resolve, over the times at which the flow itself is there."""
+    pairs = list(zip(track.times, values, floors, strict=False))
+    low = [y is not None and f is not None and 0 <= y < f for _, y, f in pairs]
+    if not any(low):
+        return
+    bottom = axes.get_ylim()[0]
+    times = [t for t, _, _ in pairs]
+    tops = [max(f or bottom, bottom) for _, _, f in pairs]
+    axes.fill_between(
+        times, tops, bottom, where=low, color=GREY, alpha=0.22, lw=0, hatch="////", edgecolor="#ffffff", zorder=3.5
+    )
+    axes.annotate(
+        f"shaded: below what {tolerance(track) or 'the tolerance'} resolves", (0.012, 0.09), xycoords="axes fraction", size=7.5,
+        color=GREY, bbox=PLATE, parse_math=False, zorder=4,
+    )  # fmt: skip
 
 
 def _sharp(axes: Axes, story: Story) -> None:

@@ -28,7 +28,7 @@ class Floor:
 
     def __init__(self, motion: Motion) -> None:
         asked = getattr(motion, "tolerance", None)
-        self.rtol, self.atol = math.nan, math.nan
+        self.rtol = self.atol = math.nan
         if asked is not None and asked.whole and getattr(motion, "fixed", None) is None and len(motion.t) == 1:
             self.rtol, self.atol = float(asked.rtol), float(asked.atol)
         self.ends: list[float] = []

@@ -151,7 +151,7 @@ def _part(motion: Flow, rtol: float, *, kinked: bool) -> float:
     share = min((s.order / s.error_order for s in methods), default=2 / 3)
     if kinked:
         share = min(share, 0.5)
-    return float(abs(1.0 - (rtol / motion.rtol) ** share))
+    return abs(1.0 - math.pow(rtol / motion.rtol, share))
 
 
 def _again(
