@@ -14,6 +14,7 @@ from statistics import median
 from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.lost import EPS_RULES, eps_share
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, smoothed
 from gradientflow.limits import Limit, told
@@ -326,12 +327,14 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     why = (
         f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell else f"with learning rate {lr}"
     )  # fmt: skip
+    if (share := eps_share(case, trend)) >= EPS_RULES and not fell:
+        why += f" and an eps of {trend.optimizer.options.get('eps')}, which outweighs the gradient in {share:.0%} of the entries"
     return Finding(
         "crawling", "step-too-small", 0.85 if fell else 0.75, place,
         f"The gradient is healthy but the weights hardly move: all {len(moves)} steps together travel {travelled:.2%} of the "
         f"weights' size, {why}, and the loss stays at {trend.end:.4g}.",
         {"travelled": rounded(travelled), "second_half": rounded(tail),
          "learning_rate_last": lr, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
-        | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE)),
+        | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
         remedies("raise-step", at=place, hint=" ten- to a hundredfold"),
     )  # fmt: skip
