@@ -28,3 +28,14 @@ def test_what_is_lost_at_a_rewrite_of_what_is_gained_between() -> None:
 def test_a_run_that_learns_well_may_lose_most_of_it() -> None:
     tops = [1.0, *(0.5 * 0.97**k for k in range(12))]
     flips(lambda end: rewritten.rewritten(teeth(tops, [0.1] * 13, [end] * 10)), 0.24, 0.26)  # progress 0.6
+
+
+def test_weights_that_are_others_behind_a_rewrite_at_each_step() -> None:
+    def told(size: float, losses: tuple[float, ...] = (1.0,) * 60, every: int = 1) -> object:
+        seen = run(Chain([linear(), *tail()]), losses=losses)
+        seen.rewrites = [Rewrite(k, 0, size if k == 2 else 0.1, 0.3, 1.0) for k in range(2, 60, every)]
+        return rewritten.rewritten(Case(seen))
+
+    flips(told, 0.49, 0.51)
+    assert not told(0.9, losses=(1.0,) * 30 + (0.5,) * 30)  # it learns
+    assert not told(0.9, every=3)  # now and then

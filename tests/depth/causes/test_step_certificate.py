@@ -50,6 +50,13 @@ def test_a_group_that_moves_is_not(option: dict[str, Any]) -> None:
     assert told.state == "held" and "group" not in told.why and told.numbers["odd_groups"] == 0
 
 
+def test_frozen_parameters_are_counted() -> None:
+    case = seen({"lr": 0.1})
+    assert "frozen" not in step(case, []).why
+    case.meta.params[0].requires_grad = False
+    assert "; but 1 of its 2 parameters (train.py:5) are frozen" in step(case, []).why
+
+
 def small(share: float) -> Case:
     """A run whose updates are so small that they are lost; eps decides this share of the entries."""
     found = run(Chain([linear(), *tail()]), updates=1e-9, optimizer="Adam", options={"eps": 1e4})

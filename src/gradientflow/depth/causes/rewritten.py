@@ -21,6 +21,9 @@ SAME = Limit(
 SAWTOOTH = Limit(
     "lost_over_gained", 0.8, "chosen: of what was gained between rewrites, lost at them; a fifth of the way is left"
 )
+REPLACED = Limit(
+    "share_of_the_weights", 0.5, "chosen: of the weights' size, taken or put in at a rewrite; they are others behind it"
+)
 OFTEN = Limit("share_of_steps", 0.5, "chosen: from here on it is a part of each step")
 TIMES = Limit("rewrites", 2, "chosen: once is a checkpoint that is loaded")
 
@@ -57,10 +60,12 @@ def _broken(case: Case, mine: list[Rewrite]) -> Finding | None:
 def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     """Updates are taken back, and the loss begins anew each time."""
     back = [r for r in mine if r.undone is not None and r.undone >= UNDONE]
-    if len(back) < TIMES or not trend.measured:
-        return None
     each = len(mine) > OFTEN * len(trend.steps)
-    if each and not (trend.stuck and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):
+    if each and trend.stuck and max(r.size for r in mine) >= REPLACED:
+        back = mine
+    elif each and not (trend.stuck and back and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):
+        return None
+    if len(back) < TIMES or not trend.measured:
         return None
     losses = {s.step: s.loss for s in trend.steps if s.loss is not None and math.isfinite(s.loss)}
     order = sorted(losses)
@@ -81,12 +86,12 @@ def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     place = line(case)
     times = "at each step" if each else f"{len(back)} times"
     return Finding(
-        "crawling", "weights-rewritten", 0.85, place,
+        "crawling", "weights-rewritten", 0.9 if each else 0.85, place,
         f"Between two steps the weights are rewritten, {times} (the first ahead of step {back[0].step}), and what training did is "
         f"taken back: the loss behind it is {fmean(behind) if behind else trend.end:.4g} on average, and began at {trend.start:.4g}.",
         {"step": back[0].step, "rewrites": len(back), "update_taken_back": rounded(median(r.undone or 0.0 for r in back)),
          "share_rewritten": rounded(median(r.share for r in back)), "loss_regained": rounded(median(setback)) if setback else None}
-        | told(UNDONE, gates=(TIMES, OFTEN, SETBACK, SAME, SAWTOOTH, LEARNS_WELL, ALL_UNDONE)),
+        | told(UNDONE, gates=(TIMES, OFTEN, SETBACK, SAME, SAWTOOTH, LEARNS_WELL, ALL_UNDONE, REPLACED)),
         remedies("keep-weights", at=place),
     )  # fmt: skip
 

@@ -64,6 +64,12 @@ def _odd_groups(case: Case) -> list[str]:
             groups.setdefault(group.group, []).append(group)
         place = places.of_optimizer(trend.optimizer, case.meta)
         where = f" ({place.file}:{place.line})" if place is not None else ""
+        held = trend.optimizer.params if trend.optimizer is not None else []
+        frozen = [i for i in held if not case.meta.params[i].requires_grad]
+        if frozen:
+            found.append(
+                f"; but {len(frozen)} of its {len(held)} parameters{where} are frozen (requires_grad is False)"
+            )
         for number, seen in groups.items():
             why = _odd(seen)
             if why is not None:
