@@ -62,3 +62,11 @@ def test_what_multiplies_behind_a_clip_is_told_by_its_own_factor() -> None:
     found = only(altered.altered(Case(raised(1000.0, clip=1e-4))))
     assert found.symptom == "diverging" and found.place is not None and found.place.line == 9
     assert "multiplies the gradient by 1e+03" in found.summary
+
+
+def test_the_certificate_counts_the_backward_calls_ahead_of_a_step() -> None:
+    seen = clipped(0.5, unscaled="before")
+    assert "added up" not in transmission(Case(seen), []).why
+    for step in seen.steps:
+        step.backwards = 2
+    assert "2 backward calls were added up ahead of each step" in transmission(Case(seen), []).why

@@ -113,6 +113,18 @@ def test_steps_that_show_where_the_weights_go() -> None:
     flips(lambda length: shrunk(length=int(length)), 19, 20)
 
 
+def test_the_share_that_decay_takes_at_each_step() -> None:
+    def told(decay: float, progress: float = 0.0, optimizer: str = "SGD") -> list[str]:
+        seen = run(chain(), losses=progressed(progress), lr=0.1, optimizer=optimizer, options={"weight_decay": decay})
+        return [
+            f.evidence["decay_per_step"] for f in data.over_regularised(Case(seen)) if "decay_per_step" in f.evidence
+        ]
+
+    flips(told, 0.99, 1.01)
+    flips(lambda progress: told(5.0, progress), 0.31, 0.29)
+    assert not told(5.0, optimizer="Adam")  # which rescales it
+
+
 def test_weights_held_down_by_decoupled_decay_in_a_run_that_learns() -> None:
     def held(progress: float) -> list[str]:
         seen = run(

@@ -244,3 +244,27 @@ def test_a_loss_that_is_held_against_what_the_network_made_may_rise() -> None:
 
     assert rises(own=False) == ["diverging"]
     flips(lambda update: rises(True, update), 0.19, 0.21)
+
+
+# ── a momentum that swings ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def swung(times: int = 4, low: float = 0.2, high: float = 0.8, momentum: float = 0.999, end: float = 0.5) -> list[str]:
+    """The symptoms of a loss that goes down and up again so often; at the end it stands at one level."""
+    losses = [1.0] * 6 + ([low] * 3 + [high] * 3) * times + [end] * 10
+    return [f.symptom for f in steps.step_size(Case(run(probe(), losses=losses, options={"momentum": momentum})))]
+
+
+def test_a_loss_that_swings_under_a_heavy_momentum() -> None:
+    flips(lambda momentum: swung(momentum=momentum), 0.98, 0.981)
+    flips(lambda low: swung(low=low), 0.41, 0.39)
+    flips(lambda high: swung(high=high), 0.69, 0.71)
+    flips(lambda times: swung(times=int(times)), 2, 3)
+    flips(lambda end: swung(end=end), 0.24, 0.26)  # progress 0.6: in the end it has learnt well
+    assert swung() == ["oscillating"]
+
+
+def test_the_momentum_of_adam_is_its_first_beta() -> None:
+    losses = [1.0] * 6 + ([0.2] * 3 + [0.8] * 3) * 4 + [0.5] * 10
+    seen = run(probe(), losses=losses, optimizer="Adam", options={"betas": [0.999, 0.9]})
+    assert "a momentum of 0.999" in only(steps.step_size(Case(seen))).summary

@@ -22,6 +22,7 @@ LOSS = Limit("times_usual_loss", 20, "chosen: over the median of the twenty step
 REPLACED = Limit("relative_update_before", 0.3, "chosen: of the weights; a loss behind such a step is the step's doing")
 STEPS = Limit("steps_of_shrinking", 20, "chosen: fewer do not show where the weights go")
 SHRUNK = Limit("weights_left", 0.4, "chosen: of their first size, at the end")
+ERASED = Limit("decay_per_step", 0.1, "chosen: a tenth of every weight, at each step; what is usual takes 1e-6 to 1e-3")
 PULL = Limit("penalty_over_data", 0.3, "chosen: of the data's pull; where the two balance it is 1")
 TARGET = Limit("target_over_output", 30, "chosen: a last layer made for unit size must grow as many times")
 
@@ -116,6 +117,8 @@ def over_regularised(case: Case) -> list[Finding]:
     decay = float(trend.optimizer.options.get("weight_decay") or 0.0)
     if decay > 0 and not penalties:
         pull = _decay(trend, decay)
+    if not penalties and (taken := _per_step(trend, decay)) > ERASED and trend.progress < LEARNS:
+        return [_erased(case, trend, decay, taken)]
     if not penalties and _bounded(case, trend, decay):
         return [_held_down(case, trend, decay, shrunk)]
     if shrunk > SHRUNK or pull < PULL:
@@ -140,6 +143,24 @@ def _bounded(case: Case, trend: Trend, decay: float) -> bool:
     """
     size = _size(case, trend)
     return _decoupled(trend) and decay > 0 and size is not None and 1.0 / decay < size and trend.progress < LEARNS
+
+
+def _per_step(trend: Trend, decay: float) -> float:
+    """Return the share of every weight that decay takes in one step; 0 where an adaptive rule rescales it."""
+    rates = [s.lr for s in trend.steps if s.lr is not None and math.isfinite(s.lr)]
+    return decay * median(rates) if rates and (_decoupled(trend) or not trend.adaptive) else 0.0
+
+
+def _erased(case: Case, trend: Trend, decay: float, taken: float) -> Finding:
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return Finding(
+        "crawling", "over-regularised", 0.9, place,
+        f"Weight decay {decay:g} takes {taken:.0%} of every weight at each step (decay × learning rate), whatever the data say, and the loss "
+        f"stays at {trend.end:.4g}.",
+        {"weight_decay": decay, "decay_per_step": rounded(taken), "progress": rounded(trend.progress)}
+        | told(ERASED, gates=(STEPS, LEARNS)),
+        remedies("lower-regularisation", at=place),
+    )  # fmt: skip
 
 
 def _size(case: Case, trend: Trend) -> float | None:

@@ -12,6 +12,7 @@ from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, GroupStep
 
 LOST = Limit("updates_lost", 0.5, "chosen: of the entries whose update is not zero, those whose weight stays as it is")
+EPS_RULES = Limit("eps_rules", 0.5, "chosen: of the entries; there eps made the update small, before rounding lost it")
 ENERGY = Limit("energy_lost", 0.1, "chosen: of ‖Δw‖², in those entries; less is lost where little was to be done")
 
 
@@ -28,13 +29,19 @@ def group_steps(case: Case, trend: Trend) -> list[tuple[int, GroupStep]]:
     ]
 
 
+def eps_share(case: Case, trend: Trend) -> float:
+    """Return the share of an optimizer's entries whose step eps decides, on the typical probed step; 0 where there is no eps."""
+    seen = [g.eps_rules for _, g in group_steps(case, trend) if g.eps_rules is not None]
+    return median(seen) if seen else 0.0
+
+
 def _judged(case: Case, trend: Trend) -> Finding | None:
     seen = [(step, g) for step, g in group_steps(case, trend) if g.lost is not None]
     if not seen or not trend.measured or trend.progress > LEARNS:
         return None
     lost = median(g.lost or 0.0 for _, g in seen)
     energy = median(g.lost_energy or 0.0 for _, g in seen)
-    if lost < LOST or energy < ENERGY:
+    if lost < LOST or energy < ENERGY or eps_share(case, trend) >= EPS_RULES:
         return None
     formats = sorted({case.meta.params[i].dtype for _, g in seen for i in g.params if i < len(case.meta.params)})
     place = places.of_optimizer(trend.optimizer, case.meta)
@@ -44,6 +51,6 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         f"{lost:.0%} of the updates of {name} do not land: they are smaller than half a unit in the last place of the weights "
         f"({', '.join(formats)}), and the loss only goes from {trend.start:.4g} to {trend.end:.4g}.",
         {"step": seen[-1][0], "updates_lost": rounded(lost), "energy_lost": rounded(energy), "format": ", ".join(formats)}
-        | told(LOST, ENERGY, gates=(LEARNS,)),
+        | told(LOST, ENERGY, gates=(LEARNS, EPS_RULES)),
         remedies("wide-weights", "raise-step", at=place),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from statistics import fmean, median
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import Trend
+from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Place, Rewrite
 
@@ -17,6 +17,12 @@ ALL_UNDONE = Limit("update_taken_back_each_time", 0.99, "chosen: nothing of it i
 SETBACK = Limit("loss_regained", 0.3, "chosen: of what the loss had gained, lost again behind the typical rewrite")
 SAME = Limit(
     "late_over_early", 0.85, "chosen: the loss behind late rewrites over that behind early ones; less is learning"
+)
+SAWTOOTH = Limit(
+    "lost_over_gained", 0.8, "chosen: of what was gained between rewrites, lost at them; a fifth of the way is left"
+)
+REPLACED = Limit(
+    "share_of_the_weights", 0.5, "chosen: of the weights' size, taken or put in at a rewrite; they are others behind it"
 )
 OFTEN = Limit("share_of_steps", 0.5, "chosen: from here on it is a part of each step")
 TIMES = Limit("rewrites", 2, "chosen: once is a checkpoint that is loaded")
@@ -54,14 +60,16 @@ def _broken(case: Case, mine: list[Rewrite]) -> Finding | None:
 def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     """Updates are taken back, and the loss begins anew each time."""
     back = [r for r in mine if r.undone is not None and r.undone >= UNDONE]
-    if len(back) < TIMES or not trend.measured:
-        return None
     each = len(mine) > OFTEN * len(trend.steps)
-    if each and not (trend.stuck and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):
+    if each and trend.stuck and max(r.size for r in mine) >= REPLACED:
+        back = mine
+    elif each and not (trend.stuck and back and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):
+        return None
+    if len(back) < TIMES or not trend.measured:
         return None
     losses = {s.step: s.loss for s in trend.steps if s.loss is not None and math.isfinite(s.loss)}
     order = sorted(losses)
-    behind, setback = [], []
+    behind, ahead, setback = [], [], []
     for r in back:
         at = next((k for k, step in enumerate(order) if step >= r.step), None)
         if at is None or at == 0:
@@ -69,19 +77,21 @@ def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
         before, after = losses[order[at - 1]], losses[order[at]]
         gained = trend.start - before
         behind.append(after)
+        ahead.append(before)
         if gained > 0:
             setback.append((after - before) / gained)
-    if not each and (len(behind) < TIMES or not setback or median(setback) < SETBACK or not _as_before(behind)):
+    again = len(behind) >= TIMES and setback and median(setback) >= SETBACK
+    if not each and not (again and (_as_before(behind) or _sawtooth(trend, ahead, behind))):
         return None
     place = line(case)
     times = "at each step" if each else f"{len(back)} times"
     return Finding(
-        "crawling", "weights-rewritten", 0.85, place,
+        "crawling", "weights-rewritten", 0.9 if each else 0.85, place,
         f"Between two steps the weights are rewritten, {times} (the first ahead of step {back[0].step}), and what training did is "
-        f"taken back: the loss behind it is {fmean(behind) if behind else trend.end:.4g} each time, and began at {trend.start:.4g}.",
+        f"taken back: the loss behind it is {fmean(behind) if behind else trend.end:.4g} on average, and began at {trend.start:.4g}.",
         {"step": back[0].step, "rewrites": len(back), "update_taken_back": rounded(median(r.undone or 0.0 for r in back)),
          "share_rewritten": rounded(median(r.share for r in back)), "loss_regained": rounded(median(setback)) if setback else None}
-        | told(UNDONE, gates=(TIMES, OFTEN, SETBACK, SAME, ALL_UNDONE)),
+        | told(UNDONE, gates=(TIMES, OFTEN, SETBACK, SAME, SAWTOOTH, LEARNS_WELL, ALL_UNDONE, REPLACED)),
         remedies("keep-weights", at=place),
     )  # fmt: skip
 
@@ -91,6 +101,13 @@ def _as_before(behind: list[float]) -> bool:
     part = max(1, len(behind) // 3)
     early, late = fmean(behind[:part]), fmean(behind[-part:])
     return late >= SAME * early
+
+
+def _sawtooth(trend: Trend, ahead: list[float], behind: list[float]) -> bool:
+    """Whether rewrites lose most of what is gained between them, in a run that does not learn well."""
+    gained = math.fsum(max(a - b, 0.0) for a, b in zip([trend.start, *behind], ahead, strict=False))
+    lost = math.fsum(max(b - a, 0.0) for a, b in zip(ahead, behind, strict=True))
+    return trend.progress < LEARNS_WELL and lost >= SAWTOOTH * gained > 0
 
 
 def line(case: Case) -> Place | None:

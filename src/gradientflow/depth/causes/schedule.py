@@ -40,6 +40,13 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         "learning_rate_last": rates[-1], "learning_rate_largest": top, "steps_at_rest": at_rest, "share_at_rest": rounded(share),
         "loss_start": rounded(trend.start), "loss_end": rounded(trend.end),
     } | told(AT_REST, gates=(STEPS, FADED, ALIVE, LEARNS_WELL))  # fmt: skip
+    if top == 0.0 and any(s.update for s in trend.steps):
+        own = places.of_optimizer(trend.optimizer, case.meta)
+        text = (
+            f"The learning rate of the largest group is exactly 0 at each of {len(rates)} steps: its weights stay where they are, only "
+            f"those of other groups move, and the loss goes from {trend.start:.4g} to {trend.end:.4g}."
+        )
+        return Finding("crawling", "step-too-small", 0.9, own, text, evidence, remedies("raise-step", at=own))
     if top == 0.0:
         text = (
             f"The learning rate is exactly 0 at each of {len(rates)} steps: the gradient is alive, and no weight moves."

@@ -14,6 +14,7 @@ from statistics import median
 from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.lost import EPS_RULES, eps_share
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, smoothed
 from gradientflow.limits import Limit, told
@@ -55,6 +56,11 @@ WHILE = Limit("share_before_the_raise", 0.1, "chosen: of the steps; a rise withi
 ZIGZAG = Limit("zigzag_without_headway", 0.75, "chosen: more than chance")
 TURNING = Limit("losses_that_turn", 10, "chosen: fewer turn by chance")
 TURNS = Limit("zigzag", 0.6, "chosen: as chance, where the loss stands far over its best besides")
+# A momentum that swings over the target and back.
+HEAVY = Limit("momentum", 0.98, "chosen: fifty steps of memory; what is usual stays at 0.9 to 0.95")
+DOWN = Limit("low_of_a_swing", 0.4, "chosen: of the loss it began with")
+UP = Limit("high_of_a_swing", 0.7, "chosen: of the loss it began with; half of what was gained, lost again")
+SWINGS = Limit("swings", 3, "chosen: down and up again so often is no accident")
 # A step that is too small.
 STEPS = Limit("steps", 20, "chosen: fewer need not move the loss")
 FADED = Limit("last_rate_over_largest", 1e-3, "chosen: a schedule that has ended")
@@ -74,7 +80,9 @@ def step_size(case: Case) -> list[Finding]:
     several = len([t for t in case.trends if t.measured]) > 1
     for trend in case.trends:
         finding = (
-            _too_large(case, trend, several) or (None if several else _late(case, trend)) or _too_small(case, trend)
+            _too_large(case, trend, several)
+            or (None if several else _late(case, trend) or _swinging(case, trend))
+            or _too_small(case, trend)
         )
         if finding is not None:
             found.append(finding)
@@ -284,6 +292,32 @@ def _late(case: Case, trend: Trend) -> Finding | None:
     )  # fmt: skip
 
 
+def _swinging(case: Case, trend: Trend) -> Finding | None:
+    """The loss falls and comes back up, again and again, because a heavy momentum carries the weights past where they should be."""
+    options = trend.optimizer.options if trend.optimizer is not None else {}
+    betas = options.get("betas")
+    momentum = float(options.get("momentum") or (betas[0] if betas else 0.0))
+    if momentum <= HEAVY or not trend.measured or trend.start <= 0 or trend.progress >= LEARNS_WELL:
+        return None
+    swings, low = 0, False
+    for loss in trend.losses:
+        if not low and loss < DOWN * trend.start:
+            low = True
+        elif low and loss > UP * trend.start:
+            swings, low = swings + 1, False
+    if swings < SWINGS:
+        return None
+    place = places.of_optimizer(trend.optimizer, case.meta)
+    return Finding(
+        "oscillating", "step-too-large", 0.75, place,
+        f"The loss falls below {DOWN:.0%} of its start and comes back above {UP:.0%} of it, {swings} times: a momentum of {momentum:g} "
+        f"remembers {1 / max(1 - momentum, 1e-9):.3g} steps, and carries the weights past where they should be and back.",
+        {"momentum": momentum, "swings": swings, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
+        | told(HEAVY, SWINGS, gates=(DOWN, UP, LEARNS_WELL)),
+        remedies("lower-step", at=place, hint=", or the momentum to 0.9"),
+    )  # fmt: skip
+
+
 def _edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
     """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
     best: tuple[float | None, int | None, float | None] = (None, None, None)
@@ -327,12 +361,14 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     why = (
         f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell else f"with learning rate {lr}"
     )  # fmt: skip
+    if (share := eps_share(case, trend)) >= EPS_RULES and not fell:
+        why += f" and an eps of {trend.optimizer.options.get('eps')}, which outweighs the gradient in {share:.0%} of the entries"
     return Finding(
         "crawling", "step-too-small", 0.85 if fell else 0.75, place,
         f"The gradient is healthy but the weights hardly move: all {len(moves)} steps together travel {travelled:.2%} of the "
         f"weights' size, {why}, and the loss stays at {trend.end:.4g}.",
         {"travelled": rounded(travelled), "second_half": rounded(tail),
          "learning_rate_last": lr, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
-        | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE)),
+        | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
         remedies("raise-step", at=place, hint=" ten- to a hundredfold"),
     )  # fmt: skip

@@ -45,18 +45,18 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
             f"the weights follow the optimizer's rule but for {worst[1].unexplained:.2g} of the update at step {worst[0]}, which something "
             f"else did within the step (a constraint, a hook)", numbers,
         )  # fmt: skip
-    numbers["at_rest"] = len(rest := _at_rest(case))
+    numbers["odd_groups"] = len(odd := _odd_groups(case))
     also = f"; at most {lost:.1%} of the updates were lost to rounding" if lost >= SHOWN else ""
     small = f"; eps rules up to {eps:.0%} of the entries" if eps >= SHOWN else ""
     return Certificate(
         NAME, "held",
         f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}"
-        f"{''.join(rest)}", numbers,
+        f"{''.join(odd)}", numbers,
     )  # fmt: skip
 
 
-def _at_rest(case: Case) -> list[str]:
-    """Say which groups an option of their own keeps where they are, on every probed step, and where their optimizer was made."""
+def _odd_groups(case: Case) -> list[str]:
+    """Say which groups an option of their own keeps where they are, or can hardly be meant, and where their optimizer was made."""
     found = []
     for trend in case.trends:
         groups: dict[int, list[GroupStep]] = {}
@@ -64,17 +64,26 @@ def _at_rest(case: Case) -> list[str]:
             groups.setdefault(group.group, []).append(group)
         place = places.of_optimizer(trend.optimizer, case.meta)
         where = f" ({place.file}:{place.line})" if place is not None else ""
+        held = trend.optimizer.params if trend.optimizer is not None else []
+        frozen = [i for i in held if not case.meta.params[i].requires_grad]
+        if frozen:
+            found.append(
+                f"; but {len(frozen)} of its {len(held)} parameters{where} are frozen (requires_grad is False)"
+            )
         for number, seen in groups.items():
-            why = _still(seen)
+            why = _odd(seen)
             if why is not None:
                 found.append(f"; but group {number}{where}, of {seen[-1].entries} weights, {why}")
     return found
 
 
-def _still(seen: Sequence[GroupStep]) -> str | None:
-    """Say which option of a group lets no gradient into its weights."""
+def _odd(seen: Sequence[GroupStep]) -> str | None:
+    """Say which option of a group lets no gradient into its weights, or can hardly be meant."""
     if all(g.options.get("lr") == 0 for g in seen):
         return "has a learning rate of 0 and does not move"
     if all(g.options.get("dampening") == 1 and g.options.get("momentum") for g in seen):
         return "has a dampening of 1: no gradient but its first comes into the step"
+    betas = seen[-1].options.get("betas")
+    if isinstance(betas, list) and len(betas) == 2 and betas[0] > betas[1]:
+        return f"has betas of {betas[0]:g} and {betas[1]:g}: its momentum looks back further than its scale (are they swapped?)"
     return None

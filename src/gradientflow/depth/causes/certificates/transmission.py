@@ -36,6 +36,8 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         if again
         else ""
     )
+    if not again and (added := _added_up(case)) > 1:
+        twice = f"; {added} backward calls were added up ahead of each step"
     if not calls:
         changed = [w for w in seen if w.factor is not None and abs(w.factor - 1.0) > UNCHANGED]
         if changed:
@@ -58,6 +60,12 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         f"{whole} the gradient arrived, changed only by {', '.join(changes)}{more}{twice}{early_clip(seen[-1])}",
         numbers,
     )
+
+
+def _added_up(case: Case) -> int:
+    """Return how many backward calls the steps of the main optimizer typically follow."""
+    calls = [s.backwards for s in case.main.steps]
+    return int(median(calls)) if calls else 0
 
 
 def _typical(factors: list[float | None]) -> str:
