@@ -80,7 +80,6 @@ class Course(Motion):
         self.statuses: list[Status | None] = [None] * drops
         self.repeats = torch.zeros(drops, dtype=torch.int64)
         self.past_theta = (self.theta.clone() if drops > 1 else self.theta) if self.two_step else None
-        self.aged = torch.zeros(drops, dtype=torch.float64)  # flow time of the last look at the spectrum
         self.past_h = torch.zeros(drops, dtype=torch.float64)
         self.spans = torch.zeros(drops, dtype=torch.float64)  # last step over the reach of its method
         self.loads = torch.zeros(drops, dtype=torch.float64)  # that times the sharpness found after it
@@ -89,11 +88,13 @@ class Course(Motion):
         self.steps = 0
         self._all = torch.arange(drops)
         self.looks: list[Look] = []
-        self.told, self.telling = told and drops == 1 and self.field.potential, True  # telling: the next look is told
+        self.told, self.seen = told and drops == 1 and self.field.potential, torch.zeros(drops, dtype=torch.float64)
         self.looked, self.spent, self.since = 0.0, 0.0, 0  # time of the last look told, gradients of all, tries since
         if self.field.potential:
             self.measure(self._all, solvers[-1])  # so that the sharpness is known from the start on
-        self.telling, self.spent = False, 0.0
+        if self.told:
+            self.tell()
+            self.spent = 0.0
         unit = torch.finfo(theta.dtype).eps
         if rtol < 10 * unit and fixed is None:
             kind = str(theta.dtype).removeprefix("torch.")
@@ -166,30 +167,38 @@ class Course(Motion):
         if solver.stabilized and self.fixed is None:  # a smaller ρ saves less than a look costs where stages are few
             least = solver.reach(solver.stages(0.0) + SPARE)
             due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
-        if (
-            self.field.potential
-        ):  # steps that grow with time, as on paths that go like log t, would outrun what is counted in steps
-            old = (self.t[rows] >= AGES * self.aged[rows]) & (self.spectrum.age[rows] > 0)
+        age = self.spectrum.age[rows]
+        if solver.stabilized:  # few stages are planned by few looks: none is to be older than its time
+            old = (age >= OLD_STEPS) & (self.t[rows] >= OLD * self.seen[rows])
             due = torch.unique(torch.cat([due, rows[old]]))
-        tell = self.told and (self.telling or self._old())
-        if tell:
-            due = rows
+        elif (
+            self.field.potential
+        ):  # steps that grow with time, as on paths that go like log t, outrun what is counted in steps
+            old = (age > 0) & (self.t[rows] >= AGES * self.seen[rows])
+            due = torch.unique(torch.cat([due, rows[old]]))
+        if self.told and self._old():
+            self.tell()
         if len(due) == 0:
             return
-        self.aged[due] = self.t[due]
         before = self.meter.equivalents
         theta, here = self.take(due)
         apply = self.meter.linearize(theta, here)
         if self.field.potential:
-            self.spectrum.measure(apply, due, told=tell)
+            self.spectrum.measure(apply, due)
             self.loads[due] = self.spans[due] * self.spectrum.top[due].clamp_min(0.0)
         else:
             self.spectrum.measure_norm(apply, due)
-        spent = self.meter.equivalents - before
-        self.meter.looking += spent
-        if tell:
-            self.looked, self.spent, s = float(self.t[0]), self.spent + spent, self.spectrum
-            self.looks.append(Look(self.looked, float(s.top[0]), float(s.bottom[0]), float(s.bound[0]), {}))
+        self.seen[due] = self.t[due]
+        self.meter.looking += self.meter.equivalents - before
+
+    def tell(self) -> None:
+        """Look at the sharpness for the sake of being told: steps are planned as if nobody had looked."""
+        before = self.meter.equivalents
+        top, bottom, bound = self.spectrum.look(self.meter.linearize(self.theta, self.here))
+        self.looked = float(self.t[0])
+        self.looks.append(Look(self.looked, top, bottom, bound, {}))
+        self.spent += self.meter.equivalents - before
+        self.meter.looking += self.meter.equivalents - before
 
     def _old(self) -> bool:
         """Whether the last look that was told is old, and another one costs little."""
@@ -204,9 +213,8 @@ class Course(Motion):
 
     def look(self) -> None:
         """Measure the sharpness once more, where the drops have come to."""
-        if self.field.potential and self.steps:
-            self.telling = True
-            self.measure(self._all, self.starter)
+        if self.told and self.steps:
+            self.tell()
 
     def release(self) -> None:
         """Let go of the vectors that only a further step would need."""
@@ -223,11 +231,11 @@ class Course(Motion):
         "cut",
         "live",
         "repeats",
-        "aged",
         "past_theta",
         "past_h",
         "spans",
         "loads",
+        "seen",
         "first_loss",
     )
 
@@ -248,7 +256,7 @@ class Course(Motion):
         self.here = Evaluation(state["rate"], state["value"])
         self.used, self.trail = list(state["used"]), [tuple(x) for x in state["trail"]]
         self.steps, self.looked, self.spent, self.since = (state[n] for n in ("steps", "looked", "spent", "since"))
-        self.looks, self.telling = [], False
+        self.looks = []
         for name, part in (("spectrum", self.spectrum), ("control", self.control), ("chooser", self.chooser)):
             for n in vars(part):
                 if n != "solvers":

@@ -128,13 +128,13 @@ class Descent(Motion):
             return
         before, s = self.meter.equivalents, self.spectrum
         apply = self.meter.linearize(self.theta, self.here)
-        s.measure(apply, self._row, told=True)
-        self.looks.append(Look(float(self.t[0]), float(s.top[0]), float(s.bottom[0]), float(s.bound[0]), {}))
+        s.measure(apply, self._row)  # where the next look begins
+        self.looks.append(Look(float(self.t[0]), *s.look(apply), {}))
         scale = self._preconditioner()
         if scale is not None:
             root = scale.rsqrt()
-            self.inner.measure(lambda v: apply(v * root).mul_(root), self._row, told=True)
-            self.looks[-1].more[INNER] = float(self.inner.top[0])
+            self.inner.measure(lambda v: apply(v * root).mul_(root), self._row)
+            self.looks[-1].more[INNER] = self.inner.look(lambda v: apply(v * root).mul_(root))[0]
         self.meter.looking += self.meter.equivalents - before
 
     def _preconditioner(self) -> Tensor | None:

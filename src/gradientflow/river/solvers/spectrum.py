@@ -76,29 +76,38 @@ class Spectrum:
         grown = 1.0 + self.growth[rows].clamp(-0.1, 0.2) * (self.age[rows] + 1)
         return ((self.top[rows] + self.bound[rows]) * SAFETY * grown.clamp_min(0.5)).clamp_min(0.0)
 
-    def measure(self, apply: Linear, rows: Tensor, *, told: bool = False) -> int:
+    def look(self, apply: Linear) -> tuple[float, float, float]:
+        """Return top, bottom and bound of a single drop by a closer look, of which the spectrum itself learns nothing."""
+        warm = self.warm.clone()
+        wide = WIDE * warm.numel() * warm.element_size() <= ROOM
+        rounds, width, least = (
+            (1, WIDE, WIDE) if wide else (4, max(self.width - 1, 2), 2)
+        )  # its own start is a vector too
+        while True:
+            found = lanczos(lambda v: apply(v).neg(), warm, width=width, tolerance=0.02, least=least)
+            rounds -= 1
+            if not rounds:
+                return float(found.top), float(found.bottom), float(found.bound)
+            warm = found.ritz(top=1.0, bottom=0.0)
+
+    def measure(self, apply: Linear, rows: Tensor) -> int:
         """Measure at the points the operator was built for; return the products used (per drop).
 
         Args:
             apply: v ↦ Jv at these drops, (b, P) → (b, P).
             rows: which drops they are, shape (b,).
-            told: look more closely: what is found is not only for the next step.
         """
         old = self.top[rows]
         cold = bool(old.isnan().any())
         warm = self.warm if len(rows) == len(self.age) else self.warm[rows]
         products = 0
-        wide = told and WIDE * warm.numel() * warm.element_size() <= ROOM
-        width, least = (WIDE, WIDE) if wide else (self.width, 2)
-        for _ in range(max(1, (12 if cold or told else 6) // width)):
-            found = lanczos(
-                lambda v: apply(v).neg(), warm, width=width, tolerance=0.1 if cold and not told else 0.02, least=least
-            )  # fmt: skip
+        for _ in range(max(1, (12 if cold else 6) // self.width)):
+            found = lanczos(lambda v: apply(v).neg(), warm, width=self.width, tolerance=0.1 if cold else 0.02)
             products += found.products
             top, bottom, bound = found.top, found.bottom, found.bound
             warm = found.ritz(top=1.0, bottom=0.5 if found.products > 1 else 0.0)  # one vector holds both ends
             del found  # and the others go before the next look makes theirs
-            if not (told and not wide) and bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
+            if bool((bound <= (0.1 if cold else 0.05) * top.abs().clamp_min(1e-300)).all()):
                 break
         sure = self.bound[rows] <= 0.06 * old.abs()  # a rough first look that is corrected is no drift
         known = ~old.isnan() & (old.abs() > 0) & sure
