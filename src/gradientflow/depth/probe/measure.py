@@ -166,11 +166,11 @@ class BackwardMeasure:
             self.trace.ops[op].grad = stats[0] if len(stats) == 1 else combine(stats, sizes)
         gathered: dict[int, tuple[Operand, list[GradStat]]] = {}  # of those that are sent it along several edges
         sole = ((operand, self._at_node.get((target, nr))) for _, operand, target, nr in self._sole)
-        for operand, stat in itertools.chain(sole, *self._shares.values()):
+        for operand, sent in itertools.chain(sole, *self._shares.values()):
             if operand.grad is None:
-                operand.grad = stat
-            elif stat is not None:
-                gathered.setdefault(id(operand), (operand, [operand.grad]))[1].append(stat)
+                operand.grad = sent
+            elif sent is not None:
+                gathered.setdefault(id(operand), (operand, [operand.grad]))[1].append(sent)
         for operand, stats in gathered.values():
             operand.grad = combine(stats, [1] * len(stats))
 
