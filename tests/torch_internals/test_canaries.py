@@ -112,7 +112,8 @@ def jit_tracing_is_seen() -> None:
         return x + 1
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # (of newer releases: it is what old scripts do)
+        for kind in (DeprecationWarning, FutureWarning):  # of newer releases: it is what old scripts do
+            warnings.simplefilter("ignore", kind)
         torch.jit.trace(f, torch.ones(2), check_trace=False)
     assert seen == [True] and not wall.transformed()
 
