@@ -10,7 +10,7 @@ from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import Finding, Place, Rewrite
+from gradientflow.records import REWRITES, Finding, Place, Rewrite
 
 UNDONE = Limit("update_taken_back", 0.5, "chosen: half of the last update; a projection or a small average takes less")
 ALL_UNDONE = Limit("update_taken_back_each_time", 0.99, "chosen: nothing of it is left, where it happens at each step")
@@ -56,7 +56,7 @@ def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     back = [r for r in mine if r.undone is not None and r.undone >= UNDONE]
     if len(back) < TIMES or not trend.measured:
         return None
-    each = len(mine) > OFTEN * len(trend.steps)
+    each = len(mine[:REWRITES]) + REWRITES * len(mine[REWRITES:]) > OFTEN * len(trend.steps)
     if each and not (trend.stuck and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):
         return None
     losses = {s.step: s.loss for s in trend.steps if s.loss is not None and math.isfinite(s.loss)}

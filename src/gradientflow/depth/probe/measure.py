@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradientflow.depth.probe.hooked import Hooked
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
 from gradientflow.depth.probe.traced import Edge, Trace
@@ -45,6 +46,7 @@ class BackwardMeasure:
         self._sole: list[tuple[int, Operand, Node, int]] = []
         self._at_node: dict[tuple[Node, int], GradStat] = {}
         self.reached: set[int] = set()
+        self.hooked = Hooked(shield)
 
     # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,6 +104,8 @@ class BackwardMeasure:
             self._handles.append(node.register_prehook(self._arrives(node, watched.get(node, []), leaves.get(node))))
         for node, edges in shared.items():
             self._handles.append(node.register_hook(self._leaves(edges)))
+        live = ((i, self.registry.tensor(i)) for i in sorted(set(leaves.values())))
+        self.hooked.attach((i, t) for i, t in live if t is not None)
 
     def _arrives(self, node: Node, outputs: list[tuple[int, int, int, int]], param: int | None) -> Callable[..., None]:
         def measure(grads: tuple[Tensor | None, ...]) -> None:
@@ -138,6 +142,7 @@ class BackwardMeasure:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.hooked.detach()
 
     def finish(self) -> None:
         """Write what was measured into the trace's operations."""

@@ -108,7 +108,9 @@ def radam(g: Tensor, w: Tensor, state: State, group: State) -> Explained | None:
     found.stages.append((MOMENTUM, mean))
     most = 2 / (1 - b2) - 1
     rho = most - 2 * t * b2**t / (1 - b2**t)
-    if rho > 5:
+    if rho <= 5:  # the variance of v is not known yet: tensors of one group may stand on either side of this
+        found.stages.append((PRECONDITIONER, mean))
+    else:
         rectified = math.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
         eps = _number(group["eps"])
         root = state["exp_avg_sq"].sqrt()
