@@ -30,6 +30,10 @@ IN_VERDICT = [
         "Trial",
         "Change",
         "Outlook",
+        "Doubt",
+        "Certificate",
+        "StepBudget",
+        "Factor",
     )
 ]
 

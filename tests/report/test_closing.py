@@ -86,6 +86,8 @@ def test_numbers_with_a_threshold_decide() -> None:
     for count, names, left in ((2, ["b", "d"], 2), (3, ["a", "b", "d"], 1), (9, ["a", "b", "c", "d"], 0)):
         kept, more = deciding(finding, count)
         assert ([f.name for f in kept], more) == (names, left)
+    kept, _ = deciding(Finding("vanishing", "x", 0.9, None, "", {"step": 7, "a": 1, "b": 2}, []), 2)
+    assert [f.name for f in kept] == ["a", "b"]
 
 
 # ── in brief ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -51,6 +51,6 @@ def deciding(finding: Finding, count: int) -> tuple[list[tell.Fact], int]:
         count: how many at most.
     """
     known = [f for f in tell.facts(finding.evidence) if f.name != tell.GATES_ROW]
-    ordered = sorted(known, key=lambda f: not f.threshold)[:count]
+    ordered = sorted(known, key=lambda f: (not f.threshold, f.name == "step"))[:count]  # (when is no reason why)
     kept = [f for f in known if f in ordered]
     return kept, len(known) - len(kept)

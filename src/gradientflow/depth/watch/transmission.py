@@ -49,6 +49,7 @@ class Transmission:
         self._inside: dict[int, tuple[float, float]] = {}  # norm that the graph sent, what hooks made of it
         self._by_hooks: list[Alteration] = []
         self._calls: list[Alteration] = []
+        self._first: dict[int, Tensor] = {}  # the gradients as they were before the last of them
 
     @property
     def alterations(self) -> list[Alteration]:
@@ -63,7 +64,7 @@ class Transmission:
     def begin(self) -> None:
         """A new window: nothing is on its way."""
         self._delivered, self._now, self._pieces = {}, {}, {}
-        self._inside, self._by_hooks, self._calls = {}, [], []
+        self._inside, self._by_hooks, self._calls, self._first = {}, [], [], {}
 
     def hooked(self, found: list[Hook]) -> None:
         """Take in what hooks of the script's did to gradients within the backward call that is measured."""
@@ -156,30 +157,29 @@ class Transmission:
         ]  # fmt: skip
 
     def _note(self, raw: str, touched: list[int], frame: FrameType) -> None:
-        before, after = [], []
-        with torch.no_grad():
-            for i in touched:
-                t = self._registry.tensor(i)
-                old, new = self._now.get(i), self._read(i, t) if t is not None else None
-                if old is None:
-                    continue
-                new = torch.zeros_like(old) if new is None else new
-                if new.shape == old.shape:
-                    before.append(old)
-                    after.append(new)
-                    self._now[i] = new
-            if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-                return
-            times, cosine = factor(before, after)
+        changed: dict[int, Tensor] = {}  # as they were before
+        for i in touched:
+            t = self._registry.tensor(i)
+            old, new = self._now.get(i), self._read(i, t) if t is not None else None
+            if old is None:
+                continue
+            new = torch.zeros_like(old) if new is None else new
+            if new.shape == old.shape:
+                self._now[i] = new
+                if not torch.equal(old, new):
+                    changed[i] = old
+        if not changed:
+            return
         name, file, line = _caller(frame, raw)
         last = self._calls[-1] if self._calls else None
-        if last is not None and (last.name, last.file, last.line) == (name, file, line):  # a loop over parameters
-            last.tensors += len(before)
-            last.params = [*last.params, *touched][:_FEW]
-            if times is not None and (last.factor is None or abs(times - 1) > abs(last.factor - 1)):
-                last.factor, last.cosine = times, cosine
-        elif len(self._calls) < _MOST:
-            self._calls.append(Alteration(name, file, line, len(before), times, cosine, touched[:_FEW]))
+        if last is None or (last.name, last.file, last.line) != (name, file, line):
+            if len(self._calls) >= _MOST:
+                return
+            last, self._first = Alteration(name, file, line, 0, None), {}
+            self._calls.append(last)
+        self._first = changed | self._first  # (a loop over parameters, or several writes to one, is one change)
+        last.tensors, last.params = len(self._first), sorted(self._first)[:_FEW]
+        last.factor, last.cosine = factor([*self._first.values()], [self._now[i] for i in self._first])
 
 
 def _or_nothing(hook: Hook) -> Tensor:
