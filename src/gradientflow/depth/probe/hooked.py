@@ -54,7 +54,8 @@ class Hooked:
                     self._between(index, hooks, stored)
 
     def _between(self, index: int, hooks: dict[Any, Any], stored: bool) -> None:
-        theirs, read = list(hooks.items()), []
+        theirs = list(hooks.items())
+        read: list[Tensor | None] = []
         self._read.append((index, [hook for _, hook in theirs], read))
         keys: list[object] = [object() for _ in range(len(theirs) + 1)]
         reader = partial(self._shield, self._stored if stored else self._passing, read)
