@@ -31,6 +31,10 @@ IN_VERDICT = [
         "Trial",
         "Change",
         "Outlook",
+        "Doubt",
+        "Certificate",
+        "StepBudget",
+        "Factor",
     )
 ]
 

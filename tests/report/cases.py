@@ -12,7 +12,9 @@ from gradientflow.records import (
     WIN,
     WORSE,
     Budget,
+    Certificate,
     Change,
+    Factor,
     Finding,
     Loss,
     Note,
@@ -22,6 +24,7 @@ from gradientflow.records import (
     Remedy,
     Replay,
     Run,
+    StepBudget,
     Trial,
     Verdict,
     Watch,
@@ -338,6 +341,34 @@ def make_not_measured() -> Case:
     return Case(verdict, run)
 
 
+def make_proven() -> Case:
+    """A run that does not learn, with its certificates and the way from the gradient to the step of two groups."""
+    verdict, run = make_healthy()
+    verdict.symptom = "stalled"
+    verdict.summary = "The loss does not fall, and no fault of the gradient was found."
+    verdict.findings = [
+        Finding(
+            "stalled", "unexplained", 0.6, Place("digits.py", 9, None, None), verdict.summary, {"progress": 0.004}, []
+        )
+    ]
+    verdict.certificates = [
+        Certificate("finite", "held", "every loss, gradient, weight and update of 300 steps is finite"),
+        Certificate("transmission", "held", "on 5 probed steps the gradient arrived, changed only by clip_grad_norm_ (digits.py:12) ×0.25"),
+        Certificate("descent", "broken", "the loss does not fall: 2.3 to 2.3"),
+        Certificate("isolation", "not-measured", "no probed step was looked at"),
+    ]  # fmt: skip
+    verdict.step_budgets = [
+        StepBudget(
+            "AdamW", group, step, 2.0, 2.0 * 0.25 * 40.0 * 1e-3 * 0.5,
+            [Factor("between", 0.25, math.log10(0.25)), Factor("preconditioner", 40.0, math.log10(40.0)),
+             Factor("learning rate", 1e-3, -3.0), Factor("rounding", 0.5, math.log10(0.5))],
+            math.log10(0.25 * 40.0 * 1e-3 * 0.5), 0.4 if group else None, 0.3, group == 1,
+        )
+        for step in (1, 2, 5, 10, 20, 50, 100, 200, 300) for group in (0, 1)
+    ]  # fmt: skip
+    return Case(verdict, run)
+
+
 def make_long() -> Case:
     """100 000 steps, 200 parameters, 1200 ops."""
     file = "/home/ada/nets/train.py"
@@ -395,6 +426,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "vanishing": make_vanishing,
     "replayed": make_replayed,
     "exploding": make_exploding,
+    "proven": make_proven,
     "not-finite": make_not_finite,
     "healthy": make_healthy,
     "branched": make_branched,

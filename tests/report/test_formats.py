@@ -315,6 +315,7 @@ def test_one_door_for_all_formats() -> None:
     assert json.loads(render("json", given, None, "0.1.0"))["symptom"] == "vanishing"
     assert render("github", given, None, "0.1.0", HERE).startswith("::error")
     assert json.loads(render("sarif", given, None, "0.1.0", HERE))["version"] == "2.1.0"
-    assert set(FORMATS) == {"text", "json", "github", "sarif"}
-    with pytest.raises(ValueError, match="expected one of json, github, sarif"):
+    assert set(FORMATS) == {"text", "brief", "json", "github", "sarif"}
+    assert render("brief", given, None, "0.1.0").startswith("form: gradientflow.brief/1\n")
+    with pytest.raises(ValueError, match="expected one of brief, json, github, sarif"):
         render("xml", given, None, "0.1.0")

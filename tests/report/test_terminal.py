@@ -23,9 +23,9 @@ SNAPSHOTS = pathlib.Path(__file__).parent / "snapshots"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def plain(verdict: Verdict, run: Run | None, report: str | None = "runs/a/report.html") -> str:
+def plain(verdict: Verdict, run: Run | None, report: str | None = "runs/a/report.html", verbose: bool = False) -> str:
     out = io.StringIO()
-    print_verdict(verdict, run, Console(file=out, width=37), report=report)
+    print_verdict(verdict, run, Console(file=out, width=37), report=report, verbose=verbose)
     return out.getvalue()
 
 
@@ -78,16 +78,27 @@ def test_printing_changes_nothing(case: tuple[Verdict, Run]) -> None:
     assert case == before
 
 
-def test_every_finding_and_number_of_the_evidence_is_told(cases: dict[str, Callable[[], tuple[Verdict, Run]]]) -> None:
+def test_every_finding_is_told_with_the_numbers_that_decide(
+    cases: dict[str, Callable[[], tuple[Verdict, Run]]],
+) -> None:
     verdict, run = cases["vanishing"]()
     text = plain(verdict, run)
     for finding in verdict.findings:
         assert finding.cause in text
-    for number in ("0.25", "threshold 0.5", "−5.94", "threshold −2", "0.312"):
+    for number in ("0.25", "threshold 0.5", "−5.94", "threshold −2"):  # those with a threshold come first
         assert number in text
+    assert "0.312" not in text
+    assert "and 2 more numbers: -v, or gradientflow explain" in text
     assert "    ▼ 13 │     x = torch.sigmoid(h)" in text
     assert text.count("not replayed yet: words only") == 1
     assert "replayed: better (tanh instead of sigmoid at train.py:13)" in text
+
+
+def test_all_numbers_are_told_on_request(cases: dict[str, Callable[[], tuple[Verdict, Run]]]) -> None:
+    text = plain(*cases["vanishing"](), verbose=True)
+    for number in ("0.25", "threshold 0.5", "−5.94", "threshold −2", "0.312", "−6.79"):
+        assert number in text
+    assert "more number" not in text
 
 
 def test_long_waterfall_is_folded_but_marked_rows_stay(cases: dict[str, Callable[[], tuple[Verdict, Run]]]) -> None:

@@ -66,7 +66,7 @@ from gradientflow.records.seen import (
     Step,
     ValueStat,
 )
-from gradientflow.records.transit import Alteration, GroupStep, Passed, Rewrite, Stage, Transit
+from gradientflow.records.transit import REWRITES, Alteration, GroupStep, Passed, Rewrite, Stage, Transit
 from gradientflow.records.verdict import (
     MARKS,
     SCHEMA,
@@ -94,6 +94,7 @@ __all__ = [
     "OUTCOMES",
     "REMEDIES",
     "REPLAY_BUDGET",
+    "REWRITES",
     "SCHEMA",
     "SYMPTOMS",
     "WIN",

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+REWRITES = 100  # of weights, that are all on record; from there on every so many
+
 
 class Passed(msgspec.Struct):
     """One parameter's gradient from the end of backward to the step.
@@ -22,6 +24,8 @@ class Passed(msgspec.Struct):
     arrived: float  # norm
     factor: float | None = None  # None: nothing was delivered, or it was not finite
     cosine: float | None = None
+    sent: float | None = None  # norm of what the graph sent it, where hooks of the script's on it took that up
+    inside: float | None = None  # what they made of it within backward, as `factor`
 
 
 class Alteration(msgspec.Struct):

@@ -1,16 +1,32 @@
 """The verdict in a few stable lines, for logs and for coding assistants: `key: value`, each key at most once, in a fixed order.
 
-Held to 300 tokens: a sentence is cut where it gets long, and no more is named than three further findings.
+Held to 300 tokens: where they do not suffice, sentences are cut and fewer numbers and further findings are told. What is never
+cut is the command that comes next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from gradientflow.records import Finding, Run, Verdict
 from gradientflow.report import closing, tell, words
 
 FORM = "gradientflow.brief/1"
-SENTENCE, REMEDY = 320, 220  # characters
-NUMBERS, ALSO = 5, 3
+MOST = 1000  # characters: 300 tokens of three and a third, which is what paths and numbers come to
+NAME, PLACE, CODE, VALUE = 32, 72, 72, 24  # characters
+
+
+class _Room(NamedTuple):
+    """How much of what can be long is told."""
+
+    sentence: int  # characters
+    remedy: int
+    numbers: int
+    also: int  # further findings
+
+
+ROOMS = (_Room(320, 220, 5, 3), _Room(240, 160, 5, 2), _Room(200, 120, 4, 1), _Room(120, 90, 2, 0))
 
 
 def brief(verdict: Verdict, run: Run | None = None, folder: str | None = None) -> str:
@@ -29,47 +45,65 @@ def brief(verdict: Verdict, run: Run | None = None, folder: str | None = None) -
         verdict: healthy
         why: Nothing wrong was found.
     """
-    loss = (
-        f", loss {words.number(verdict.loss.first)} -> {words.number(verdict.loss.last)}"
-        if verdict.loss.first is not None
-        else ""
-    )
-    lines = [f"form: {FORM}", f"run: {words.shown(verdict.script)}, {words.count(verdict.steps, 'step')}{loss}"]
+    for room in ROOMS:
+        text = "\n".join(_lines(verdict, run, folder, room)) + "\n"
+        if len(text) <= MOST:
+            break
+    return text
+
+
+def _lines(verdict: Verdict, run: Run | None, folder: str | None, room: _Room) -> Iterator[str]:
+    yield f"form: {FORM}"
+    first, last = verdict.loss.first, verdict.loss.last
+    loss = f", loss {words.number(first)} -> {words.number(last)}" if first is not None else ""
+    yield f"run: {words.elide(words.one_line(verdict.script), NAME)}, {words.count(verdict.steps, 'step')}{loss}"
     if verdict.findings:
-        lines += _found(verdict.findings[0], verdict, run)
+        yield from _found(verdict.findings[0], verdict, run, room)
     else:
-        lines += [f"verdict: {verdict.symptom}", f"why: {_cut(tell.headline(verdict), SENTENCE)}"]
-    others = [f"{f.symptom} because of {f.cause}{_at(f)}" for f in verdict.findings[1 : 1 + ALSO]]
-    lines += [f"also: {'; '.join(others)}"] if others else []
+        yield f"verdict: {words.one_line(verdict.symptom)}"
+        yield f"why: {_cut(tell.headline(verdict), room.sentence)}"
+    others = [f"{_named(f)}{_at(f)}" for f in verdict.findings[1 : 1 + room.also]]
+    if others:
+        yield f"also: {'; '.join(others)}"
     for state in ("held", "broken", "not-measured"):
         names = [c.name for c in verdict.certificates if c.state == state]
-        lines += [f"{state}: {', '.join(names)}"] if names else []
+        if names:
+            yield f"{state}: {', '.join(names)}"
     following = closing.next_command(verdict, folder)
-    lines += [f"next: {following}"] if following else []
-    return "\n".join(lines) + "\n"
+    if following:
+        yield f"next: {following}"
 
 
-def _found(f: Finding, verdict: Verdict, run: Run | None) -> list[str]:
-    lines = [f"verdict: {f.symptom} because of {f.cause} ({tell.confidence(f)})"]
+def _found(f: Finding, verdict: Verdict, run: Run | None, room: _Room) -> Iterator[str]:
+    yield f"verdict: {_named(f)} ({tell.confidence(f)})"
     if f.place is not None and f.place.file:
         marked = [s.text.strip() for s in tell.excerpt(tell.source(run, f.place.file), f.place.line) if s.marked]
-        code = f"  {words.elide(marked[0], 90)}" if marked else ""
-        lines.append(f"at: {tell.site(f.place.file, f.place.line, full=True)}{code}")
-    lines.append(f"why: {_cut(words.one_line(f.summary), SENTENCE)}")
-    facts, _ = closing.deciding(f, NUMBERS)
+        code = f"  {words.elide(marked[0], CODE)}" if marked else ""
+        yield f"at: {words.elide(tell.site(f.place.file, f.place.line, full=True), PLACE)}{code}"
+    yield f"why: {_cut(words.one_line(f.summary), room.sentence)}"
+    facts, _ = closing.deciding(f, room.numbers)
     if facts:
-        told = [
-            f"{x.name} {words.elide(x.value, 40)}" + (f" (threshold {x.threshold})" if x.threshold else "")
-            for x in facts
-        ]
-        lines.append(f"numbers: {'; '.join(told)}")
+        yield f"numbers: {'; '.join(map(_number, facts))}"
     remedy = closing.best_remedy(verdict)
-    lines += [f"remedy: {_cut(remedy, REMEDY)}"] if remedy else []
-    return lines
+    if remedy:
+        yield f"remedy: {_cut(remedy, room.remedy)}"
+
+
+def _number(fact: tell.Fact) -> str:
+    limit = f" (threshold {words.elide(fact.threshold, VALUE)})" if fact.threshold else ""
+    return f"{words.elide(fact.name, NAME)} {words.elide(fact.value, VALUE)}{limit}"
+
+
+def _named(f: Finding) -> str:
+    return f"{words.elide(words.one_line(f.symptom), NAME)} because of {words.elide(words.one_line(f.cause), NAME)}"
 
 
 def _at(f: Finding) -> str:
-    return f" at {tell.site(f.place.file, f.place.line)}" if f.place is not None and f.place.file else ""
+    return (
+        f" at {words.elide(tell.site(f.place.file, f.place.line), NAME)}"
+        if f.place is not None and f.place.file
+        else ""
+    )
 
 
 def _cut(text: str, length: int) -> str:

@@ -16,7 +16,7 @@ def gist(verdict: Verdict) -> str:
         return one_line(verdict.symptom)
     first = verdict.findings[0]
     where = tell.site(first.place.file, first.place.line, full=True) if first.place is not None else ""
-    return " ".join(part for part in (first.symptom, "because of", first.cause, "at" if where else "", where) if part)
+    return f"{one_line(first.symptom)} because of {one_line(first.cause)}" + (f" at {where}" if where else "")
 
 
 def best_remedy(verdict: Verdict) -> str | None:
@@ -28,7 +28,7 @@ def best_remedy(verdict: Verdict) -> str | None:
         return one_line(f"{what(trial)} (replayed: {trial.reason}{shown})")
     for finding in verdict.findings[:1]:
         for remedy in finding.remedies:
-            if (remedy.replayed or {}).get("outcome") in (None, "not-tried"):
+            if (remedy.replayed or {}).get("outcome") in (None, "not-tried", WIN):
                 return one_line(remedy.text)
     return None
 
@@ -51,6 +51,6 @@ def deciding(finding: Finding, count: int) -> tuple[list[tell.Fact], int]:
         count: how many at most.
     """
     known = [f for f in tell.facts(finding.evidence) if f.name != tell.GATES_ROW]
-    ordered = sorted(known, key=lambda f: not f.threshold)[:count]
+    ordered = sorted(known, key=lambda f: (not f.threshold, f.name == "step"))[:count]  # (when is no reason why)
     kept = [f for f in known if f in ordered]
     return kept, len(known) - len(kept)

@@ -41,7 +41,7 @@ def explain(verdict: Verdict, run: Run | None = None, number: int | None = None,
             *(f"  {c.name}: {c.state.replace('-', ' ')}. {words.one_line(c.why)}" for c in verdict.certificates),
         ]
     following = closing.next_command(verdict, folder)
-    if following is not None and "explain" not in following:
+    if following is not None and not following.startswith("gradientflow explain "):
         lines += ["", f"Next: {following}"]
     return "\n".join(lines) + "\n"
 

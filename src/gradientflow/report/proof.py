@@ -47,10 +47,9 @@ def step_lines(verdict: Verdict, width: int) -> Iterator[Text]:
         if len(columns) > room:  # the first, and the last ones
             columns = [0, *columns[len(columns) - room + 1 :]] if room > 1 else columns[-1:]
         yield Text()
-        box = "   its rule is not known: one box" if table.boxed else ""
-        yield Text.assemble(
-            ("  from the gradient to the step", "bold"), (f"   {words.one_line(table.title)}{box}", "dim")
-        )
+        yield Text.assemble(("  from the gradient to the step", "bold"), (f"   {words.one_line(table.title)}", "dim"))
+        if table.boxed:
+            yield Text("    its rule is not known: one box", "dim")
         yield Text("    " + " " * STAGE + "".join(words.pad(table.steps[k], CELL, right=True) for k in columns), "dim")
         for name, cells, _ in table.rows:
             strong = "bold" if name.startswith("‖") else ""

@@ -13,7 +13,7 @@ from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.signs import ROSE
 from gradientflow.depth.causes.trend import LEARNS_WELL, SPIKE, STUCK, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import Alteration, Finding, Place, Transit
+from gradientflow.records import Alteration, Finding, Passed, Place, Transit
 
 USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
 SHRUNK = Limit("gradient_left", 1e-3, "chosen: three decades; a clip that does its work takes one or two")
@@ -35,16 +35,17 @@ class Way:
     arrived: float
     factor: float | None  # with its sign; without what `unscale_` took
     transit: Transit
+    calls: list[Alteration]  # those that changed gradients of this optimizer's
 
     @property
     def raised(self) -> float:
         """The largest of the factors in the way: a clip ahead of a call hides what that multiplies by."""
-        known = [abs(a.factor) for a in self.transit.alterations if a.factor is not None and a.name != UNSCALE]
+        known = [abs(a.factor) for a in self.calls if a.factor is not None and a.name != UNSCALE]
         return max(known, default=0.0)
 
     def culprit(self, wanted: float) -> Alteration | None:
         """The call whose factor is nearest to the one that is to be explained, on a log scale."""
-        known = [a for a in self.transit.alterations if a.factor is not None and a.name != UNSCALE]
+        known = [a for a in self.calls if a.factor is not None and a.name != UNSCALE]
         return min(known, key=lambda a: abs(_log(a.factor) - _log(wanted)), default=None)
 
 
@@ -60,16 +61,27 @@ def ways(case: Case, trend: Trend) -> list[Way]:
         mine = trend.optimizer is None or probe.optimizer == trend.optimizer.index
         if transit is None or not transit.passed or not mine:
             continue
-        delivered = math.hypot(*(p.delivered for p in transit.passed))
+        delivered = math.hypot(*map(_sent, transit.passed))
         arrived = math.hypot(*(p.arrived for p in transit.passed))
         if not (math.isfinite(delivered) and math.isfinite(arrived) and delivered > 0):
             continue
-        square = math.fsum(p.delivered**2 for p in transit.passed)
-        factor = math.fsum((p.factor or 0.0) * p.delivered**2 for p in transit.passed) / square
-        scaled = math.prod(a.factor for a in transit.alterations if a.name == UNSCALE and a.factor)
-        inside = math.prod(a.factor for a in transit.alterations if a.name == "hook" and a.factor is not None)
-        found.append(Way(probe.step, delivered, arrived, factor * inside / scaled, transit))
+        its = {p.param for p in transit.passed}
+        calls = [a for a in transit.alterations if not a.params or not its.isdisjoint(a.params)]
+        factor = math.fsum(_through(p) * (_sent(p) / delivered) ** 2 for p in transit.passed)
+        scaled = math.prod(a.factor for a in calls if a.name == UNSCALE and a.factor)
+        found.append(Way(probe.step, delivered, arrived, factor / scaled, transit, calls))
     return found
+
+
+def _sent(p: Passed) -> float:
+    """The norm of what the graph sent to a parameter."""
+    return p.delivered if p.sent is None else p.sent
+
+
+def _through(p: Passed) -> float:
+    """What became of it until the step, within backward and behind it."""
+    behind = p.factor if p.factor is not None else 0.0
+    return behind if p.inside is None else p.inside * (behind if p.delivered > 0 else 1.0)
 
 
 def altered(case: Case) -> list[Finding]:
@@ -149,10 +161,10 @@ def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | No
 
 def early_clip(way: Way) -> str:
     """Say that a clip came before the unscaling, where it did; nothing where it did not."""
-    names = [a.name for a in way.transit.alterations]
+    names = [a.name for a in way.calls]
     if UNSCALE not in names:
         return ""
-    before = [a for a in way.transit.alterations[: names.index(UNSCALE)] if a.factor is not None and 0 <= a.factor < 1]
+    before = [a for a in way.calls[: names.index(UNSCALE)] if a.factor is not None and 0 <= a.factor < 1]
     if not before:
         return ""
     return f": {before[0].name} (line {before[0].line}) sees the gradient of the scaled loss; call `scaler.unscale_(optimizer)` before it"

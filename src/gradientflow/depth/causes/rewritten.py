@@ -10,7 +10,7 @@ from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import Finding, Place, Rewrite
+from gradientflow.records import REWRITES, Finding, Place, Rewrite
 
 UNDONE = Limit("update_taken_back", 0.5, "chosen: half of the last update; a projection or a small average takes less")
 ALL_UNDONE = Limit("update_taken_back_each_time", 0.99, "chosen: nothing of it is left, where it happens at each step")
@@ -60,7 +60,7 @@ def _broken(case: Case, mine: list[Rewrite]) -> Finding | None:
 def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     """Updates are taken back, and the loss begins anew each time."""
     back = [r for r in mine if r.undone is not None and r.undone >= UNDONE]
-    each = len(mine) > OFTEN * len(trend.steps)
+    each = len(mine[:REWRITES]) + REWRITES * len(mine[REWRITES:]) > OFTEN * len(trend.steps)
     if each and trend.stuck and max(r.size for r in mine) >= REPLACED:
         back = mine
     elif each and not (trend.stuck and back and median(r.undone or 0.0 for r in back) >= ALL_UNDONE):

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradientflow.depth.probe.hooked import Hooked
 from gradientflow.depth.probe.leaves import MANY, grad_stats, is_small, value_stats
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
@@ -48,6 +49,7 @@ class BackwardMeasure:
         self._at_node: dict[tuple[Node, int], GradStat] = {}
         self._left: dict[Node, int] = {}  # leaves whose gradient is read where it is left, in `.grad`
         self.reached: set[int] = set()
+        self.hooked = Hooked(shield)
 
     # ── before ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,6 +115,8 @@ class BackwardMeasure:
             self._handles.append(node.register_prehook(self._arrives(node, watched.get(node, []), leaves.get(node))))
         for node, edges in shared.items():
             self._handles.append(node.register_hook(self._leaves(edges)))
+        live = ((i, self.registry.tensor(i)) for i in sorted(set(leaves.values())))
+        self.hooked.attach((i, t) for i, t in live if t is not None)
 
     def _is_left_alone(self, param: int) -> bool:
         """Whether what will lie in a parameter's `.grad` is what arrives: nothing lies there yet, and nobody changes it."""
@@ -154,6 +158,7 @@ class BackwardMeasure:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self.hooked.detach()
 
     def finish(self) -> None:
         """Write what was measured into the trace's operations."""

@@ -34,10 +34,9 @@ from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.depth.watch.window import Window
 from gradientflow.limits import Limit
-from gradientflow.records import Other, Rewrite, Step
+from gradientflow.records import REWRITES, Other, Rewrite, Step
 from gradientflow.torch_internals import never_compile
 
-_REWRITES = 100  # of weights between steps that are all on record, then every so many
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 
 
@@ -277,7 +276,7 @@ class Monitor:
         self.compared += watched.continuity.knows
         if found is not None:
             self.rewrites += 1
-            if self.rewrites <= _REWRITES or self.rewrites % _REWRITES == 0:
+            if self.rewrites <= REWRITES or self.rewrites % REWRITES == 0:
                 self.sink.add(Rewrite(self.steps + 1, watched.record.index, *found))
 
     def _take_over(self) -> bool:

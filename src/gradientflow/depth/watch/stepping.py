@@ -33,8 +33,9 @@ class _Part:
         self.index, self.tensor, self.piece = index, t, piece
         self.delivered = delivered
         grad = t.grad
-        dense = None if grad is None or not readable(grad) or grad.is_sparse else piece.of(grad.detach())
-        self.arrived = torch.zeros_like(delivered) if dense is None else dense.clone()
+        kept = None if grad is None or not readable(grad) else grad.detach()
+        dense = kept.to_dense() if kept is not None and kept.is_sparse else kept
+        self.arrived = torch.zeros_like(delivered) if dense is None else piece.of(dense).clone()
         self.skipped = grad is None
         self.weights = piece.of(t.detach()).clone()
 

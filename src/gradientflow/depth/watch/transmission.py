@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.frames import OURS, USER, classify, file_name
+from gradientflow.depth.probe.hooked import Hook
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.watch.rotation import Piece, Rotation
 from gradientflow.depth.watch.vectors import factor, norm
@@ -24,6 +25,7 @@ from gradientflow.records import Alteration, Passed
 from gradientflow.torch_internals import readable
 
 _SET_GRAD = Tensor.grad.__set__  # type: ignore[union-attr]
+HOOK = "hook"
 _UNSCALING, UNSCALE = "_amp_foreach_non_finite_check_and_unscale_", "unscale_"
 _WRAPPERS = ("inner", "wrapper", "decorate_context")  # that PyTorch puts around functions of its own
 _MOST = 60  # alterations that are told of one step
@@ -44,7 +46,15 @@ class Transmission:
         self._delivered: dict[int, Tensor] = {}  # by index of the parameter
         self._now: dict[int, Tensor] = {}
         self._pieces: dict[int, Piece] = {}
-        self.alterations: list[Alteration] = []
+        self._inside: dict[int, tuple[float, float]] = {}  # norm that the graph sent, what hooks made of it
+        self._by_hooks: list[Alteration] = []
+        self._calls: list[Alteration] = []
+        self._first: dict[int, Tensor] = {}  # the gradients as they were before the last of them
+
+    @property
+    def alterations(self) -> list[Alteration]:
+        """What changed the gradients: hooks within backward, then calls behind it."""
+        return [*self._by_hooks, *self._calls]
 
     @property
     def open(self) -> bool:
@@ -53,10 +63,30 @@ class Transmission:
 
     def begin(self) -> None:
         """A new window: nothing is on its way."""
-        self._delivered, self._now, self._pieces, self.alterations = {}, {}, {}, []
+        self._delivered, self._now, self._pieces = {}, {}, {}
+        self._inside, self._by_hooks, self._calls, self._first = {}, [], [], {}
+
+    def hooked(self, found: list[Hook]) -> None:
+        """Take in what hooks of the script's did to gradients within the backward call that is measured."""
+        by_line: dict[tuple[str | None, int | None], list[Hook]] = {}
+        for hook in found:
+            by_line.setdefault((hook.file, hook.line), []).append(hook)
+            times, _ = factor([hook.before], [_or_nothing(hook)])
+            if times is not None:
+                sent, so_far = self._inside.get(hook.param, (norm([hook.before]), 1.0))
+                self._inside[hook.param] = sent, so_far * times
+        for (file, line), hooks in by_line.items():
+            before, after = [h.before for h in hooks], [_or_nothing(h) for h in hooks]
+            if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+                continue
+            params = list(dict.fromkeys(h.param for h in hooks))
+            self._by_hooks.append(Alteration(HOOK, file, line, len(params), *factor(before, after), params[:_FEW]))
 
     def delivered(self) -> None:
-        """Backward has returned: keep what it left, of as much as fits a fixed room."""
+        """Backward has returned: keep what it left, of as much as fits a fixed room. What was done to gradients before (cleared
+        between two calls, say) is in it.
+        """
+        self._calls = []
         live = [(i, t) for i, t in self._registry.live() if (g := t.grad) is not None and readable(g)]
         with torch.no_grad():
             pieces = Rotation([t for _, t in live]).next()
@@ -94,10 +124,11 @@ class Transmission:
                 if before is None or t is None:
                     continue
                 after = self._read(i, t)
+                inside = self._inside.get(i, (None, None))
                 if after is None:
-                    found.append(Passed(i, norm([before]), 0.0, 0.0 if norm([before]) else None))
+                    found.append(Passed(i, norm([before]), 0.0, 0.0 if norm([before]) else None, None, *inside))
                 elif after.shape == before.shape:
-                    found.append(Passed(i, norm([before]), norm([after]), *factor([before], [after])))
+                    found.append(Passed(i, norm([before]), norm([after]), *factor([before], [after]), *inside))
         return found
 
     def kept(self, index: int) -> tuple[Piece, Tensor] | None:
@@ -126,30 +157,35 @@ class Transmission:
         ]  # fmt: skip
 
     def _note(self, raw: str, touched: list[int], frame: FrameType) -> None:
-        before, after = [], []
-        with torch.no_grad():
-            for i in touched:
-                t = self._registry.tensor(i)
-                old, new = self._now.get(i), self._read(i, t) if t is not None else None
-                if old is None:
-                    continue
-                new = torch.zeros_like(old) if new is None else new
-                if new.shape == old.shape:
-                    before.append(old)
-                    after.append(new)
-                    self._now[i] = new
-            if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-                return
-            times, cosine = factor(before, after)
+        changed: dict[int, Tensor] = {}  # as they were before
+        for i in touched:
+            t = self._registry.tensor(i)
+            old, new = self._now.get(i), self._read(i, t) if t is not None else None
+            if old is None:
+                continue
+            new = torch.zeros_like(old) if new is None else new
+            if new.shape == old.shape:
+                self._now[i] = new
+                if not torch.equal(old, new):
+                    changed[i] = old
+        if not changed:
+            return
         name, file, line = _caller(frame, raw)
-        last = self.alterations[-1] if self.alterations else None
-        if last is not None and (last.name, last.file, last.line) == (name, file, line):  # a loop over parameters
-            last.tensors += len(before)
-            last.params = [*last.params, *touched][:_FEW]
-            if times is not None and (last.factor is None or abs(times - 1) > abs(last.factor - 1)):
-                last.factor, last.cosine = times, cosine
-        elif len(self.alterations) < _MOST:
-            self.alterations.append(Alteration(name, file, line, len(before), times, cosine, touched[:_FEW]))
+        last = self._calls[-1] if self._calls else None
+        if last is None or (last.name, last.file, last.line) != (name, file, line):
+            if len(self._calls) >= _MOST:
+                return
+            last, self._first = Alteration(name, file, line, 0, None), {}
+            self._calls.append(last)
+        self._first = changed | self._first  # (a loop over parameters, or several writes to one, is one change)
+        last.tensors, last.params = len(self._first), sorted(self._first)[:_FEW]
+        last.factor, last.cosine = factor([*self._first.values()], [self._now[i] for i in self._first])
+
+
+def _or_nothing(hook: Hook) -> Tensor:
+    """Return what a hook left, zeros where it left none."""
+    same = hook.after is not None and hook.after.shape == hook.before.shape
+    return hook.after if hook.after is not None and same else torch.zeros_like(hook.before)
 
 
 def _caller(frame: FrameType | None, raw: str) -> tuple[str, str | None, int | None]:

@@ -179,6 +179,7 @@ class Window:
             return False
         probe.loss = float(Tensor.sum(Tensor.float(self.root))) if self.root is not None else None
         probe.params = measure.param_states()
+        self._shield(self.way.hooked, measure.hooked.found())
         probe.ops = trace.ops
         self._shield(self.over_time.after, probe, measure, self._clock())
         probe.cuts = trace.cuts

@@ -28,7 +28,7 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
     whole = f"on {len(seen)} probed steps, for {params} parameters"
     calls: dict[tuple[str, str | None, int | None], list[float | None]] = {}
     for way in seen:
-        for a in way.transit.alterations:
+        for a in way.calls:
             calls.setdefault((a.name, a.file, a.line), []).append(a.factor)
     again = sum(w.transit.again for w in seen)
     twice = (
