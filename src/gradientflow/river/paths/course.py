@@ -168,7 +168,7 @@ class Course(Motion):
             due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
         if solver.stabilized:  # few stages are planned by few looks: none is to be older than its time
             seen = (self.spectrum.age[rows] >= OLD_STEPS) & (self.t[rows] >= OLD * self.seen[rows])
-            due = torch.unique(torch.cat([due, rows[seen]]))  # type: ignore[no-untyped-call]
+            due = torch.unique(torch.cat([due, rows[seen]]))
         if self.told and self._old():
             self.tell()
         if len(due) == 0:
