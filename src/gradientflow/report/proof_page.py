@@ -48,7 +48,7 @@ def steps_card(verdict: Verdict) -> str:
             f"<tbody>{''.join(rows)}</tbody></table></div>{box}"
         )
     return (
-        '<section class="card way" aria-labelledby="h-w"><h2 id="h-w">From the gradient to the step</h2>'
+        '<section class="card way" aria-labelledby="h-step"><h2 id="h-step">From the gradient to the step</h2>'
         '<p class="fine">Factors from ‖∇L‖ to ‖Δw‖; along a column they multiply to the whole.</p>'
         f"{''.join(parts)}</section>"
     )
