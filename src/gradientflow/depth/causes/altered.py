@@ -67,7 +67,10 @@ def ways(case: Case, trend: Trend) -> list[Way]:
         square = math.fsum(p.delivered**2 for p in transit.passed)
         factor = math.fsum((p.factor or 0.0) * p.delivered**2 for p in transit.passed) / square
         scaled = math.prod(a.factor for a in transit.alterations if a.name == UNSCALE and a.factor)
-        inside = math.prod(a.factor for a in transit.alterations if a.name == "hook" and a.factor is not None)
+        inside = math.prod(
+            a.factor for a in transit.alterations
+            if a.name == "hook" and a.factor is not None and a.tensors >= len(transit.passed)
+        )  # fmt: skip
         found.append(Way(probe.step, delivered, arrived, factor * inside / scaled, transit))
     return found
 
@@ -143,6 +146,8 @@ def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | No
             else f"{found.name} ({found.file}:{found.line})"
         )
         return Place(found.file, found.line, None, found.name), name
+    if found is not None and found.name == "hook" and (made := places.of_call(case.meta, "register_hook")) is not None:
+        return made, f"a hook ({made.file}:{made.line})"
     place = places.of_optimizer(trend.optimizer, case.meta)
     return place, "something between backward and the step, by a way that no call of PyTorch's shows,"
 

@@ -17,6 +17,7 @@ from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allow
 from gradientflow.depth.watch.buffers import buffers_within
 from gradientflow.depth.watch.cheap import norm_of_grads
 from gradientflow.depth.watch.checking import Checks
+from gradientflow.depth.watch.hooked import Hooked
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.overtime import OverTime
@@ -48,6 +49,7 @@ class Window:
         self.isometry: IsometryMeter | None = None  # on request: singular values of Jacobians
         self.over_time = OverTime(registry, shield)
         self.way = Transmission(registry, shield)
+        self.hooked = Hooked(registry, shield)
         self.stepping = Stepping(registry)
         self.probe: Probe | None = None
         self.root: Tensor | None = None  # what the last backward call was called on
@@ -128,6 +130,7 @@ class Window:
             self.probe.isometry = self._shield(self.isometry.measure, plain, measure, self.probe)
         self._shield(self.over_time.before, self.probe, trace, plain[0], self._clock())
         measure.attach()
+        self._shield(self.hooked.attach)
         self.probe.cost = time.perf_counter() - began
         return measure
 
@@ -169,6 +172,7 @@ class Window:
     def after_backward(self, measure: BackwardMeasure) -> bool:
         """Take in what a backward call brought; return whether there is a probe of it."""
         began = time.perf_counter()
+        self.hooked.detach()
         measure.detach()
         measure.finish()
         probe, trace = self.probe, self._tracer.trace
@@ -196,7 +200,7 @@ class Window:
         if self.probe is None or not self.way.open:
             return
         passed = self.way.arrived(watched.record.params)
-        self.probe.transit = Transit(passed, self.way.alterations, again=self.again)
+        self.probe.transit = Transit(passed, [*self.hooked.found(), *self.way.alterations], again=self.again)
         self.stepping.before(optimizer, self.way)
 
     def after_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
