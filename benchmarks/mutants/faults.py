@@ -97,8 +97,8 @@ ZERO_GRAD = (
     Mutant("zero_grad between unscale_ and step", "zero_grad", "waves", ((_ZERO, ""), (_UNSCALE, _UNSCALE + _ZERO)), _SMALL,
            ("gradient-altered", "disconnected-parameters"), ("optimizer.zero_grad()",)),
     Mutant("zero_grad at every tenth step only", "zero_grad", "waves", ((_ZERO, "    if step % 10 == 0:\n    " + _ZERO),),
-           ("diverging", "oscillating"), ("missing-zero-grad", "step-too-large"),
-           ("zero_grad", "backward()", "scaler.step", "for step in", "torch.optim")),
+           ("diverging", "oscillating"), ("missing-zero-grad", "step-too-large"), (), NAMED, "gradients of earlier steps were still in",
+           "behind its clip the script learns as well as without it"),
 )  # fmt: skip
 
 BACKWARD = (

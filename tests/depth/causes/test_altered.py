@@ -70,3 +70,11 @@ def test_the_certificate_counts_the_backward_calls_ahead_of_a_step() -> None:
     for step in seen.steps:
         step.backwards = 2
     assert "2 backward calls were added up ahead of each step" in transmission(Case(seen), []).why
+
+
+def test_the_certificate_counts_steps_that_began_with_a_gradient() -> None:
+    seen = clipped(0.5, unscaled="before")
+    seen.probes[0].step, seen.probes[0].carried = 2, 0.0
+    assert "earlier steps" not in transmission(Case(seen), []).why
+    seen.probes[0].carried = 0.3
+    assert "at 1 of them gradients of earlier steps were still in `.grad`" in transmission(Case(seen), []).why

@@ -155,6 +155,8 @@ def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | No
             else f"{found.name} ({found.file}:{found.line})"
         )
         return Place(found.file, found.line, None, found.name), name
+    if found is not None and found.name == "hook" and (made := places.of_call(case.meta, "register_hook")) is not None:
+        return made, f"a hook ({made.file}:{made.line})"
     place = places.of_optimizer(trend.optimizer, case.meta)
     return place, "something between backward and the step, by a way that no call of PyTorch's shows,"
 

@@ -38,6 +38,8 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
     )
     if not again and (added := _added_up(case)) > 1:
         twice = f"; {added} backward calls were added up ahead of each step"
+    left = sum(bool(g.probe.carried) for g in case.graphs if g.probe.step > 1)
+    twice += f"; at {left} of them gradients of earlier steps were still in `.grad`, and count again" if left else ""
     if not calls:
         changed = [w for w in seen if w.factor is not None and abs(w.factor - 1.0) > UNCHANGED]
         if changed:
