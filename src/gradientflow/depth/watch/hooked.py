@@ -42,7 +42,7 @@ class Hooked:
         self.detach()
         self._before, self._seen, self._theirs = {}, {}, {}
         for index, t in self._registry.live():
-            hooks = backward_hooks(t)
+            hooks: dict[Any, Any] | None = backward_hooks(t)
             if not hooks:
                 continue
             theirs = dict(hooks)
