@@ -100,7 +100,7 @@ def test_some_faults_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     few = [
         m
         for m in MUTANTS
-        if m.name in ("clip before unscale_", "one group is not the optimizer's", "backward twice (Adam)")
+        if m.name in ("clip before unscale_", "one group is not the optimizer's", "gradient added twice")
     ]
     assert len(few) == 3
     for mutant, file in zip(few, lay_out(tmp_path, few).values(), strict=True):

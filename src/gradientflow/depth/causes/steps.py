@@ -61,6 +61,7 @@ HEAVY = Limit("momentum", 0.98, "chosen: fifty steps of memory; what is usual st
 DOWN = Limit("low_of_a_swing", 0.4, "chosen: of the loss it began with")
 UP = Limit("high_of_a_swing", 0.7, "chosen: of the loss it began with; half of what was gained, lost again")
 SWINGS = Limit("swings", 3, "chosen: down and up again so often is no accident")
+SETTLED_BY = Limit("last_swing", 0.5, "chosen: of the losses; what is over in the first half has settled")
 # A step that is too small.
 STEPS = Limit("steps", 20, "chosen: fewer need not move the loss")
 FADED = Limit("last_rate_over_largest", 1e-3, "chosen: a schedule that has ended")
@@ -297,15 +298,15 @@ def _swinging(case: Case, trend: Trend) -> Finding | None:
     options = trend.optimizer.options if trend.optimizer is not None else {}
     betas = options.get("betas")
     momentum = float(options.get("momentum") or (betas[0] if betas else 0.0))
-    if momentum <= HEAVY or not trend.measured or trend.start <= 0 or trend.progress >= LEARNS_WELL:
+    if momentum <= HEAVY or not trend.measured or trend.start <= 0:
         return None
-    swings, low = 0, False
-    for loss in trend.losses:
+    swings, low, last = 0, False, 0
+    for at, loss in enumerate(trend.losses):
         if not low and loss < DOWN * trend.start:
             low = True
         elif low and loss > UP * trend.start:
-            swings, low = swings + 1, False
-    if swings < SWINGS:
+            swings, low, last = swings + 1, False, at
+    if swings < SWINGS or last < SETTLED_BY * len(trend.losses):
         return None
     place = places.of_optimizer(trend.optimizer, case.meta)
     return Finding(
@@ -313,7 +314,7 @@ def _swinging(case: Case, trend: Trend) -> Finding | None:
         f"The loss falls below {DOWN:.0%} of its start and comes back above {UP:.0%} of it, {swings} times: a momentum of {momentum:g} "
         f"remembers {1 / max(1 - momentum, 1e-9):.3g} steps, and carries the weights past where they should be and back.",
         {"momentum": momentum, "swings": swings, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
-        | told(HEAVY, SWINGS, gates=(DOWN, UP, LEARNS_WELL)),
+        | told(HEAVY, SWINGS, gates=(DOWN, UP, SETTLED_BY)),
         remedies("lower-step", at=place, hint=", or the momentum to 0.9"),
     )  # fmt: skip
 
