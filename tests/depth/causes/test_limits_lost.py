@@ -26,6 +26,10 @@ def test_a_run_that_learns_all_the_same() -> None:
     flips(lambda progress: found(losses=progressed(progress)), 0.31, 0.29)
 
 
+def test_a_run_that_has_hardly_begun() -> None:
+    flips(lambda losses: found(losses=[1.0] * int(losses)), 19, 20)
+
+
 def test_what_is_told() -> None:
     run = seen([way(groups=[group(lost=0.9, lost_energy=0.5)])] * 3)
     run.meta.params[0].dtype = "bfloat16"

@@ -9,7 +9,7 @@ from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.certificates.isolation import isolation
 from gradientflow.depth.causes.certificates.terms import terms as certify_terms
 from gradientflow.limits import APART
-from gradientflow.records import Cut, Isolation, Linearity, Operand, Run
+from gradientflow.records import Certificate, Cut, Isolation, Linearity, Operand, Run
 from tests.depth.causes.by_hand import Chain, Row, causes, flips, grad, linear, only, run, turns, value
 
 LOSS = Row("mse_loss", "loss", value=value(shape=()))
@@ -153,34 +153,47 @@ def test_who_may_mix() -> None:
     assert causes(samples.mixed, mixed("cumsum", "reduce")) == []
 
 
+def isolated(seen: Run) -> Certificate:
+    """The certificate of a run, with what the rules find in it."""
+    case = Case(seen)
+    return isolation(case, [f for rule in (samples.paired, samples.axis_taken, samples.mixed) for f in rule(case)])
+
+
+def certified(seen: Run) -> Certificate:
+    """Likewise, of its terms."""
+    case = Case(seen)
+    rules = (terms.zero_derivative, terms.step_function, terms.deaf_function)
+    return certify_terms(case, [f for rule in rules for f in rule(case)])
+
+
 def test_the_certificate_of_isolation_is_held_broken_or_says_why_not() -> None:
-    held = isolation(Case(mixed("relu", "activation", 0.0)))
+    held = isolated(mixed("relu", "activation", 0.0))
     assert (held.name, held.state) == ("isolation", "held") and held.numbers["probes"] == 2
     turns(
-        lambda share: isolation(Case(mixed("cumsum", "reduce", share))).state,
+        lambda share: isolated(mixed("cumsum", "reduce", share)).state,
         0.9e-10,
         1.1e-10,
         ("held", "not-measured"),
     )
-    joined = isolation(Case(mixed("matmul", "linear")))
+    joined = isolated(mixed("matmul", "linear"))
     assert joined.state == "not-measured" and "matmul" in joined.why
-    assert isolation(Case(mixed("softmax", "softmax", span=64))).state == "broken"
-    assert isolation(Case(compared((8, 1), (8,)))).state == "broken"
+    assert isolated(mixed("softmax", "softmax", span=64)).state == "broken"
+    assert isolated(compared((8, 1), (8,))).state == "broken"
     seen = mixed("relu", "activation")
     for probe in seen.probes:
         probe.isolation = "the loss is not finite"
-    assert isolation(Case(seen)).why == "the loss is not finite"
+    assert isolated(seen).why == "the loss is not finite"
 
 
 def test_the_certificate_of_terms_is_held_broken_or_says_why_not() -> None:
-    held = certify_terms(Case(run(Chain(net()), Chain(net(), step=2))))
+    held = certified(run(Chain(net()), Chain(net(), step=2)))
     assert (held.name, held.state) == ("terms", "held") and held.numbers["addends"] == 1
-    assert certify_terms(Case(normed(1))).state == "broken"
-    assert certify_terms(Case(added())).state == "broken"
-    assert certify_terms(Case(deaf())).state == "broken"
-    assert certify_terms(Case(run())).state == "not-measured"
-    unasked = certify_terms(Case(deaf(error=None, ignores=False, why="it counts its calls")))
+    assert certified(normed(1)).state == "broken"
+    assert certified(added()).state == "broken"
+    assert certified(deaf()).state == "broken"
+    assert certified(run()).state == "not-measured"
+    unasked = certified(deaf(error=None, ignores=False, why="it counts its calls"))
     assert unasked.state == "not-measured" and "it counts its calls" in unasked.why
     silent = run(Chain(net()))
     silent.probes[0].ops[-1].grad = grad(0.0)
-    assert certify_terms(Case(silent)).state == "not-measured"
+    assert certified(silent).state == "not-measured"

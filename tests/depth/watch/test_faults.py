@@ -16,6 +16,7 @@ from torch import nn
 import gradientflow.depth.causes.verdict as verdicts
 from gradientflow.depth.watch.monitor import Monitor
 from gradientflow.report import print_verdict
+from gradientflow.store import opening
 from tests.depth.scripts import Left, differences, plain, sandbox, watched, write
 from tests.depth.watch.training import SCRIPTS
 
@@ -242,26 +243,26 @@ def test_the_search_for_traces_finds_them(tmp_path: Path) -> None:
         nn.functional.relu = original
 
 
-def test_a_disk_that_fills_up_while_the_script_trains(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_while_the_script_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A genuine SQLITE_FULL: the script's numbers stay, the verdict is whole, and what is missing on disk is told."""
     file = write(tmp_path, SCRIPT.replace("range(6)", "range(300)"))
 
     def fill(monitor: Monitor) -> None:
-        store = monitor.sink.store  # type: ignore[attr-defined]
-        opened = store._open
-        with contextlib.closing(opened(1.0)) as db:
+        opened = opening._connect
+        with contextlib.closing(opened(monitor.sink.store.folder / "run.db", "ro")) as db:  # type: ignore[attr-defined]
             most = db.execute("PRAGMA page_count").fetchone()[0] + 3
 
-        def small(wait: float) -> sqlite3.Connection:
-            db = opened(wait)
+        def small(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+            db = opened(*args, **kwargs)
             db.execute(f"PRAGMA max_page_count={most}")
             return db
 
-        store._open = small
+        monkeypatch.setattr(opening, "_connect", small)
 
     left = watched(file, probe_every=1, prepare=fill)
     assert differences(plain(file), left) == []
     assert left.outcome is not None
     assert left.outcome.verdict.steps == left.outcome.verdict.watch.probed_steps == len(left.outcome.run.steps) == 300
     assert any("the record is incomplete" in p and "full" in p for p in left.outcome.problems)
+    monkeypatch.undo()
     assert watched(file).outcome.problems == []  # type: ignore[union-attr]

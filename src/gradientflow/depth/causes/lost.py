@@ -13,6 +13,7 @@ from gradientflow.records import Finding, GroupStep
 
 LOST = Limit("updates_lost", 0.5, "chosen: of the entries whose update is not zero, those whose weight stays as it is")
 EPS_RULES = Limit("eps_rules", 0.5, "chosen: of the entries; there eps made the update small, before rounding lost it")
+A_RUN = Limit("losses", 20, "chosen: fewer need not move, however large the updates")
 ENERGY = Limit("energy_lost", 0.1, "chosen: of ‖Δw‖², in those entries; less is lost where little was to be done")
 
 
@@ -37,7 +38,7 @@ def eps_share(case: Case, trend: Trend) -> float:
 
 def _judged(case: Case, trend: Trend) -> Finding | None:
     seen = [(step, g) for step, g in group_steps(case, trend) if g.lost is not None]
-    if not seen or not trend.measured or trend.progress > LEARNS:
+    if not seen or len(trend.losses) < A_RUN or not trend.measured or trend.progress > LEARNS:
         return None
     lost = median(g.lost or 0.0 for _, g in seen)
     energy = median(g.lost_energy or 0.0 for _, g in seen)
@@ -51,6 +52,6 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         f"{lost:.0%} of the updates of {name} do not land: they are smaller than half a unit in the last place of the weights "
         f"({', '.join(formats)}), and the loss only goes from {trend.start:.4g} to {trend.end:.4g}.",
         {"step": seen[-1][0], "updates_lost": rounded(lost), "energy_lost": rounded(energy), "format": ", ".join(formats)}
-        | told(LOST, ENERGY, gates=(LEARNS, EPS_RULES)),
+        | told(LOST, ENERGY, gates=(A_RUN, LEARNS, EPS_RULES)),
         remedies("wide-weights", "raise-step", at=place),
     )  # fmt: skip

@@ -88,7 +88,7 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (schedule.schedule_ended, 0.13),
-    (lost.swallowed, 0.12),
+    (lost.swallowed, 0.02),
     (steps.step_size, 0.05),
     (noise.noisy, 0.0),
 )

@@ -24,6 +24,7 @@ def doubts(findings: Sequence[Finding], trials: Sequence[Trial], dropped: Collec
         dropped: indices of trials of several changes that were no better than fewer of them.
 
     Example:
+        >>> from gradientflow.records import Change
         >>> finding = Finding("vanishing", "init-too-small", 0.9, None, "", {}, [])
         >>> doubts([finding], [Trial([Change("rescale-init", "")], 0, NO_WIN, "")])[0].after
         0.82

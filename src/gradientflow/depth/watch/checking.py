@@ -182,7 +182,8 @@ class _Isolating:
         row = shape[at] // 2
         v = torch.zeros(shape, dtype=dtype, device=device)
         part = v.select(at, row)
-        part.copy_(torch.randint(0, 2, part.shape, generator=self._generator).to(device=device, dtype=dtype) * 2 - 1)
+        drawn = torch.randint(0, 2, part.shape, generator=self._generator)
+        part.copy_(drawn.to(device=device, dtype=dtype) * 2 - 1)
         self._passes += 1
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
             [target], [start], [v], retain_graph=True, allow_unused=True
