@@ -74,8 +74,6 @@ class Track(msgspec.Struct):
     ending: Ending
     spent: Spent = msgspec.field(default_factory=Spent)
     checks: list[Check] = []
-    loss_floor: Numbers = []  # below these, loss and ‖∇L‖ are the solver's noise; empty where that is not known
-    grad_floor: Numbers = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
     # moments by cubic Hermite interpolation, of a descent its steps, but for those that hardly move
     start: list[float] = []  # only for fields of a few parameters
@@ -87,6 +85,8 @@ class Track(msgspec.Struct):
     sharpness_bound: Numbers = []  # how near to each sharpness an eigenvalue lies at least, from the residual
     threshold: float | None = None  # sharpness past which this descent is unstable, as 2/η for plain gradient descent
     threshold_name: str = ""  # how that threshold is written: "2/η", "(2 + 2β)/η"
+    loss_floor: Numbers = []  # below these, loss and ‖∇L‖ are the solver's noise; empty where that is not known
+    grad_floor: Numbers = []
 
 
 class Apart(msgspec.Struct):

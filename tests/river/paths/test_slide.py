@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradientflow.river import LossField, Potential, flow
 from gradientflow.river.paths.motion import Piece
-from gradientflow.river.paths.slide import Slide, slides
+from gradientflow.river.paths.slide import Slide, jump, slides
 from gradientflow.river.solvers import candidates
 
 D = torch.float64
@@ -69,6 +69,8 @@ def at(loss: Any, theta: list[float]) -> Any:
 
 def test_a_kink_is_told_from_a_bend_and_from_one_that_is_crossed():
     assert slides(at(lambda w: w.abs().sum(), [0.1]), 0, 0.01)
+    root = at(lambda w: w.abs().sqrt().sum(), [0.01])  # infinitely steep at 0: no flow goes on there
+    assert not slides(root, 0, 0.01) and (jump(root, 0, 0.01) or 0.0) > 100
     assert not slides(at(lambda w: w.abs().sum(), [3.0]), 0, 0.01)  # too far ahead
     assert not slides(at(lambda w: (w * w + 1e-8).sqrt().sum(), [0.1]), 0, 0.01)  # it turns, within a ten-thousandth
     assert not slides(at(lambda w: w.sum() + 0.5 * w.abs().sum(), [0.1]), 0, 0.01)  # downhill on both sides
@@ -144,6 +146,9 @@ def test_drops_slide_each_for_itself():
 
 def test_losses_with_kinks_are_solved_by_the_monotone_method():
     assert [s.name for s in candidates("auto", 1e-3, potential=True, kinked=True)] == ["rkmc2"]
+    assert [s.name for s in candidates("auto", 1e-5, potential=True, kinked=True)] == ["rkmc2"]
+    tight = candidates("auto", 0.99e-5, potential=True, kinked=True)  # its steps would be too many
+    assert [s.name for s in tight] == [s.name for s in candidates("auto", 0.99e-5, potential=True)] != ["rkmc2"]
     assert [s.name for s in candidates("auto", 1e-3, potential=True)] == ["dp54", "rkc2"]
     assert [s.name for s in candidates("dp54", 1e-3, potential=True, kinked=True)] == ["dp54"]
     model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1)).double()

@@ -20,12 +20,16 @@ from gradientflow.river.solvers.base import lengths
 COLLAPSED = Limit("step_over_longest", 0.125, "chosen: a path whose steps are about as long as ever is left alone")
 REST = Limit("gradients_to_the_end", 2_000.0, "chosen: a path that arrives for less is let go on")
 MOST = Limit("gradients_to_the_end_over_spent", 8.0, "chosen: nor is a path ended that has most of its cost behind it")
-JUMPS = Limit(
-    "jump_left", 0.5, "chosen: what is smooth has a millionth of its change left at a millionth of the distance"
+JUMPS = Limit("jump_left", 0.5, "chosen: what is smooth has as little of its change left as of the distance")
+STEEP = Limit(
+    "jump_over_first_jump",
+    10.0,
+    "chosen: at a millionth of the distance the jump of √|x| is a thousand times as large, that of |x| as large as ever",
 )
 WINDOW = 24  # steps from one look at the pace to the next; doubled where there was no kink
 FARTHEST = 8  # doublings of the last step within which the kink is looked for
-HALVINGS = 20  # of the distance between its two sides
+HALVINGS = 40  # of the distance between its two sides, at most
+DIGITS = 1_000.0  # units of round-off in θ that they are apart at least
 
 
 class Slide:
@@ -60,8 +64,9 @@ class Slide:
             slow = slow and rest > max(REST, MOST * float(self.total[i]))
             if slow and bool(motion.live[i]) and not (afford is not None and rest < afford):
                 step = went / float(self.steps[i])
-                if slides(motion, i, step):
-                    found[i] = _status(motion, i, step, rest)
+                grown = jump(motion, i, step)
+                if grown is not None and grown > JUMPS:
+                    found[i] = _steep(motion, i, grown) if grown >= STEEP else _status(motion, i, step, rest)
                 self.wait[i] *= 2
             self.steps[i], self.spent[i], self.begin[i] = 0, 0.0, motion.t[i]
         return found
@@ -76,16 +81,26 @@ class Slide:
 
 
 def slides(motion: Motion, i: int, step: float) -> bool:
+    """Return whether a drop is held at a kink: see `jump`."""
+    grown = jump(motion, i, step)
+    return grown is not None and JUMPS < grown < STEEP
+
+
+def jump(motion: Motion, i: int, step: float) -> float | None:
     """Prove that ahead of a drop the gradient jumps, and that the flow goes to that jump from both sides.
 
     With f the rate on this side and g beyond, the jump g − f of a gradient stands at right angles to the kink: the flow comes
     to it from here where ⟨f, g − f⟩ < 0, and from there where ⟨g, g − f⟩ > 0. A smooth rate may turn as well; but what it
-    changes by shrinks with the distance, and a jump stays.
+    changes by shrinks with the distance, and a jump stays. Where it grows instead, as that of √|x| does, the rate is infinitely
+    steep there: no kink along which a flow goes on.
 
     Args:
         motion: what moves the drop.
         i: which drop it is.
         step: about the length of its steps, in flow time.
+
+    Returns:
+        The jump from as near as arithmetic allows, over that where it was found; None where there is none to hold the flow.
     """
     here, f = motion.theta[i : i + 1], motion.here.rate[i : i + 1]
     for k in range(FARTHEST):
@@ -94,16 +109,19 @@ def slides(motion: Motion, i: int, step: float) -> bool:
         if _opposed(f, g):
             break
     else:
-        return False
+        return None
     first = float(lengths(g - f))
+    near = DIGITS * torch.finfo(here.dtype).eps * float(lengths(here))
     for _ in range(HALVINGS):
+        if float(lengths(there - here)) < near:  # nearer there is the kink itself, and numbers of no side
+            break
         middle = 0.5 * (here + there)
         m = motion.meter(middle).rate
         if float(lengths(m - f)) > float(lengths(g - m)):
             there, g = middle, m
         else:
             here, f = middle, m
-    return float(lengths(g - f)) > JUMPS * first and _opposed(f, g)
+    return float(lengths(g - f)) / first if _opposed(f, g) else None
 
 
 def _opposed(f: Tensor, g: Tensor) -> bool:
@@ -121,6 +139,14 @@ def _status(motion: Motion, i: int, step: float, rest: float) -> Status:
         f"would take about {rest:.2g} gradients to t = {motion.t_end:g}.",
         "Round the kink off over a width ε (sqrt(x² + ε²) for |x|, softplus(x/ε)·ε for ReLU), or take proximal steps instead "
         f"(soft thresholding for an L1 term). A looser rtol makes longer steps; max_gradients={_round_up(2 * rest)} lets it go on.",
+    )  # fmt: skip
+
+
+def _steep(motion: Motion, i: int, grown: float) -> Status:
+    return Status(
+        "not-lipschitz", f"at t = {float(motion.t[i]):.9g} the path meets a point where dθ/dt is not Lipschitz: it jumps there, and "
+        f"by {grown:.2g} times as much from as near as can be told. The flow has no unique continuation there (Picard–Lindelöf "
+        "fails).", "Keep the operation away from its singular point (sqrt(x + eps), clamp), or stop before this time.",
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def flow(
             parameters) when left out.
         starts: many starting points, shape (B, P): solves them side by side and returns an `Ensemble`.
         method: "auto" switches between an explicit and a stabilized method by cost, and says so in ``notes``; on losses with
-            kinks (ReLU, max pooling) it is "rkmc2". Or "rkc2", "rkmc2", "tsrkc3" (stabilized, orders 2, 2, 3), "dp54", "dp87"
+            kinks (ReLU, max pooling) it is "rkmc2" down to rtol 1e-5. Or "rkc2", "rkmc2", "tsrkc3" (stabilized, orders 2, 2, 3), "dp54", "dp87"
             (explicit, orders 5, 8), "rk4", "euler" (baselines with h = 1/λ and 1/(2λ)).
         rtol: relative error a step may make, of ‖θ‖. Default 1e-3.
         atol: absolute error a step may make, per parameter. Default rtol/1000.

@@ -129,6 +129,7 @@ def _errors(
             why = again
             continue
         part = _part(motion, rtol, kinked=kinked)
+        stopped = any(s is not None and s.reason == "cancelled" for s in again.statuses)
         for k, i in enumerate(left):
             ended = again.statuses[k]
             if ended is None or not ended.ok:
@@ -136,6 +137,8 @@ def _errors(
                 continue
             value = float((motion.theta[i] - again.theta[k]).norm()) / part / _way(witness, theta, i)
             out[i] = checks.error(value, limit, float(witness.growth[i]), motion.rtol, tighter=rtol < motion.rtol)
+        if stopped:  # who interrupts a check wants no other one instead
+            break
     return [out.get(i) or none(why) for i in rows]
 
 
