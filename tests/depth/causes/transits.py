@@ -35,6 +35,7 @@ def seen(transits: Sequence[Transit], rewrites: Sequence[Rewrite] = (), **more: 
     for probe, transit in zip(made.probes, transits, strict=False):
         probe.transit = transit
     made.rewrites = list(rewrites)
+    made.meta.compared = max(len(made.steps) - 1, 0)
     return made
 
 
