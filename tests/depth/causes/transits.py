@@ -35,7 +35,7 @@ def seen(transits: Sequence[Transit], rewrites: Sequence[Rewrite] = (), **more: 
     for probe, transit in zip(made.probes, transits, strict=False):
         probe.transit = transit
     made.rewrites = list(rewrites)
-    made.meta.compared = max(len(made.steps) - 1, 0)
+    made.meta.compared = max(len(made.steps) - 1, 0) if made.meta.optimizers else 0
     return made
 
 

@@ -31,4 +31,4 @@ def test_a_share_of_the_gradient_that_arrives_at_other_samples() -> None:
         run.probes[0].isolation = Isolation(0, 1, 8, outside)
         return isolation(Case(run), []).state != "held"
 
-    flips(joined, 0.9e-6, 1.1e-6)
+    flips(joined, 0.9e-10, 1.1e-10)
