@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gradientflow.depth.causes import rewritten
 from gradientflow.depth.causes.case import Case
-from gradientflow.depth.causes.rewritten import rewritten
+from gradientflow.depth.causes.rewritten import _as_before, rewritten
 from gradientflow.records import REWRITES, Rewrite
 from tests.depth.causes.by_hand import causes, flips, only
 from tests.depth.causes.transits import back, seen
@@ -46,7 +45,7 @@ def test_the_loss_that_is_lost_again() -> None:
 
 
 def test_a_loss_that_gets_lower_behind_each_rewrite_learns() -> None:
-    flips(lambda later: rewritten._as_before([1.0] * 3 + [later] * 3), 0.84, 0.86)
+    flips(lambda later: _as_before([1.0] * 3 + [later] * 3), 0.84, 0.86)
 
 
 def test_what_is_taken_back_at_each_step() -> None:
