@@ -63,7 +63,7 @@ def test_every_script_has_a_label_and_most_causes_a_script():
     labelled |= {cause for one in (*PAIRS, *MUTANTS) for cause in one.causes[:1]}
     kinds = (cases.CASES.parents[1] / "tests" / "depth" / "kinds" / "scripts").glob("bad_*.py")
     labelled |= {cause for f in kinds for cause in re.findall(r"# CAUSE (\S+)", f.read_text(encoding="utf-8"))}
-    assert len(labelled & SHORT.keys()) >= len(SHORT) - 4
+    assert len(labelled & SHORT.keys()) >= len(SHORT) - 2
     assert sum(label["healthy"] for label in LABELS) >= 15  # false alarms need scripts that are well
 
 

@@ -158,6 +158,8 @@ def python_nodes_are_told_apart() -> None:
     x = torch.ones(2, requires_grad=True)
     assert wall.is_python_node(Double.apply(x).grad_fn)
     assert not wall.is_python_node((2 * x).grad_fn)
+    assert wall.function_behind(Double.apply(x).grad_fn) is Double
+    assert wall.function_behind((2 * x).grad_fn) is None
 
 
 def global_hooks_are_seen() -> None:
@@ -389,6 +391,15 @@ _PRIVATE = re.compile(r"^_(?!_)[a-zA-Z]")
 PUBLIC_ANYWAY = {"torch._dynamo.reset"}
 
 
+_HIDDEN = (
+    "_forward_cls",
+    "_backward_hooks",
+    "_forward_hooks",
+    "_input_metadata",
+    "_saved_training",
+)  # asked for by text
+
+
 def private_names(text: str) -> set[str]:
     """Dotted names that begin with `torch` and have a private part, and private names imported from torch."""
     found: set[str] = set()
@@ -407,6 +418,10 @@ def private_names(text: str) -> set[str]:
             ):
                 if not dotted.startswith("self."):
                     found.add(dotted)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr" and len(node.args) > 1:
+            asked = node.args[1]
+            if isinstance(asked, ast.Constant) and asked.value in _HIDDEN:
+                found.add(ast.unparse(node))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
             parts = [*(node.module or "").split("."), *(a.name for a in node.names)]
             found |= {f"{node.module}.{p}" for p in parts if _PRIVATE.match(p)}
@@ -429,6 +444,7 @@ def test_no_private_name_of_pytorch_stands_outside_of_the_wall() -> None:
         "torch._C._WeakTensorRef(t)",
         "from torch.utils._device import DeviceContext",
         "p._backward_hooks",
+        'getattr(type(node), "_forward_cls", None)',
         "nn.modules._x",
     ],
 )

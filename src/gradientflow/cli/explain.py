@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,14 +26,7 @@ Reads the record; nothing is run and nothing is written.
 
 
 def explain_command(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN",
-            parser=options.path("RUN", "a run's folder"),
-            help="A run's folder, as printed by `gradientflow run`.",
-        ),
-    ],
+    folder: options.RunFolder,
     finding: Annotated[
         int | None,
         typer.Argument(

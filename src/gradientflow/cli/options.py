@@ -7,6 +7,9 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from gradientflow.errors import UsageError
 from gradientflow.report import shown
@@ -89,3 +92,11 @@ def path(option: str, expected: str = "a file") -> Callable[[str | Path], Path]:
         return found
 
     return read
+
+
+RunFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", parser=path("RUN", "a run's folder"), help="A run's folder, as printed by `gradientflow run`."
+    ),
+]

@@ -43,7 +43,7 @@ RUN/replay/, which `gradientflow report` opens.
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", parser=options.path("RUN", "a run's folder"), help="A run's folder, as printed by `gradientflow run`.")],
+    folder: options.RunFolder,
     budget: Annotated[
         float, typer.Option(metavar="SECONDS", parser=options.seconds("--budget", least=1.0), help="How long all trials together may take.")
     ] = depth.REPLAY_BUDGET,

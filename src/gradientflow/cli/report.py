@@ -19,14 +19,7 @@ from gradientflow.report import check_file, print_verdict, write_html
 
 
 def report_command(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN",
-            parser=options.path("RUN", "a run's folder"),
-            help="A run's folder, as printed by `gradientflow run`.",
-        ),
-    ],
+    folder: options.RunFolder,
     json: Annotated[
         Path | None,
         typer.Option(

@@ -10,6 +10,11 @@ from typing import Any
 
 import msgspec
 
+HOOK = "hook"  # an alteration within backward
+UNSCALE = "unscale_"  # one that takes a factor away which the loss was given, on purpose
+# Names of stages.
+GRADIENT, BETWEEN, DECAY, MOMENTUM = "gradient", "between", "decay", "momentum"
+PRECONDITIONER, RULE, RATE, ROUNDING = "preconditioner", "rule", "learning rate", "rounding"
 REWRITES = 100  # of weights, that are all on record; from there on every so many
 
 
@@ -45,7 +50,7 @@ class Alteration(msgspec.Struct):
 class Stage(msgspec.Struct):
     """One stage of the way, and the norm of what came out of it."""
 
-    name: str  # gradient, between, decay, momentum, preconditioner, rule, learning rate, rounding
+    name: str  # one of those above
     norm: float
 
 

@@ -74,6 +74,12 @@ def is_python_node(node: Any) -> bool:
     return kind is None or isinstance(node, kind)
 
 
+def function_behind(node: Any) -> type | None:
+    """Return the `torch.autograd.Function` that a node of Python code was made by; None where that cannot be told."""
+    found = getattr(type(node), "_forward_cls", None) if is_python_node(node) else None
+    return found if isinstance(found, type) else None
+
+
 def any_global_backward_hook() -> bool:
     """Whether the script hooks the backward pass of all modules; taken for granted where that cannot be told."""
     return (

@@ -65,11 +65,13 @@ def test_a_run_that_ends_with_what_is_not_finite_is_not_healthy() -> None:
 
 def test_what_no_rule_explains_is_told_as_that() -> None:
     seen = run(losses=[1.0, 0.9, math.inf, 0.8, 0.7])
-    assert finite.unexplained(Case(seen)) is None  # it went by
+    by = finite.unexplained(Case(seen))
+    assert by is not None and "the run went on" in by.summary and by.evidence["step"] == 3
+    assert finite.unexplained(Case(run(losses=[1.0, 0.9, 0.8, 0.7]))) is None
     seen.steps[-1].loss = math.nan
     found = finite.unexplained(Case(seen))
     assert found is not None
-    assert (found.symptom, found.cause, found.evidence["step"]) == ("not-finite", "unexplained", 5)  # not 3: it went by
+    assert (found.symptom, found.cause, found.evidence["step"]) == ("not-finite", "unexplained", 5)  # not 3: that went by
 
 
 def half_precision(eps: float) -> None:
@@ -90,3 +92,9 @@ def test_adam_in_half_precision() -> None:
     assert verdict.findings[0].evidence["dtype"] == "float16"
     assert "eps = 1e-08 is 0 in float16" in verdict.findings[0].summary
     assert verdict_of(lambda: half_precision(1e-4)).symptom != "not-finite"  # control: one that the format holds
+
+
+def test_a_run_with_a_number_that_is_not_finite_on_the_way_is_not_healthy() -> None:
+    assert judge(run(losses=[1.0, 0.9, 0.95, 0.8, 0.7])).findings == []
+    verdict = judge(run(losses=[1.0, 0.9, math.inf, 0.8, 0.7]))
+    assert verdict.symptom == "not-finite"

@@ -13,7 +13,7 @@ from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.signs import ROSE
 from gradientflow.depth.causes.trend import LEARNS_WELL, SPIKE, STUCK, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import Alteration, Finding, Passed, Place, Transit
+from gradientflow.records import HOOK, UNSCALE, Alteration, Finding, Passed, Place, Transit
 
 USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
 SHRUNK = Limit("gradient_left", 1e-3, "chosen: three decades; a clip that does its work takes one or two")
@@ -23,7 +23,6 @@ EARLY = Limit(
     "chosen: a decade; a clip of what the scaled loss sends is a slip at any factor",
 )
 GROWN = Limit("gradient_times", 30.0, "chosen: a decade and a half; averages and sums over a few batches stay below")
-UNSCALE = "unscale_"  # takes a factor away that the loss was given, on purpose
 
 
 @dataclass
@@ -150,12 +149,10 @@ def _named(case: Case, trend: Trend, way: Way, usual: float) -> tuple[Place | No
     found = way.culprit(usual)
     if found is not None and found.file is not None:
         name = (
-            f"a hook ({found.file}:{found.line})"
-            if found.name == "hook"
-            else f"{found.name} ({found.file}:{found.line})"
+            f"a hook ({found.file}:{found.line})" if found.name == HOOK else f"{found.name} ({found.file}:{found.line})"
         )
         return Place(found.file, found.line, None, found.name), name
-    if found is not None and found.name == "hook" and (made := places.of_call(case.meta, "register_hook")) is not None:
+    if found is not None and found.name == HOOK and (made := places.of_call(case.meta, "register_hook")) is not None:
         return made, f"a hook ({made.file}:{made.line})"
     place = places.of_optimizer(trend.optimizer, case.meta)
     return place, "something between backward and the step, by a way that no call of PyTorch's shows,"

@@ -56,10 +56,10 @@ def _eps_that_is_zero(case: Case, optimizer: Optimizer | None) -> tuple[float, s
 
 
 def unexplained(case: Case) -> Finding | None:
-    """Return what is told of a run that ends with a loss or weights that are not finite, where no rule says why."""
+    """Return what is told of a run with numbers that are not finite, at its end or on the way, where no rule says why."""
     tail = list(itertools.takewhile(lambda s: _bad(s.loss, s.weight), reversed(case.run.steps)))
     if not tail:
-        return None
+        return _on_the_way(case)
     first = tail[-1]
     what = "the loss" if _bad(first.loss) else "the weights"
     verb = "are" if what == "the weights" else "is"
@@ -68,6 +68,19 @@ def unexplained(case: Case) -> Finding | None:
         f"From step {first.step} on {what} {verb} not finite, to the end of the run. No rule says where that was born. "
         f"`--probe-every 1` traces the step itself.",
         {"step": first.step}, [],
+    )  # fmt: skip
+
+
+def _on_the_way(case: Case) -> Finding | None:
+    """What was not finite for some steps, and then was again."""
+    steps = [s for s in case.run.steps if s.nonfinite or _bad(s.loss, s.grad, s.weight, s.update)]
+    if not steps:
+        return None
+    return Finding(
+        "not-finite", "unexplained", 0.5, losses.line(case.graphs[-1:]),
+        f"In {len(steps)} of {len(case.run.steps)} steps, the first of them step {steps[0].step}, a loss, gradient, weight or update was "
+        f"not finite; the run went on. No rule says where that was born. `--probe-every 1` traces the step itself.",
+        {"step": steps[0].step, "steps": len(steps)}, [],
     )  # fmt: skip
 
 

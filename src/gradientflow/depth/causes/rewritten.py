@@ -10,7 +10,7 @@ from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import REWRITES, Finding, Place, Rewrite
+from gradientflow.records import REWRITES, Finding, Rewrite
 
 UNDONE = Limit("update_taken_back", 0.5, "chosen: half of the last update; a projection or a small average takes less")
 ALL_UNDONE = Limit("update_taken_back_each_time", 0.99, "chosen: nothing of it is left, where it happens at each step")
@@ -48,7 +48,7 @@ def _broken(case: Case, mine: list[Rewrite]) -> Finding | None:
         return None
     if any(not math.isfinite(s.weight or 0.0) for s in case.run.steps if s.step < bad.step):
         return None
-    place = line(case)
+    place = places.of_rewriting(case.meta)
     return Finding(
         "not-finite", "weights-rewritten", 0.9, place,
         f"Ahead of step {bad.step} weights are not finite that the step before had left finite: they were written in between, by "
@@ -83,7 +83,7 @@ def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     again = len(behind) >= TIMES and setback and median(setback) >= SETBACK
     if not each and not (again and (_as_before(behind) or _sawtooth(trend, ahead, behind))):
         return None
-    place = line(case)
+    place = places.of_rewriting(case.meta)
     times = "at each step" if each else f"{len(back)} times"
     return Finding(
         "crawling", "weights-rewritten", 0.9 if each else 0.85, place,
@@ -108,8 +108,3 @@ def _sawtooth(trend: Trend, ahead: list[float], behind: list[float]) -> bool:
     gained = math.fsum(max(a - b, 0.0) for a, b in zip([trend.start, *behind], ahead, strict=False))
     lost = math.fsum(max(b - a, 0.0) for a, b in zip(ahead, behind, strict=True))
     return trend.progress < LEARNS_WELL and lost >= SAWTOOTH * gained > 0
-
-
-def line(case: Case) -> Place | None:
-    """Return the line that may write weights outside the optimizer, found in the script's text."""
-    return places.of_rewriting(case.meta)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from statistics import median
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.steps import ALIVE, FADED, STEPS
+from gradientflow.depth.causes.steps import ALIVE, FADED, STEPS, alive
 from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding
@@ -32,7 +31,7 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
             break
         at_rest += 1
     share = at_rest / len(rates)
-    if share < AT_REST or not _alive(trend):
+    if share < AT_REST or not alive(trend):
         return None
     schedule = places.of_schedule(case.meta)
     place = schedule or places.of_optimizer(trend.optimizer, case.meta)
@@ -57,11 +56,3 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         f"{top:.3g}), the gradient is alive, and the loss stays at {trend.end:.4g}. Is it counted in epochs, and stepped per batch?"
     )
     return Finding("crawling", "schedule-ended", 0.9, place, text, evidence, remedies("raise-step", at=place))
-
-
-def _alive(trend: Trend) -> bool:
-    """Whether the gradient of the second half is one that a step could use."""
-    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
-    if not grads:
-        return False
-    return median(grads[len(grads) // 2 :]) > ALIVE * median(grads[: max(1, len(grads) // 10)])

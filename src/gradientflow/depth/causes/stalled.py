@@ -43,9 +43,7 @@ def learns_nothing(case: Case) -> bool | None:
     fell = fall(trend)
     if fell is None or min(trend.losses) < 0 < max(trend.losses):  # (a loss around zero has no level)
         return None
-    if any(
-        losses.of_its_own(g) is not None for g in case.finite
-    ):  # (nor has one that is held against the network's own answers)
+    if case.chases:  # (nor has one that is held against the network's own answers)
         return None
     if case.ignorant:
         return trend.start <= trend.end or fell < FALL or trend.progress < LITTLE

@@ -352,10 +352,7 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
     lrs = [s.lr for s in trend.steps if s.lr is not None]
     tail = math.fsum(moves[len(moves) // 2 :])
     fell = lrs and lrs[-1] < FADED * max(lrs)
-    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
-    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
-    alive = bool(grads) and median(second) > ALIVE * median(first)
-    if not alive or not (travelled < TRAVELLED or (fell and tail < TAIL)):
+    if not alive(trend) or not (travelled < TRAVELLED or (fell and tail < TAIL)):
         return None
     place = (places.of_schedule(case.meta) if fell else None) or places.of_optimizer(trend.optimizer, case.meta)
     lr = lrs[-1] if lrs else None
@@ -373,3 +370,10 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
         | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
         remedies("raise-step", at=place, hint=" ten- to a hundredfold"),
     )  # fmt: skip
+
+
+def alive(trend: Trend) -> bool:
+    """Whether the gradient of the second half is one that a step could use."""
+    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
+    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
+    return bool(grads) and median(second) > ALIVE * median(first)

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from gradientflow.depth.causes import (
     alike,
     altered,
-    apart,
     attention,
     birth,
     budget,
+    calm,
     certificates,
     collapse,
     data,
@@ -20,7 +20,6 @@ from gradientflow.depth.causes import (
     finite,
     flow,
     hidden,
-    latent,
     lost,
     noise,
     output,
@@ -29,6 +28,7 @@ from gradientflow.depth.causes import (
     rewritten,
     samples,
     schedule,
+    several,
     signs,
     singular,
     stalled,
@@ -39,7 +39,7 @@ from gradientflow.depth.causes import (
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
 from gradientflow.limits import Limit
-from gradientflow.records import Budget, Certificate, Finding, Loss, Run, Verdict, Watch
+from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
 T = TypeVar("T")
 SURE_ENOUGH = Limit("confidence", 0.5, "chosen: a finding is told where it is more likely right than wrong")
@@ -119,7 +119,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
     case = Case(run)
     ranked: list[tuple[float, float, Finding]] = []
     for rule, weight in RULES:
-        if rule is wiring.disconnected and _damaged(run):  # what is not in the record may have been in the script
+        if rule is wiring.disconnected and calm.damaged(run):  # what is not in the record may have been in the script
             continue
         try:
             ranked.extend((f.confidence + weight, weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
@@ -137,7 +137,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         finding.reason = finding.reason or _reason(ranked[0], weight, finding)
     losses = [s.loss for s in run.steps if s.loss is not None]
     # A network of which a damaged record does not know the layers any more is not called healthy.
-    lost = _damaged(run) and not any(g.joints for g in case.graphs)
+    lost = calm.damaged(run) and not any(g.joints for g in case.graphs)
     measured = bool(case.graphs and run.steps) and not lost
     symptom = findings[0].symptom if findings else ("healthy" if measured else "not-measured")
     chosen = _part("the budget", errors, lambda: _budget(case, findings), Budget(note="it could not be worked out"))
@@ -153,11 +153,13 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         certificates=checked if measured else [],
         step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
     )
-    verdict.optimizers = _part("what each optimizer did", errors, lambda: apart.each(case), [])
+    verdict.optimizers = _part("what each optimizer did", errors, lambda: several.each(case), [])
     _part("what took most", errors, lambda: _thieves(verdict), None)
-    calm = "Nothing wrong was found" if measured else "Nothing can be said"
+    otherwise = "Nothing wrong was found" if measured else "Nothing can be said"
     verdict.summary = (
-        findings[0].summary if findings else _part("the summary", errors, lambda: _calm(case, verdict), f"{calm}.")
+        findings[0].summary
+        if findings
+        else _part("the summary", errors, lambda: calm.sentence(case, verdict), f"{otherwise}.")
     )
     _part("the marks of the budget", errors, lambda: _mark(verdict, case), None)
     return verdict
@@ -227,93 +229,6 @@ def _thieves(verdict: Verdict) -> None:
             "most_by_one": f"{worst.name} at {(worst.file or '').rpartition('/')[2]}:{worst.line}",
             "most_by_one_decades": rounded(worst.decades),
         }
-
-
-def _damaged(run: Run) -> bool:
-    """Whether something of the record could not be read; a note says what."""
-    return any(n.kind == "record" for n in run.notes)
-
-
-def _calm(case: Case, verdict: Verdict) -> str:
-    """Say what was measured to call a run healthy, or why nothing could be measured."""
-    damaged = _damaged(case.run)
-    if verdict.symptom == "not-measured":
-        if damaged:  # whatever is not there may have been in what is lost
-            return "The record of this run is damaged, and what can be read of it is not enough to judge. Run the script again."
-        if case.meta.backwards == 0 and case.meta.transformed:
-            return (
-                "The gradient is taken by torch.func (grad, vjp, vmap), inside which nothing is watched: whether steps were taken was not "
-                "seen, and nothing is said of them. To have it watched, take the gradient by loss.backward() or torch.autograd.grad."
-            )
-        if case.meta.backwards == 0:
-            return (
-                "The script never called backward, so no gradient could be watched. Train in the script itself: "
-                "loss.backward() and optimizer.step(), or torch.autograd.grad."
-            )
-        if any(s.grad is not None for s in case.run.steps):
-            if case.meta.compiled:
-                why, mend = "the model is compiled, and the watcher stepped aside", " Try it without torch.compile."
-            elif case.meta.transformed:
-                why, mend = "it is taken by torch.func, inside which nothing is watched", ""
-            elif verdict.watch.errors:
-                why, mend = "an error of the watcher, told apart", ""
-            else:
-                why, mend = "no backward call of a traced step passed by where the watcher listens", ""
-            return (
-                f"The gradient of {verdict.steps} steps was seen{_finite(case)}, but no operation could be traced on "
-                f"its way ({why}): nothing can be said about depth.{mend}"
-            )
-        if verdict.steps or any(o.steps for o in case.meta.optimizers):
-            return (
-                f"{verdict.steps} steps were taken, but what was seen of them is not in the record: nothing can be said. "
-                "Run it again, with --out naming a folder that the script leaves alone."
-            )
-        return (
-            "The script called backward, but no optimizer took a step and no update by hand was seen: there is no training "
-            "to judge. Call optimizer.step() after loss.backward()."
-        )
-    parts = []
-    decades = verdict.budget.body_decades
-    if verdict.optimizers:
-        parts.append(apart.told(verdict.optimizers))
-    elif decades is not None:
-        limit = "limit" if abs(decades) <= flow.DECADES else "in a run that learns; else the limit is"
-        parts.append(
-            f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.DECADES:g})"
-        )
-    if not verdict.optimizers and verdict.loss.first is not None and verdict.loss.last is not None:
-        rises = case.main.measured and case.main.end > case.main.start
-        parts.append(
-            f"the loss goes from {verdict.loss.first:.4g} to {verdict.loss.last:.4g}"
-            + (" (that it rises was not judged)" if rises else "")
-        )
-    sharp = [g.probe.sharpness.value for g in case.finite if g.probe.sharpness is not None]
-    if sharp:
-        parts.append(f"sharpness up to {max(sharp):.3g}")
-    if near := latent.remark(case):
-        parts.append(f"no fault yet, but {near}")
-    text = ", ".join(parts) or "every gradient seen was alive"
-    unseen = "; what the damaged record does not show was not judged" if damaged else ""
-    return f"Nothing wrong was found in {verdict.steps} steps: {text}{_proven(verdict.certificates)}{unseen}."
-
-
-def _finite(case: Case) -> str:
-    """Say that what was seen is finite, where it was."""
-    return " and is finite" if certificates.finite(case, []).state == "held" else ""
-
-
-def _proven(checked: list[Certificate]) -> str:
-    """Say which certificates held, and which were not measured."""
-    parts = [
-        f"{words}: {', '.join(names)}"
-        for words, state in (("proven", "held"), ("not measured", "not-measured"))
-        if (names := [c.name for c in checked if c.state == state])
-    ]
-    return "; ".join(["", *parts])
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
 
 
 def _clean(finding: Finding) -> Finding:

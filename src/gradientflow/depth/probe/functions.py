@@ -23,7 +23,7 @@ from gradientflow.depth.probe.stats import value_stat
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.limits import Limit
 from gradientflow.records import Linearity, Op, Operand
-from gradientflow.torch_internals import is_python_node, output_metadata
+from gradientflow.torch_internals import function_behind, output_metadata
 
 LARGEST = Limit("entries_of_a_function", 4_000_000, "chosen: three more calls over more entries take as long as a step")
 _DRAWING = frozenset({
@@ -47,9 +47,7 @@ _UNSAFE = (
 
 def function_of(node: Node | None) -> type | None:
     """Return the class of a node's function, where it is one of the script's own."""
-    if node is None or not is_python_node(node):
-        return None
-    found = getattr(type(node), "_forward_cls", None)
+    found = function_behind(node) if node is not None else None
     code = _code(found)
     return found if code is not None and classify(code) == USER else None
 

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe import calls, cutting
 from gradientflow.depth.probe.attention import score_stat
 from gradientflow.depth.probe.births import Births
-from gradientflow.depth.probe.frames import locate
+from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.functions import function_of, row_of
 from gradientflow.depth.probe.names import called
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
@@ -228,34 +228,11 @@ class Tracer(TorchFunctionMode):
         edges = self._claim(index, outputs, operands)
         inputs = calls.tensors(args) + calls.tensors(list(kwargs.values()))
         data = inputs[:1] if kind == "norm" else inputs  # not the running averages of a normalisation
-        masks = calls.masks(args, kwargs, name)
-        for t in data:
-            if t.requires_grad:
-                self._shaped(t, operands)
-            if t.requires_grad or not t.numel():
-                continue
-            own = self.origins.own(t)
-            if t.is_floating_point():
-                file, line, born = self.origins.of(t)
-                cut = trace.severed.of(t)
-                known, mask = self.registry.find(t), any(t is m for m in masks)
-                operands.append(
-                    Operand(
-                        param=known, value=value_stat(t), file=file, line=line, born=born, cut=cut, mask=mask, own=own
-                    )
-                )
-            elif t.dim():  # indices, masks: data without statistics
-                operands.append(Operand(shape=list(t.shape), own=own))
+        self._consumed(data, calls.masks(args, kwargs, name), operands)
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
             self._nearness(inputs, operands)
-        module, module_class = None, None
-        if where.modules:
-            root = where.modules[-1]
-            module = self.registry.path_of(where.modules[0], root)
-            label = self.registry.root_label(root)
-            module = ".".join(part for part in (label, module) if part) or type(root).__name__
-            module_class = type(where.modules[0]).__name__
+        module, module_class = self._module(where)
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         shown = outputs[0]
         if name == "grad":  # by several: one that is not zero stands for all
@@ -278,6 +255,34 @@ class Tracer(TorchFunctionMode):
         trace.traced.append(Traced(nodes, edges, channel, [weak(t) for t in outputs]))
         if len(trace.traced) % _SWEEP == 0:
             trace.sweep()
+
+    def _consumed(self, data: Sequence[Tensor], masks: Sequence[Tensor], operands: list[Operand]) -> None:
+        """Add what an operation consumes that has no place in the graph: data, with its value and where it comes from."""
+        for t in data:
+            if t.requires_grad:
+                self._shaped(t, operands)
+            if t.requires_grad or not t.numel():
+                continue
+            own = self.origins.own(t)
+            if t.is_floating_point():
+                file, line, born = self.origins.of(t)
+                cut = self.trace.severed.of(t)
+                known, mask = self.registry.find(t), any(t is m for m in masks)
+                operands.append(
+                    Operand(
+                        param=known, value=value_stat(t), file=file, line=line, born=born, cut=cut, mask=mask, own=own
+                    )
+                )
+            elif t.dim():  # indices, masks: data without statistics
+                operands.append(Operand(shape=list(t.shape), own=own))
+
+    def _module(self, where: Where) -> tuple[str | None, str | None]:
+        """Return the path and the class of the innermost module that runs; None where none does."""
+        if not where.modules:
+            return None, None
+        inner, root = where.modules[0], where.modules[-1]
+        parts = (self.registry.root_label(root), self.registry.path_of(inner, root))
+        return ".".join(part for part in parts if part) or type(root).__name__, type(inner).__name__
 
     def _functions(self, tensors: list[Tensor]) -> None:
         """Give a row of its own to every function of the script's that made one of these tensors: no mode sees its call."""

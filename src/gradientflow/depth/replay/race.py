@@ -161,7 +161,7 @@ class _Race:
             if kind not in told and (not only or kind in only):
                 told.add(kind)
                 self._not_tried(index, Change(kind, kind), reason)
-        self._compose()
+        self._compose(only)
         self._more_seeds()
         self._edit()
         return self._record()
@@ -221,7 +221,7 @@ class _Race:
                 self._judged(k)
             self._keep()
 
-    def _compose(self) -> None:
+    def _compose(self, only: Sequence[str]) -> None:
         """Try the other winners on top of the best, one after the other, and then what is left with all that helped; keep
         each that makes the loss clearly lower. Where nothing won alone, begin with the most promising.
         """
@@ -233,7 +233,8 @@ class _Race:
             if k != base and self.trials[k].outcome == WIN and composing.together(self.trials[base], self.trials[k]):
                 base = self._on_top(base, self.parts[k])
         attempt = self.attempts[base][0]
-        for part in composing.left(attempt, self.trials[base])[: int(composing.MORE)]:
+        further = [p for p in composing.left(attempt, self.trials[base]) if not only or p[0].kind in only]
+        for part in further[: int(composing.MORE)]:
             if composing.fit(self.trials[base].changes, [part[0]]):
                 base = self._on_top(base, [part])
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.watch.rotation import TENSORS, Piece, Rotation
+from gradientflow.depth.watch.vectors import wide
 from gradientflow.limits import Limit
 from gradientflow.records import ABSENT, ParamNorms
 from gradientflow.torch_internals import copy_all, readable, subtract_all, transformed
@@ -193,7 +194,7 @@ class CheapTier:
         found: list[Tensor] = []
         for piece, change, gradient in zip(self._pieces, changed, self._kept, strict=False):
             if gradient is not None and change.shape == gradient.shape:
-                d, g = _wide(change), _wide(gradient)
+                d, g = wide(change), wide(gradient)
                 found += [piece.times**2 * (a * b).sum() for a, b in ((d, g), (d, d), (g, g))]
         return found
 
@@ -233,12 +234,6 @@ def _dense(g: Tensor) -> Tensor:
 
 def _part(g: Tensor | None, piece: Piece) -> Tensor | None:
     return None if g is None or g.is_sparse or not readable(g) else piece.of(g.detach()).clone()
-
-
-def _wide(t: Tensor) -> Tensor:
-    """Return a tensor in numbers whose products neither vanish nor overflow."""
-    real = torch.view_as_real(t) if t.is_complex() else t
-    return real.float() if t.device.type == "mps" else real.double()
 
 
 def _scalar(loss: Tensor) -> Tensor:

@@ -19,10 +19,9 @@ from gradientflow.depth.watch.rotation import Piece
 from gradientflow.depth.watch.transmission import Transmission
 from gradientflow.depth.watch.update_rules import RULES, Explained, Stages
 from gradientflow.depth.watch.vectors import norm, wide
-from gradientflow.records import GroupStep, Stage
+from gradientflow.records import BETWEEN, GRADIENT, RATE, ROUNDING, RULE, GroupStep, Stage
 from gradientflow.torch_internals import readable
 
-GRADIENT, BETWEEN, RULE, ROUNDING = "gradient", "between", "rule", "rounding"
 _OPERATIONS = 16  # that an update is rounded in, at most
 
 
@@ -109,7 +108,7 @@ def _measured(
         rate = found.options.get("lr")
         if rate:
             found.stages.append(Stage(RULE, norm(moved) / abs(rate)))
-        found.stages.append(Stage("learning rate" if rate else RULE, norm(moved)))
+        found.stages.append(Stage(RATE if rate else RULE, norm(moved)))
         return found
     stepped = [k for k, column in enumerate(columns) if column]
     for place, (name, _) in enumerate(columns[stepped[0]] if stepped else []):

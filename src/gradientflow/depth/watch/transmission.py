@@ -21,12 +21,11 @@ from gradientflow.depth.probe.hooked import Hook
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.watch.rotation import Piece, Rotation
 from gradientflow.depth.watch.vectors import factor, norm
-from gradientflow.records import Alteration, Passed
+from gradientflow.records import HOOK, UNSCALE, Alteration, Passed
 from gradientflow.torch_internals import readable
 
 _SET_GRAD = Tensor.grad.__set__  # type: ignore[union-attr]
-HOOK = "hook"
-_UNSCALING, UNSCALE = "_amp_foreach_non_finite_check_and_unscale_", "unscale_"
+_UNSCALING = "_amp_foreach_non_finite_check_and_unscale_"
 _WRAPPERS = ("inner", "wrapper", "decorate_context")  # that PyTorch puts around functions of its own
 _MOST = 60  # alterations that are told of one step
 _FEW = 8  # parameters that an alteration names

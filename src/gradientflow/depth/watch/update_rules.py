@@ -16,12 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
+from gradientflow.records import DECAY, MOMENTUM, PRECONDITIONER, RATE
+
 State = Mapping[str, Any]
 Stages = list[tuple[str, Tensor]]
 _TRACTABLE = (
     5.0  # length of RAdam's moving average beyond which the variance of v is known (Liu et al. 2020, section 4.2)
 )
-DECAY, MOMENTUM, PRECONDITIONER, RATE = "decay", "momentum", "preconditioner", "learning rate"
 
 
 @dataclass

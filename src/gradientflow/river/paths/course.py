@@ -167,15 +167,8 @@ class Course(Motion):
         if solver.stabilized and self.fixed is None:  # a smaller ρ saves less than a look costs where stages are few
             least = solver.reach(solver.stages(0.0) + SPARE)
             due = due[~(self.spectrum.fell(due) & (self.h[due] * self.spectrum.rho(due) <= least))]
-        age = self.spectrum.age[rows]
-        if solver.stabilized:  # few stages are planned by few looks: none is to be older than its time
-            old = (age >= OLD_STEPS) & (self.t[rows] >= OLD * self.seen[rows])
-            due = torch.unique(torch.cat([due, rows[old]]))
-        elif (
-            self.field.potential
-        ):  # steps that grow with time, as on paths that go like log t, outrun what is counted in steps
-            old = (age > 0) & (self.t[rows] >= AGES * self.seen[rows])
-            due = torch.unique(torch.cat([due, rows[old]]))
+        if self.field.potential:  # else nobody is told of it, and a look costs more than it saves
+            due = torch.unique(torch.cat([due, rows[self._aged(rows, solver)]]))
         if self.told and self._old():
             self.tell()
         if len(due) == 0:
@@ -190,6 +183,13 @@ class Course(Motion):
             self.spectrum.measure_norm(apply, due)
         self.seen[due] = self.t[due]
         self.meter.looking += self.meter.equivalents - before
+
+    def _aged(self, rows: Tensor, solver: Solver) -> Tensor:
+        """Return which drops have come so far since the last look that it is old by the flow's own time, however few the steps."""
+        age, seen = self.spectrum.age[rows], self.seen[rows]
+        if solver.stabilized:  # few stages are planned by few looks: none is to be older than its time
+            return (age >= OLD_STEPS) & (self.t[rows] >= OLD * seen)
+        return (age > 0) & (self.t[rows] >= AGES * seen)  # steps that grow with time, as on paths that go like log t
 
     def tell(self) -> None:
         """Look at the sharpness for the sake of being told: steps are planned as if nobody had looked."""

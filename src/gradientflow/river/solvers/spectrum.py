@@ -89,6 +89,7 @@ class Spectrum:
             if not rounds:
                 return float(found.top), float(found.bottom), float(found.bound)
             warm = found.ritz(top=1.0, bottom=0.0)
+            del found  # (its basis would be held beside the next one)
 
     def measure(self, apply: Linear, rows: Tensor) -> int:
         """Measure at the points the operator was built for; return the products used (per drop).
