@@ -71,7 +71,11 @@ def test_what_no_rule_explains_is_told_as_that() -> None:
     seen.steps[-1].loss = math.nan
     found = finite.unexplained(Case(seen))
     assert found is not None
-    assert (found.symptom, found.cause, found.evidence["step"]) == ("not-finite", "unexplained", 5)  # not 3: that went by
+    assert (found.symptom, found.cause, found.evidence["step"]) == (
+        "not-finite",
+        "unexplained",
+        5,
+    )  # not 3: that went by
 
 
 def half_precision(eps: float) -> None:
