@@ -318,8 +318,29 @@ def test_a_script_that_fails_keeps_its_code_and_gets_its_verdict(
     assert "ModuleNotFoundError: No module named 'no_such_package'" in err
     assert "-m pip install no_such_package" in " ".join(err.split())
     assert "gradientflow/depth" not in err
+    verdict = err.partition("✗ The script failed after 6 steps: ModuleNotFoundError")[2]
+    assert "healthy" in verdict and "healthy" not in err.partition("✗ The script failed")[0], "the failure leads"
+    assert "The script failed after 6 steps" in (tmp_path / "here" / "report.html").read_text()
     assert read(tmp_path / "here").meta.ended == "exception"
     assert json.loads((tmp_path / "here" / "verdict.json").read_bytes())["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("args", "end", "told"),
+    [
+        (["--max-steps", "2"], "", "--max-steps stands behind train.py"),
+        (["--max-time=3", "--replay"], "", "--max-time, --replay stand behind train.py"),
+        (["--max-steps", "2"], "max_steps = 2", None),  # the script's own
+        (["--epochs", "2"], "", None),
+    ],
+)
+def test_an_option_of_ours_behind_the_scripts_name_gets_a_note(
+    args: list[str], end: str, told: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _script(tmp_path, end=end)
+    assert _here("run", "--out", "here", "-q", "train.py", *args) == 0
+    said = " ".join(capfd.readouterr().err.split())
+    assert (told in said) if told is not None else ("behind train.py" not in said)
 
 
 def test_a_disk_that_is_full_at_the_end_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

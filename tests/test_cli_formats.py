@@ -71,7 +71,7 @@ def test_documents_go_to_a_file_and_only_on_request_to_standard_output(capfd: py
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--format", "xml"], "unknown format 'xml'. Expected one of text, json, github, sarif"),
+        (["--format", "xml"], "unknown format 'xml'. Expected one of text, brief, json, github, sarif"),
         (["--format", "sarif"], "--output verdict.sarif"),
         (["--format", "json"], "would be mixed with the script's own output"),
         (["--output", "x.json"], "--output goes with --format"),

@@ -18,7 +18,21 @@ from tests.report.builders import Case
 from tests.report.cases import CASES, make_healthy, make_hostile, make_proven, make_replayed, make_vanishing
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-KEYS = ["form", "run", "verdict", "at", "why", "numbers", "remedy", "also", "held", "broken", "not-measured", "next"]
+KEYS = [
+    "form",
+    "run",
+    "failed",
+    "verdict",
+    "at",
+    "why",
+    "numbers",
+    "remedy",
+    "also",
+    "held",
+    "broken",
+    "not-measured",
+    "next",
+]
 FOLDER = "runs/train-20260101-120000"
 
 

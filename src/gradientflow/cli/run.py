@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def run(
         jacobian=jacobian,
         live=live,
     )
-    problems = list(outcome.problems)
+    problems = [*outcome.problems, *misplaced(target, module)]
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
     stopped = 0
     if replay and outcome.verdict.findings:
@@ -128,6 +129,34 @@ def run(
     if wanted and code == 0 and outcome.verdict.symptom == "not-measured":
         code = EXIT_USAGE
     raise SystemExit(code)
+
+
+# Options that a script rarely has itself.
+_OURS = ("--fail-on", "--jacobian", "--max-steps", "--max-time", "--probe-every", "--replay", "--replay-budget")
+
+
+def misplaced(target: Sequence[str], module: bool) -> list[str]:
+    """Say which options of ours stand behind the script's name, where they are the script's, and where they belong; nothing of
+    those that the script's own text names.
+
+    Args:
+        target: the script (or module), then its own arguments.
+        module: it is a module.
+    """
+    given = [arg.partition("=")[0] for arg in target[1:]]
+    found = list(dict.fromkeys(word for word in given if word in _OURS))
+    try:
+        text = "" if module else Path(target[0]).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    found = [word for word in found if word not in text and word[2:].replace("-", "_") not in text]
+    if not found:
+        return []
+    many = len(found) > 1
+    return [
+        f"{', '.join(found)} stand{'' if many else 's'} behind {target[0]}, so the script was given {'them' if many else 'it'}. For "
+        f"gradientflow, put {'them' if many else 'it'} in front: gradientflow run {found[0]} … {'-m ' * module}{target[0]}"
+    ]
 
 
 def _symptoms(fail_on: str | None) -> set[str]:

@@ -57,6 +57,9 @@ def _lines(verdict: Verdict, run: Run | None, folder: str | None, room: _Room) -
     first, last = verdict.loss.first, verdict.loss.last
     loss = f", loss {words.number(first)} -> {words.number(last)}" if first is not None else ""
     yield f"run: {words.elide(words.one_line(verdict.script), NAME)}, {words.count(verdict.steps, 'step')}{loss}"
+    failed = tell.crash(run)
+    if failed is not None:
+        yield f"failed: {_cut(failed, room.remedy)}"
     if verdict.findings:
         yield from _found(verdict.findings[0], verdict, run, room)
     else:

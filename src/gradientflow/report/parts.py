@@ -43,13 +43,15 @@ def headline(verdict: Verdict, run: Run | None) -> str:
         chips += [words.seconds(run.meta.elapsed)] if run.meta.elapsed else []
         chips.append(text(run.meta.ended or "killed, or still running"))
     chips.append(f"watching cost {escape(words.percent(verdict.watch.overhead))}")
+    crash = tell.crash(run)
+    failed = f'<p class="crash"><b>✗</b> {prose(crash)}</p>' if crash is not None else ""
     said = tell.headline(verdict)
     long = ' class="long"' if len(said) > 120 else ""
     told = tell.mend(run) if verdict.symptom == "not-measured" else ""
     mend = f'<p class="mend"><b>mend</b> {escape(told)}</p>' if told else ""
     notes = "".join(f"<li><b>{text(kind)}</b> {prose(note)}</li>" for kind, note in tell.notes(verdict, run)[:12])
     return (
-        f'<header class="hero {tone(verdict.symptom)}">'
+        f'<header class="hero {tone(verdict.symptom)}">{failed}'
         f'<p class="badge"><span class="mk" aria-hidden="true">{words.mark(verdict.symptom)}</span> '
         f"{text(verdict.symptom)}</p>"
         f'<h1 role="status" aria-live="polite"{long}>{prose(said)}</h1>'

@@ -173,6 +173,16 @@ def headline(verdict: Verdict) -> str:
     return "No gradient passed, so there is nothing to judge."
 
 
+def crash(run: Run | None) -> str | None:
+    """That the script itself failed, and with what; None where it did not."""
+    if run is None or run.meta.ended != "exception" or not run.meta.error:
+        return None
+    said = one_line(run.meta.error.strip().split("\n")[-1])
+    return (
+        f"The script failed after {count(run.meta.steps, 'step')}: {said}. The verdict is on what was seen until then."
+    )
+
+
 def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
     """What should be told beside the verdict: errors of ours, how the script ended, what was not measured; each once.
 
@@ -182,7 +192,7 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
     noted = {n.text for n in run.notes} if run is not None else set()  # those are told below, each as what it is
     told: list[tuple[str, str]] = [("watcher", one_line(e)) for e in verdict.watch.errors if e not in noted]
     if run is not None:
-        if run.meta.error:
+        if run.meta.error and crash(run) is None:
             told.append(("script", one_line(run.meta.error.strip().split("\n")[-1])))
         told.extend((n.kind, one_line(n.text)) for n in run.notes)
         told.extend(("not measured", one_line(n)) for probe in run.probes for n in probe.notes)

@@ -147,6 +147,10 @@ class Page:
     def headline(self) -> Iterator[Text]:
         """Mark and symptom, the sentence, and what was run."""
         v = self.verdict
+        failed = tell.crash(self.run)
+        if failed is not None:
+            yield from self.para(failed, 2, "bold", first=Text("✗", "bold"))
+            yield Text()
         badge = f" {words.mark(v.symptom)} {words.one_line(v.symptom)} "
         style = "bold" if self.plain else f"bold #ffffff on {ink(v.symptom)}"
         yield Text(badge[1:] if self.plain else badge, style)

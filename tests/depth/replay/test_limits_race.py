@@ -101,7 +101,7 @@ def test_time_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     def tried(left: float) -> bool:
         made, _ = raced(monkeypatch, EACH + left)
         monkeypatch.setattr(made, "_more_seeds", lambda: None)
-        monkeypatch.setattr(made, "_compose", lambda: None)
+        monkeypatch.setattr(made, "_compose", lambda only: None)
         monkeypatch.setattr(made, "_edit", lambda: None)
         return made.run(()).trials[0].outcome != NOT_TRIED
 
@@ -126,7 +126,7 @@ def test_time_for_a_remedy_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
         first.run = made.watched
         first.verdict = Verdict("a.py", 1, Loss(), "diverging", [FINDING], Budget(), Watch())
         monkeypatch.setattr(choice, "candidates", lambda *a, **k: [(0, Change("clip-gradient", "clipped"))])
-        made._compose()
+        made._compose(())
         return bool(runner.names)
 
     flips(more, 19.9, 20.1)  # that one, and the edited source after it

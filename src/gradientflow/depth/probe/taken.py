@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from gradientflow.ops import GATES
+
 _SOFT = frozenset({"softmax", "log_softmax", "softmin", "gumbel_softmax"})
 _SHAPED = frozenset({"layer_norm", "rms_norm", "native_layer_norm"})
-_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _BATCHED = 3  # dimensions of an input with time, batch and features
 
 
@@ -57,6 +58,6 @@ def reads(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> list[int]:
         return []
     if name == "multi_head_attention_forward":
         return [x.shape[0], x.shape[1]]
-    if name not in _RECURRENT or not args or not isinstance(args[-1], bool):  # (a packed sequence has two dimensions)
+    if name not in GATES or not args or not isinstance(args[-1], bool):  # (a packed sequence has two dimensions)
         return []
     return [x.shape[1], x.shape[0]] if args[-1] else [x.shape[0], x.shape[1]]

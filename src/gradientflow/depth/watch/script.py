@@ -17,6 +17,7 @@ from types import CodeType
 from gradientflow.depth.watch.tracebacks import clean, hidden
 from gradientflow.errors import ScriptError
 from gradientflow.files import here
+from gradientflow.packages import distribution
 
 _BEFORE_ANY_SCRIPT = (
     "abc",
@@ -236,7 +237,7 @@ def _advice(problem: BaseException) -> str | None:
     if isinstance(problem, ModuleNotFoundError) and problem.name:
         return (
             f"the script needs the package {problem.name!r}, which is not installed where gradientflow runs "
-            f"({sys.executable}). Install it there: {sys.executable} -m pip install {problem.name.split('.')[0]} "
+            f"({sys.executable}). Install it there: {sys.executable} -m pip install {distribution(problem.name)} "
             f"— or install gradientflow into the environment the script usually runs in."
         )
     return None
