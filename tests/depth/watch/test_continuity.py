@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from gradientflow.depth.watch.continuity import Continuity
 from tests.depth.watch.steps import script, seen
@@ -109,3 +110,18 @@ def test_two_formats() -> None:
     moved(q, 1.0)
     found = c.before()
     assert found is not None and found[2] == 0.5
+
+
+def test_other_memory_is_looked_at_where_it_lies_and_the_old_is_let_go() -> None:
+    p = nn.Parameter(torch.ones(40))
+    c = Continuity([p])
+    c.before()
+    c.after()
+    told, old = [], []
+    for value in (1.0, 2.0, 2.0, 3.0):
+        old.append(StorageWeakRef(p.untyped_storage()))
+        p.data = torch.full((40,), value)
+        told.append(c.before() is not None)
+        c.after()
+    assert told == [False, True, False, True]
+    assert [ref.expired() for ref in old] == [True] * 4

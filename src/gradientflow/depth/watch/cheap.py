@@ -128,7 +128,7 @@ class CheapTier:
             known = self._grads
             parts = {
                 "grad": [n for _, n in known], "rest": self._rest,
-                "weight": norms_of([self.params[i].detach() for i in self._weighed()]),
+                "weight": norms_of([self.params[i] for i in self._weighed()]),
                 "update": norms_of(changed),
                 "dots": [] if fresh_gradient else self._dots(changed),
                 "loss": [_scalar(loss)] if loss is not None and Tensor.numel(loss) >= 1 and not traced else [],
@@ -179,7 +179,7 @@ class CheapTier:
         return [self._there[piece.index] for piece in self._pieces]
 
     def _plain(self) -> list[Tensor]:
-        return [piece.of(self.params[self._there[piece.index]].detach()) for piece in self._pieces]
+        return [piece.of(self.params[self._there[piece.index]]) for piece in self._pieces]
 
     def _changes(self) -> list[Tensor]:
         """Return w_before − w_after of each piece, in the place of its copy."""
@@ -251,15 +251,19 @@ def _read(parts: list[Tensor]) -> list[float]:
     """Bring 0-dim tensors to the host in one synchronisation per device (one, in the ordinary case)."""
     if not parts:
         return []
+    kinds = {(type(part), part.dtype, part.device) for part in parts}
+    if len(kinds) == 1 and type(parts[0]) is Tensor:  # (as a rule: the short way)
+        found: list[float] = torch.stack(parts).tolist()
+        return found
     by_device: dict[torch.device, list[int]] = {}
     for i, part in enumerate(parts):
         by_device.setdefault(part.device, []).append(i)
     out = [ABSENT] * len(parts)
     for indices in by_device.values():
         chosen = [_local(parts[i]) for i in indices]
-        kinds = {c.dtype for c in chosen}
-        if len(kinds) > 1:
-            wide = torch.float64 if torch.float64 in kinds and chosen[0].device.type != "mps" else torch.float32
+        dtypes = {c.dtype for c in chosen}
+        if len(dtypes) > 1:
+            wide = torch.float64 if torch.float64 in dtypes and chosen[0].device.type != "mps" else torch.float32
             chosen = [c.to(wide) for c in chosen]
         for i, value in zip(indices, torch.stack(chosen).tolist(), strict=True):
             out[i] = float(value)
