@@ -18,6 +18,7 @@ from gradientflow.records import (
     Finding,
     Loss,
     Note,
+    Optimizer,
     Outlook,
     Place,
     Probe,
@@ -25,6 +26,7 @@ from gradientflow.records import (
     Replay,
     Run,
     StepBudget,
+    Trained,
     Trial,
     Verdict,
     Watch,
@@ -285,6 +287,55 @@ def make_healthy() -> Case:
     return Case(verdict, run)
 
 
+def make_several() -> Case:
+    """Two optimizers of one class, made at one line: the second's way leads through what the first trains."""
+    file = "/home/ada/nets/gan.py"
+    critic = [
+        Link("add", "elementwise", 12, None, 1.0),
+        Link("binary_cross_entropy_with_logits", "loss", 12, "bce", 0.04),
+        Link("linear", "linear", 6, "D.2", 0.62),
+        Link("relu", "activation", 6, "D.1", 0.73),
+        Link("linear", "linear", 6, "D.0", None),
+    ]
+    maker = [
+        Link("binary_cross_entropy_with_logits", "loss", 14, "bce", 0.06),
+        *critic[2:4],
+        Link("linear", "linear", 6, "D.0", 0.84),
+        Link("linear", "linear", 5, "G.2", 0.64),
+        Link("relu", "activation", 5, "G.1", 0.03, "vanishing"),
+        Link("linear", "linear", 5, "G.0", None),
+    ]
+    rows, ops = chain(file, critic, 2)
+    others, more = chain(file, maker)
+    steps, norms = history(60, 4, lambda i: 1.2 - 0.002 * i, -0.1)
+    for k, step in enumerate(steps):
+        step.optimizer = k % 2
+        step.loss = 1.2 - 0.002 * k if k % 2 == 0 else 0.64 + 0.001 * k
+    run = Run(
+        meta("gan.py", "\n".join(f"line {k}" for k in range(1, 20)), 4, steps=60,
+             optimizers=[Optimizer(k, "Adam", {"lr": 0.001}, [], steps=30) for k in (0, 1)]),
+        steps, norms,
+        [Probe(0, 0, "first", 1.2, len(ops) - 1, ops, [], optimizer=0),
+         Probe(1, 0.1, "schedule", 0.64, len(more) - 1, more, [], optimizer=1)],
+    )  # fmt: skip
+    each = [
+        Trained("Adam", 30, Loss(1.2, 1.084), file, 7, -0.34, 0, "D", budget(rows, step=0)),
+        Trained("Adam", 30, Loss(0.641, 0.699), file, 7, -2.1, 1, "G", budget(others, step=1)),
+    ]
+    summary = "The gradient of G loses 2.1 decades on its way through D and G."
+    finding = Finding(
+        "vanishing", "saturating-activation", 0.8, Place(file, 5, "G.1", "relu"), summary, {"gain": 0.03}, []
+    )
+    verdict = Verdict(
+        "gan.py", 60, Loss(1.2, 1.084), "vanishing", [finding], each[1].budget, Watch(2, 0.02), summary, optimizers=each,
+        step_budgets=[
+            StepBudget("Adam", 0, k, 2.0, 2e-3 * (k + 1), [Factor("learning rate", 1e-3 * (k + 1), math.log10(1e-3 * (k + 1)))], index=k)
+            for k in (0, 1)
+        ],
+    )  # fmt: skip
+    return Case(verdict, run)
+
+
 def make_branched() -> Case:
     file = "/home/ada/nets/resnet.py"
     links = [Link("cross_entropy", "loss", 30, None, 0.21), Link("linear", "linear", 28, "head", 0.9)]
@@ -430,5 +481,6 @@ CASES: dict[str, Callable[[], Case]] = {
     "not-finite": make_not_finite,
     "healthy": make_healthy,
     "branched": make_branched,
+    "several": make_several,
     "not-measured": make_not_measured,
 }

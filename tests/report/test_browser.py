@@ -65,7 +65,18 @@ def picked(page: Any) -> str:
 
 @pytest.mark.parametrize(
     "name",
-    ["vanishing", "replayed", "exploding", "not-finite", "healthy", "branched", "not-measured", "hostile", "long"],
+    [
+        "vanishing",
+        "replayed",
+        "exploding",
+        "not-finite",
+        "healthy",
+        "branched",
+        "several",
+        "not-measured",
+        "hostile",
+        "long",
+    ],
 )
 @pytest.mark.parametrize("width", [1200, 360])
 def test_opens_without_error_and_does_not_spill_sideways(open_page: Callable[..., Any], name: str, width: int) -> None:
@@ -106,6 +117,30 @@ def test_g_goes_round_the_culprits(open_page: Callable[..., Any]) -> None:
     assert seen == ["16", "18", "14", "16"]
     page.keyboard.press("G")
     assert picked(page) == "14"
+
+
+def test_each_way_back_is_gone_through_by_itself(open_page: Callable[..., Any]) -> None:
+    page = open_page("several")
+    assert page.locator("table.wf").count() == 2
+    assert page.locator(".whose").all_inner_texts()[0].startswith("Adam of G")  # where the finding is
+    assert picked(page) == "5"
+    assert page.inner_text("#pick-place").endswith("G.1")
+    page.click("#wf1 tr[data-i='2'] .name")
+    assert page.locator("tr.sel").count() == 1
+    assert page.inner_text("#pick-place") == "gan.py:6 · D.2"
+    page.keyboard.press("ArrowDown")
+    assert page.inner_text("#pick-place") == "gan.py:6 · D.1"
+    assert page.evaluate("document.activeElement.closest('table').id") == "wf1"
+    page.keyboard.press("End")
+    assert picked(page) == "4"
+    page.keyboard.press("g")
+    assert page.evaluate("document.querySelector('tr.sel').id") == "row-5"
+    page.keyboard.press("3")
+    assert [page.locator(f"{table} .kind-head").count() for table in ("#wf", "#wf1")] == [3, 4]
+    page.keyboard.press("1")
+    page.click("a.go")
+    assert page.evaluate("document.activeElement.id") == "row-5"
+    assert page.locator("table.wf tr[tabindex='0']").count() == 2  # each is on the tab key's way
 
 
 def test_mouse_selects_a_row(open_page: Callable[..., Any]) -> None:

@@ -94,7 +94,7 @@ def test_island_has_the_numbers_of_the_verdict(case: tuple[Verdict, Run]) -> Non
     verdict, run = case
     data = Page(render_html(verdict, run)).data
     rows = data["verdict"]["budget"]["by_op"]
-    assert len(rows) == len(verdict.budget.by_op) == len(data["facts"])
+    assert len(rows) == len(verdict.budget.by_op) == len(data["ways"][0]["rows"]) == len(data["ways"][0]["facts"])
     for told, row in zip(rows, verdict.budget.by_op, strict=True):
         for name in ("decades", "gain", "left", "norm", "line", "mark", "share"):
             value = getattr(row, name)

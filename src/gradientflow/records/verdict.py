@@ -121,6 +121,7 @@ class StepBudget(msgspec.Struct):
     eps_rules: float | None = None
     lost: float | None = None
     boxed: bool = False  # the rule of this optimizer is not known: it is one stage
+    index: int = 0  # number of the optimizer, which tells two of one class apart
 
 
 class Certificate(msgspec.Struct):
@@ -133,14 +134,17 @@ class Certificate(msgspec.Struct):
 
 
 class Trained(msgspec.Struct):
-    """What one of several optimizers did: its steps, its own loss, and its gradient's way back at its first probed step."""
+    """What one of several optimizers did: its steps, its own loss, and the way its gradient takes back to what it trains."""
 
     name: str
     steps: int
     loss: Loss
     file: str | None = None  # the line that made it
     line: int | None = None
-    decades: float | None = None  # between the last and the first layer
+    decades: float | None = None  # between the last layer and the first that it trains
+    index: int = 0  # its number, as in `StepBudget`
+    trains: str = ""  # the modules whose parameters it holds: "G", or "net.body, net.head"
+    budget: Budget = msgspec.field(default_factory=Budget)  # of the first probed step of its own, or the finding's
 
 
 class Verdict(msgspec.Struct):

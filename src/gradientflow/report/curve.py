@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from gradientflow.records import Run, Step
+from gradientflow.records import Run, Step, Trained
 from gradientflow.report import words
+from gradientflow.report.ways import called
 
 POINTS = 600  # of the curve at most
 
@@ -23,8 +24,13 @@ def column(step: int, ends: tuple[int, int], columns: int) -> int:
     return min(max((step - ends[0]) * columns // (ends[1] - ends[0] + 1), 0), columns - 1)
 
 
-def loss_chart(run: Run) -> str:
-    """The loss over the steps: line of means in a band from least to most, ✕ where not finite, ticks where probed."""
+def loss_chart(run: Run, optimizers: Sequence[Trained] = ()) -> str:
+    """The loss over the steps: line of means in a band from least to most, ✕ where not finite, ticks where probed.
+
+    Args:
+        run: what was seen.
+        optimizers: what each did, where there are several: each has its own loss.
+    """
     ends = domain(run)
     told = [s for s in run.steps if s.loss is not None]
     if ends is None or not told:
@@ -43,18 +49,21 @@ def loss_chart(run: Run) -> str:
             f'<span class="ylab low {name}">{escape(words.number(low))}</span>'
         )
     use_log = log and max(good) > 30 * min(good)
-    first, last = words.number(told[0].loss), words.number(told[-1].loss)
-    names = [o.name for o in run.meta.optimizers if any(s.optimizer == o.index for s in told)]
+    drawn = sorted({s.optimizer for s in told})
+    own = [o for o in optimizers if o.index in drawn]
+    said = [f"{called(o)} {words.number(o.loss.first)} → {words.number(o.loss.last)}" for o in own]
+    from_to = f"{words.number(told[0].loss)} → {words.number(told[-1].loss)}"
     legend = "".join(
-        f'<span class="key"><i class="dash d{k % 4}"></i>{escape(words.one_line(n))}</span>'
-        for k, n in enumerate(names)
+        f'<span class="key"><i class="dash d{drawn.index(o.index) % 4}"></i>{escape(words_of)}</span>'
+        for o, words_of in zip(own, said, strict=True)
     )
+    heading = f"<small>{legend}</small>" if own else f"<small>{escape(from_to)}</small>"
+    label = f"Loss: {'; '.join(said)}" if own else f"Loss from {from_to.replace(' → ', ' to ')}"
     return (
         f'<div class="lane loss{" is-log" if use_log else ""}" id="loss">'
-        f'<div class="gutter"><b>loss</b><small>{escape(first)} → {escape(last)}</small>'
+        f'<div class="gutter"><b>{"losses" if own else "loss"}</b>{heading}'
         + ('<button type="button" id="log" class="js-only" aria-pressed="false">log scale</button>' if log else "")
-        + (f"<small>{legend}</small>" if len(names) > 1 else "")
-        + f'</div><div class="plot" role="img" aria-label="Loss from {escape(first)} to {escape(last)}">'
+        + f'</div><div class="plot" role="img" aria-label="{escape(label)}">'
         + "".join(scales)
         + _not_finite(told, ends)
         + '<i class="cross"></i></div></div>'

@@ -64,12 +64,12 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
         "title": lambda: parts.text(f"{words.mark(verdict.symptom)} {verdict.symptom} — {verdict.script}"),
         "hero": lambda: parts.headline(verdict, run),
         "waterfall": lambda: waterfall(verdict),
-        "budget": lambda: parts.budget(verdict.budget),
+        "budget": lambda: parts.budgets(verdict),
         "panel": lambda: panel(verdict, run),
         "findings": lambda: parts.findings(verdict, run),
         "replay": lambda: replay_panel(verdict.replay),
         "isometry": lambda: isometry.html(run),
-        "curve": lambda: loss_chart(run) if run is not None else "",
+        "curve": lambda: loss_chart(run, verdict.optimizers) if run is not None else "",
         "heat": lambda: heat.html() if heat is not None else "",
         "time": lambda: time_card(verdict, run),
         "way": lambda: steps_card(verdict),
@@ -99,11 +99,10 @@ def render_html(verdict: Verdict, run: Run | None) -> str:
 
 def _data(verdict: Verdict, run: Run | None, heat: Heat | None) -> dict[str, Any]:
     """What the page's script reads; without a part of it that part of the page stays as it is."""
-    nothing: dict[str, Any] = {"facts": [], "sources": {}}
+    nothing: dict[str, Any] = {"ways": [], "sources": {}}
     return {
         "verdict": msgspec.to_builtins(verdict),
         "marks": {s: words.mark(s) for s in MARKS},
-        "kinds": {row.name: words.decades(row.decades) for row in verdict.budget.by_kind},
         "heat": guarded("", lambda: heat.data() if heat is not None and heat.codes else None, lambda told: None),
         **guarded("", lambda: island(verdict, run), lambda told: nothing),
     }

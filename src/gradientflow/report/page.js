@@ -2,8 +2,6 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
-const rows = data.verdict.budget.by_op;
-const table = $("wf");
 const make = (tag, text, cls) => {
   const node = document.createElement(tag);
   if (text !== undefined) node.textContent = text;
@@ -26,39 +24,48 @@ $("theme").addEventListener("click", flipTheme);
 const help = () => ($("keys").open ? $("keys").close() : $("keys").showModal());
 $("help").addEventListener("click", help);
 
-// ── the waterfall: select, sort, unfold ──
-const body = table ? table.tBodies[0] : null;
-const own = body ? [...body.rows] : [];
-const lines = own.filter((tr) => tr.dataset.i !== undefined);
-let selected = lines.findIndex((tr) => tr.classList.contains("sel"));
+// ── the waterfall: select, sort, unfold; where several optimizers train, one for each ──
 let order = "way";
+const ways = [...document.querySelectorAll("table.wf")].filter((table) => data.ways[+table.dataset.way]).map((table) => {
+  const body = table.tBodies[0];
+  const own = [...body.rows];
+  const lines = own.filter((tr) => tr.dataset.i !== undefined);
+  const selected = lines.findIndex((tr) => tr.classList.contains("sel"));
+  return { table, body, own, lines, selected, ...data.ways[+table.dataset.way] };
+});
+let way = ways[0];
 
-const shown = () => [...body.rows].filter((tr) => tr.dataset.i !== undefined && tr.offsetParent !== null);
+const shown = () => [...way.body.rows].filter((tr) => tr.dataset.i !== undefined && tr.offsetParent !== null);
 
-function select(i, focus) {
-  if (!lines[i]) return;
-  if (lines[selected]) {
-    lines[selected].classList.remove("sel");
-    lines[selected].tabIndex = -1;
-    lines[selected].setAttribute("aria-selected", "false");
-  }
-  selected = i;
-  const tr = lines[i];
+function leave(one) {
+  const tr = one.lines[one.selected];
+  if (!tr) return;
+  tr.classList.remove("sel");
+  tr.setAttribute("aria-selected", "false");
+}
+
+function select(i, focus, on = way) {
+  if (!on.lines[i]) return;
+  leave(way);
+  leave(on);
+  way = on;
+  way.selected = i;
+  const tr = way.lines[i];
+  for (const old of way.table.querySelectorAll("tr[tabindex='0']")) old.tabIndex = -1; // one row of each table is on the tab key's way
   tr.classList.add("sel");
   tr.tabIndex = 0;
   tr.setAttribute("aria-selected", "true");
   if (tr.classList.contains("in-fold") && !tr.classList.contains("open") && order === "way") {
-    unfold(own.find((f) => f.dataset.from !== undefined && +f.dataset.from <= i && i < +f.dataset.to), true);
+    unfold(way, way.own.find((f) => f.dataset.from !== undefined && +f.dataset.from <= i && i < +f.dataset.to), true);
   }
   if (focus) {
     tr.focus({ preventScroll: true });
     tr.scrollIntoView({ block: "nearest" });
   }
-  describe(i);
+  describe(way.rows[i], way.facts[i]);
 }
 
-function describe(i) {
-  const row = rows[i];
+function describe(row, facts) {
   const glyph = row.mark ? data.marks[row.mark] || "•" : "";
   const pick = $("pick");
   pick.className = "card pick" + (row.mark ? " tone-" + row.mark : "");
@@ -75,31 +82,34 @@ function describe(i) {
   }
   $("pick-src").replaceChildren(...(pre.childNodes.length ? [pre] : []));
   const groups = [];
-  for (const [title, facts] of Object.entries(data.facts[i])) {
+  for (const [title, pairs] of Object.entries(facts)) {
     const list = make("dl");
-    for (const [a, b] of facts) list.append(make("dt", a), make("dd", b));
+    for (const [a, b] of pairs) list.append(make("dt", a), make("dd", b));
     groups.push(make("h3", title), list);
   }
   $("pick-facts").replaceChildren(...groups);
-  const gain = data.facts[i][Object.keys(data.facts[i])[0]][0][1];
+  const gain = facts[Object.keys(facts)[0]][0][1];
   $("says").textContent = `${row.name} ${row.module || ""}, gain ${gain}${row.mark ? ", " + row.mark : ""}, ${file}`;
 }
 
-function unfold(fold, open) {
+function unfold(on, fold, open) {
   if (!fold) return;
   fold.querySelector("button").setAttribute("aria-expanded", String(open));
-  for (let i = +fold.dataset.from; i < +fold.dataset.to; i++) lines[i].classList.toggle("open", open);
+  for (let i = +fold.dataset.from; i < +fold.dataset.to; i++) on.lines[i].classList.toggle("open", open);
 }
 
 function sort(by) {
-  if (!body) return;
   order = by;
   for (const b of document.querySelectorAll("[data-order]")) b.setAttribute("aria-pressed", String(b.dataset.order === by));
+  for (const one of ways) arrange(one, by);
+  if (way && way.lines[way.selected]) way.lines[way.selected].scrollIntoView({ block: "nearest" });
+}
+
+function arrange({ table, body, own, lines, rows, kinds: sums, total }, by) {
   table.classList.toggle("all", by !== "way");
   const lost = (i) => (rows[i].decades === null ? (rows[i].gain === null ? Infinity : -Infinity) : rows[i].decades);
   const all = lines.map((_, i) => i);
   // biggest loss first; where the whole gradient grew, biggest growth first
-  const total = data.verdict.budget.total_decades;
   const sign = total !== null && total > 0 ? -1 : 1;
   const cmp = (a, b) => { const x = lost(a), y = lost(b); return x === y ? a - b : Number.isFinite(x - y) ? sign * (x - y) : x < y ? -1 : 1; };
   if (by === "way") body.replaceChildren(...own);
@@ -111,48 +121,49 @@ function sort(by) {
     const parts = [];
     for (const kind of [...kinds.keys()].sort((a, b) => sum(b) - sum(a))) {
       const head = make("tr", undefined, "kind-head");
-      const cell = make("th", `${kind}  ${data.kinds[kind] || ""} decades, ${kinds.get(kind).length} ops`);
+      const cell = make("th", `${kind}  ${sums[kind] || ""} decades, ${kinds.get(kind).length} ops`);
       cell.colSpan = 5;
       head.append(cell);
       parts.push(head, ...kinds.get(kind).map((i) => lines[i]));
     }
     body.replaceChildren(...parts);
   }
-  if (lines[selected]) lines[selected].scrollIntoView({ block: "nearest" });
 }
 
 function step(by) {
   const seen = shown();
-  const at = seen.indexOf(lines[selected]);
+  const at = seen.indexOf(way.lines[way.selected]);
   const to = seen[Math.min(Math.max(at + by, 0), seen.length - 1)];
   if (to) select(+to.dataset.i, true);
 }
 
 function culprit(by) {
-  const marked = [...body.rows].filter((tr) => tr.classList.contains("marked"));
+  const marked = ways.flatMap((one) => [...one.body.rows].filter((tr) => tr.classList.contains("marked")).map((tr) => [one, tr]));
   if (!marked.length) { $("says").textContent = "no op is to blame"; return; }
-  const at = marked.indexOf(lines[selected]);
-  select(+marked[(at + by + marked.length) % marked.length].dataset.i, true);
+  const at = marked.findIndex(([, tr]) => tr === way.lines[way.selected]);
+  const [one, tr] = marked[(at + by + marked.length) % marked.length];
+  select(+tr.dataset.i, true, one);
 }
 
-if (table) {
-  table.setAttribute("role", "grid");
-  for (const [i, tr] of lines.entries()) {
-    tr.tabIndex = i === selected ? 0 : -1;
-    tr.setAttribute("aria-selected", String(i === selected));
+for (const one of ways) {
+  one.table.setAttribute("role", "grid");
+  for (const [i, tr] of one.lines.entries()) {
+    tr.tabIndex = i === one.selected || (one.selected < 0 && !i) ? 0 : -1;
+    tr.setAttribute("aria-selected", String(i === one.selected));
   }
-  body.addEventListener("click", (event) => {
+  one.body.addEventListener("click", (event) => {
     const tr = event.target.closest("tr");
     if (!tr) return;
     const button = tr.querySelector("button");
-    if (button) unfold(tr, button.getAttribute("aria-expanded") !== "true");
-    else if (tr.dataset.i !== undefined) select(+tr.dataset.i, true);
+    if (button) unfold(one, tr, button.getAttribute("aria-expanded") !== "true");
+    else if (tr.dataset.i !== undefined) select(+tr.dataset.i, true, one);
   });
-  for (const a of document.querySelectorAll("a.go")) {
-    a.addEventListener("click", (event) => { event.preventDefault(); select(+a.dataset.row, true); });
-  }
-  for (const b of document.querySelectorAll("[data-order]")) b.addEventListener("click", () => sort(b.dataset.order));
 }
+for (const a of document.querySelectorAll("a.go")) {
+  const one = ways.find(({ table }) => table.dataset.way === a.dataset.way);
+  if (one) a.addEventListener("click", (event) => { event.preventDefault(); select(+a.dataset.row, true, one); });
+}
+for (const b of document.querySelectorAll("[data-order]")) b.addEventListener("click", () => sort(b.dataset.order));
 
 // ── loss and heat map ──
 const loss = $("loss");
@@ -220,10 +231,12 @@ const keys = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || ($("keys").open && event.key !== "?")) return;
   if (event.target.closest && event.target.closest("input, select, textarea, summary")) return;
-  const act = { "?": help, t: flipTheme, l: flipLog }[event.key] || (table ? keys[event.key] : undefined);
+  const act = { "?": help, t: flipTheme, l: flipLog }[event.key] || (way ? keys[event.key] : undefined);
   if (!act) return;
   // arrows scroll the page as ever, unless the waterfall has the focus or nothing has
-  const free = document.activeElement === document.body || (table && table.contains(document.activeElement));
+  const inside = ways.find(({ table }) => table.contains(document.activeElement));
+  const free = document.activeElement === document.body || inside;
+  if (inside && inside !== way) { leave(way); way = inside; } // reached by the tab key
   if (/^(Arrow|Home|End)/.test(event.key) && !free) return;
   event.preventDefault();
   act();

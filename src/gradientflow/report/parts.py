@@ -10,6 +10,7 @@ from html import escape
 from gradientflow.records import WIN, Budget, Finding, Optimizer, Remedy, Run, Share, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.rows import row_of
+from gradientflow.report.ways import called, row_id, ways
 
 TONES = ("vanishing", "exploding", "not-finite", "dead", "healthy", "not-measured")
 STRIP_INKS = 6
@@ -76,16 +77,24 @@ def findings(verdict: Verdict, run: Run | None) -> str:
     """All findings, the first one open."""
     if not verdict.findings:
         return ""
-    rows = verdict.budget.by_op
-    cards = "".join(_finding(f, k, run, row_of(rows, f.place)) for k, f in enumerate(verdict.findings))
+    drawn = [way.budget.by_op for way in ways(verdict)]
+    cards = "".join(_finding(f, k, run, _row_of(drawn, f)) for k, f in enumerate(verdict.findings))
     return f'<section class="findings" aria-labelledby="h-f"><h2 id="h-f">What was found</h2>{cards}</section>'
 
 
-def _finding(f: Finding, rank: int, run: Run | None, row: int | None) -> str:
+def _row_of(drawn: Sequence[Sequence[Share]], f: Finding) -> tuple[int, int] | None:
+    """The way back on which a finding's line lies, and its row there."""
+    return next(((k, row) for k, rows in enumerate(drawn) if (row := row_of(rows, f.place)) is not None), None)
+
+
+def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None) -> str:
     where = ""
     if f.place is not None:
         parts = "".join(f"<code>{escape(part)}</code>" for part in tell.place(f.place, run.meta if run else None))
-        link = "" if row is None else f'<a class="go" href="#row-{row}" data-row="{row}">show in the way back</a>'
+        link = ""
+        if row is not None:
+            at = f'href="#{row_id(*row)}" data-way="{row[0]}" data-row="{row[1]}"'
+            link = f'<a class="go" {at}>show in the way back</a>'
         where = f'<p class="place">{parts}{link}</p>'
     facts = tell.facts(f.evidence)
     held = any(x.threshold for x in facts)  # without a threshold there is no column for it
@@ -136,8 +145,18 @@ def sorted_parts(shares: Sequence[Share]) -> list[Share]:
     return sorted(parts, key=lambda s: -abs(s.decades or 0.0))
 
 
-def budget(b: Budget) -> str:
-    """Where the decades went: a strip by kind, then the modules."""
+def budgets(verdict: Verdict) -> str:
+    """Where the decades went, of each way back that is drawn."""
+    return "".join(budget(way.budget, called(way.own) if way.own is not None else "") for way in ways(verdict))
+
+
+def budget(b: Budget, whose: str = "") -> str:
+    """Where the decades went: a strip by kind, then the modules.
+
+    Args:
+        b: the budget.
+        whose: the optimizer whose it is, where there are several.
+    """
     kinds, modules = sorted_parts(b.by_kind), sorted_parts(b.by_module)
     if not kinds and not modules:
         return ""
@@ -162,7 +181,8 @@ def budget(b: Budget) -> str:
         note += f'<p class="fine">sum of the parts minus the total: {escape(words.decades(b.residual))} decades</p>'
     return (
         f'<section class="card budget"><h2>{escape(tell.took(b.total_decades))}</h2>'
-        f'<div class="strip">{strip}</div><ul class="parts">{legend}</ul>'
+        + (f'<p class="fine">{text(whose)}</p>' if whose else "")
+        + f'<div class="strip">{strip}</div><ul class="parts">{legend}</ul>'
         + (f'<h3>by module</h3><table class="modules"><tbody>{table}</tbody></table>' if table else "")
         + (
             f"<details><summary>{words.count(len(rows) - 8, 'more module')}</summary>"

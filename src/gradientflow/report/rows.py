@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gradientflow.records import Place, Probe, Run, Share, Verdict
+from gradientflow.records import Budget, Place, Probe, Run, Share, Verdict
 from gradientflow.report.words import count, finite, gain
 
 
@@ -221,13 +221,13 @@ def merged(rows: Sequence[Share], fold: Fold) -> Share:
     )
 
 
-def probe_of(verdict: Verdict, run: Run | None) -> Probe | None:
-    """The probe that the budget was made from: the one at its step; the first where no step is given."""
+def probe_of(budget: Budget, run: Run | None) -> Probe | None:
+    """The probe that a budget was made from: the one at its step; the first where no step is given."""
     if run is None or not run.probes:
         return None
-    if verdict.budget.step is None:
+    if budget.step is None:
         return run.probes[0]
-    return next((p for p in run.probes if p.step == verdict.budget.step), None)
+    return next((p for p in run.probes if p.step == budget.step), None)
 
 
 def row_of(rows: Sequence[Share], place: Place | None) -> int | None:
@@ -242,9 +242,8 @@ def row_of(rows: Sequence[Share], place: Place | None) -> int | None:
     )
 
 
-def first_look(verdict: Verdict) -> int | None:
-    """The row to open with: where the top finding is, else the worst."""
-    rows = verdict.budget.by_op
+def first_look(verdict: Verdict, rows: Sequence[Share]) -> int | None:
+    """The row of a way back to open with: where the top finding is, else the worst."""
     found = row_of(rows, verdict.findings[0].place) if verdict.findings else None
     return worst(rows) if found is None else found
 

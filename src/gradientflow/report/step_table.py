@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradientflow.records import StepBudget, Verdict
 from gradientflow.report import words
+from gradientflow.report.ways import called
 
 COLUMNS = 5  # steps that are shown, the first and the last among them
 SHOWN = 0.001  # a share that is worth a row
@@ -32,11 +34,15 @@ class Table:
 
 def tables(verdict: Verdict) -> list[Table]:
     """Return a table for each parameter group of each optimizer, in order."""
-    groups: dict[tuple[str, int], list[StepBudget]] = {}
+    groups: dict[tuple[int, int], list[StepBudget]] = {}
     for one in verdict.step_budgets:
-        groups.setdefault((one.optimizer, one.group), []).append(one)
-    several = len(groups) > 1
-    return [_table(key, spread(found), several) for key, found in list(groups.items())[:GROUPS]]
+        groups.setdefault((one.index, one.group), []).append(one)
+    names = {own.index: called(own) for own in verdict.optimizers}
+    count = Counter(index for index, _ in groups)
+    return [
+        _table(names.get(index, found[0].optimizer) + (f", group {group}" if count[index] > 1 else ""), spread(found))
+        for (index, group), found in sorted(groups.items())[:GROUPS]
+    ]
 
 
 def spread(found: Sequence[StepBudget], count: int = COLUMNS) -> list[StepBudget]:
@@ -45,7 +51,7 @@ def spread(found: Sequence[StepBudget], count: int = COLUMNS) -> list[StepBudget
     return list(found) if n <= count else [found[round(i * (n - 1) / (count - 1))] for i in range(count)]
 
 
-def _table(key: tuple[str, int], shown: list[StepBudget], several: bool) -> Table:
+def _table(title: str, shown: list[StepBudget]) -> Table:
     names = list(dict.fromkeys(stage.name for one in shown for stage in one.stages))
     rows: list[tuple[str, list[str], list[float | None]]] = [
         ("‖gradient‖", [words.number(one.gradient) for one in shown], [None] * len(shown))
@@ -61,5 +67,4 @@ def _table(key: tuple[str, int], shown: list[StepBudget], several: bool) -> Tabl
     for name, shares in (("eps rules", [o.eps_rules for o in shown]), ("lost to rounding", [o.lost for o in shown])):
         if any(share is not None and share >= SHOWN for share in shares):
             rows.append((name, [words.percent(share) for share in shares], [None] * len(shown)))
-    title = key[0] + (f", group {key[1]}" if several else "")
     return Table(title, [f"step {words.number(one.step)}" for one in shown], rows, any(one.boxed for one in shown))

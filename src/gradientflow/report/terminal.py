@@ -15,20 +15,19 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradientflow.records import Finding, Run, Share, Verdict
+from gradientflow.records import Finding, Run, Verdict
 from gradientflow.report import closing, isometry, tell, words
-from gradientflow.report.bars import INK, bar, ink, ruler, sparkline, strip
+from gradientflow.report.bars import INK, ink, sparkline
 from gradientflow.report.guard import guarded
 from gradientflow.report.over_time_terminal import time_lines
 from gradientflow.report.proof import certificate_lines, step_lines
 from gradientflow.report.replay_terminal import replay_lines
-from gradientflow.report.rows import broken, folds, merged, scale, spans
+from gradientflow.report.way_terminal import Drawing
+from gradientflow.report.ways import Way, called, ways
 
 PLAIN_WIDTH = 100
 DECIDING = 5  # numbers of the evidence
 WHOLE = ("  next ", "  report ")
-MAX_ROWS = 26  # lines of a waterfall
-CALM_ROWS = 16  # lines of one that nobody needs to search
 
 
 def print_verdict(
@@ -71,9 +70,11 @@ def verdict_lines(verdict: Verdict, run: Run | None, width: int, *, plain: bool)
     for k, finding in enumerate(verdict.findings):
         yield Text()
         yield from page.finding(finding, k + 1) if k == 0 else page.short(finding, k + 1)
-    yield from page.waterfall()
+    for way in ways(verdict):
+        yield from page.waterfall(way)
     yield from time_lines(verdict, run, width, plain=plain)
-    yield from page.budget()
+    for way in ways(verdict):
+        yield from page.budget(way)
     if verdict.steps > 1:  # a run of its own, not one backward pass
         yield from step_lines(verdict, width)
         yield from certificate_lines(verdict, page.para)
@@ -104,6 +105,7 @@ class Page:
         self.verdict, self.run, self.width, self.plain = verdict, run, width, plain
         self.verbose = verbose
         self._console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+        self._drawing = Drawing(width, plain, self.para)
 
     def lines(self, report: str | None) -> Iterator[Text]:
         """All lines, top to bottom."""
@@ -116,11 +118,16 @@ class Page:
             yield Text(f"      and {words.count(len(verdict.findings) - 3, 'more finding')} in the report", "dim")
         if tried is not None:
             yield from self.part("the replay", lambda: replay_lines(tried, self.width, self.plain, self.para))
-        yield from self.part("the gradient's way back", self.waterfall)
+        for way in ways(verdict):
+            yield from self.part("the gradient's way back", partial(self.waterfall, way))
+            if way.own is not None:
+                yield from self.part("where the decades went", partial(self.budget, way))
         yield from self.part(
             "the gradient over time", lambda: time_lines(verdict, self.run, self.width, plain=self.plain)
         )
-        yield from self.part("where the decades went", self.budget)
+        for way in ways(verdict):
+            if way.own is None:
+                yield from self.part("where the decades went", partial(self.budget, way))
         yield from self.part("the way to the step", lambda: step_lines(verdict, self.width))
         yield from self.part("what was proven", lambda: certificate_lines(verdict, self.para))
         yield from self.part("singular values", lambda: isometry.lines(self.run, self.width, plain=self.plain))
@@ -242,73 +249,15 @@ class Page:
             style = "dim" if not marked else "bold" if self.plain else f"bold {ink(f.symptom)}"
             yield Text.assemble((head, style if marked else "dim"), (body, style))
 
-    # ── the waterfall ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the way back ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def waterfall(self) -> Iterator[Text]:
+    def waterfall(self, way: Way) -> Iterator[Text]:
         """One row per op from the loss down; long ones folded."""
-        rows = self.verdict.budget.by_op
-        if not rows:
-            return
-        axis, span = scale(rows), spans(rows)
-        lines = folds(rows, CALM_ROWS if self.verdict.symptom == "healthy" else MAX_ROWS)
-        shown = [rows[f.start] for f in lines if not f.folded and rows[f.start].kind != "branch"] or list(rows[:1])
-        w_site = min(max((cell_len(tell.site(r.file, r.line)) for r in shown), default=0), 18)
-        w_name = min(max(cell_len(tell.label(r)[0]) for r in shown), 20)
-        w_module = min(max(cell_len(tell.label(r)[1]) for r in shown), 22 if self.width >= 100 else 14)
-        folded = max((cell_len(merged(rows, f).name) for f in lines if f.folded), default=0)
-        joins = max((cell_len(_joins(r)) for r in rows if r.kind == "branch"), default=0)
-        w_label = max(w_name + (2 + w_module if w_module else 0), 26 - w_site, min(folded - w_site - 2, 28), joins)
-        w_bar = max(self.width - 2 - w_site - 2 - w_label - 2 - 9 - 3, 12)
-        yield Text()
-        grow = any(s.before is not None and s.after is not None and s.after > s.before for s in span)
-        tones = ("", "", "") if self.plain else (INK["left"], INK["took"], INK["grew"])
-        key = Text.assemble(("  the gradient's way back", "bold"), ("   loss first, log scale   ", "dim"))
-        key.append_text(Text.assemble(("█", tones[0]), (" left  ", "dim"), ("░" if self.plain else "█", tones[1])))
-        key.append(" taken  ", "dim")
-        yield key.append_text(Text.assemble(("▒" if self.plain else "█", tones[2]), (" added", "dim"))) if grow else key
-        yield Text(" " * (w_site + w_label + 6) + ruler(axis, w_bar), "dim")
-        outside = not rows[0].body
-        for fold in lines:
-            row = merged(rows, fold)
-            if outside and row.body:
-                outside = False
-                yield Text("  " + " network's output ".center(w_site + 2 + w_label, "┄"), "dim")
-            before, after = span[fold.start].before, span[fold.stop - 1].after
-            where, label = self._label(row, w_site, w_name, w_label)
-            line = Text.assemble("  ", where, label, "  ")
-            line.append_text(bar(row, type(span[0])(before, after), axis, w_bar, plain=self.plain))
-            tone = f"bold {ink(row.mark)}" if row.mark and not self.plain else "" if row.body else "dim"
-            what = "nan/inf" if broken(row) and row.gain is None else words.gain(row.gain)
-            line.append(words.pad(what, 9, right=True), tone)
-            line.append(f" {words.mark(row.mark)}" if row.mark else "", tone)
-            yield line
-        if self.verdict.budget.branched and self.verdict.budget.note:
-            yield from self.para(words.one_line(self.verdict.budget.note), 2, "dim italic")
+        return self._drawing.waterfall(way, self.verdict.symptom == "healthy")
 
-    def _label(self, row: Share, w_site: int, w_name: int, w_label: int) -> tuple[Text, Text]:
-        """The two columns that name a row: `file:line`, then op and module."""
-        if row.kind == "fold":
-            return Text(), Text(words.pad(row.name, w_site + 2 + w_label), "dim")
-        where = Text(words.pad(tell.site(row.file, row.line), w_site) + "  ", "dim")
-        if row.kind == "branch":
-            return where, Text(words.pad(_joins(row), w_label), "" if self.plain else INK["merge"])
-        name, module = tell.label(row)
-        label = Text(words.pad(name, w_name), "bold" if row.mark else "" if row.body else "dim")
-        if w_label > w_name:
-            label.append("  " + words.pad(module, w_label - w_name - 2), "dim")
-        return where, label
-
-    def budget(self) -> Iterator[Text]:
+    def budget(self, way: Way) -> Iterator[Text]:
         """Where the decades went, by kind."""
-        b = self.verdict.budget
-        lines = strip(b.by_kind, self.width - 2, plain=self.plain)
-        if not lines:
-            return
-        yield Text()
-        off = "" if b.residual is None or abs(b.residual) < 0.05 else f"   (parts − total: {words.decades(b.residual)})"
-        yield Text.assemble((f"  {tell.took(b.total_decades)}", "bold"), (off, "dim"))
-        for line in lines:
-            yield Text.assemble("  ", line)
+        return self._drawing.budget(way)
 
     # ── loss, cost, report ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -316,9 +265,9 @@ class Page:
         """Loss first to last, what was watched and at what cost, what else should be told, where the page is."""
         v = self.verdict
         for k, own in enumerate(v.optimizers):
-            curve = sparkline([s.loss for s in self.run.steps if s.optimizer == k], 30) if self.run else ""
+            curve = sparkline(self.run.losses_of(own.index), 30) if self.run else ""
             ends = f"{words.number(own.loss.first)} → {words.number(own.loss.last)}"
-            says = f"{ends}   {own.name} at {tell.site(own.file, own.line)}, {words.count(own.steps, 'step')}   "
+            says = f"{ends}   {called(own)}, {words.count(own.steps, 'step')}   "
             yield self._pair("" if k else "losses", Text.assemble(says, (curve, "" if self.plain else INK["healthy"])))
         if not v.optimizers and (v.loss.first is not None or v.loss.last is not None):
             curve = sparkline([s.loss for s in self.run.steps], 40) if self.run else ""
@@ -353,8 +302,3 @@ class Page:
 
     def _pair(self, name: str, value: Text) -> Text:
         return Text.assemble((f"  {name:<14}", "dim"), value)
-
-
-def _joins(row: Share) -> str:
-    """What a row is called where other routes of the gradient join."""
-    return "⊕ routes join" + ("" if row.share is None else f", {words.percent(row.share)} this way")

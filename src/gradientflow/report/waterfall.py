@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from gradientflow.records import GradStat, Op, Run, Share, ValueStat, Verdict
+from gradientflow.records import Budget, GradStat, Op, Run, Share, ValueStat, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.parts import source, text, tone
 from gradientflow.report.rows import Fold, Scale, Span, broken, first_look, folds, merged, probe_of, scale, spans
+from gradientflow.report.ways import called, course, row_id, ways
 
 OPEN_ROWS = 64  # more are folded; the script unfolds them
 
@@ -18,12 +19,22 @@ Facts = list[list[str]]
 
 
 def waterfall(verdict: Verdict) -> str:
+    """The way back, or one for each of several optimizers, each under its name."""
+    drawn = []
+    for k, way in enumerate(ways(verdict)):
+        if way.own is not None:
+            drawn.append(f'<p class="whose"><b>{text(called(way.own))}</b> {text(course(way.own))}</p>')
+        drawn.append(_table(verdict, way.budget, k))
+    return "".join(drawn)
+
+
+def _table(verdict: Verdict, budget: Budget, k: int) -> str:
     """The table; rows of a fold are hidden only where a script can bring them back."""
-    rows = verdict.budget.by_op
+    rows = budget.by_op
     if not rows:
-        return '<p class="empty">No op was measured, so there is no way back to draw.</p>'
+        return f'<p class="empty">{text(budget.note or "No op was measured, so there is no way back to draw.")}</p>'
     axis, span = scale(rows), spans(rows)
-    first = first_look(verdict)
+    first = None if k else first_look(verdict, rows)
     last_mark = max((i for i, row in enumerate(rows) if row.mark), default=len(rows) - 1)
     body: list[str] = []
     lines = folds(rows, OPEN_ROWS)
@@ -35,16 +46,16 @@ def waterfall(verdict: Verdict) -> str:
             if i and rows[i].body and not rows[i - 1].body:
                 body.append('<tr class="edge"><td></td><th colspan="4" scope="rowgroup">network’s output</th></tr>')
             lit = n / len(lines) if i <= last_mark and not fold.folded else None
-            body.append(_row(rows[i], i, span[i], axis, fold.folded, i == first, lit))
+            body.append(_row(rows[i], (k, i), span[i], axis, fold.folded, i == first, lit))
     sites = max(len(words.elide(tell.site(row.file, None), 16)) + len(f":{row.line}") for row in rows)
     names = max(len(words.elide(a, 22)) + (len(words.elide(b, 24)) + 1 if b else 0) for a, b in map(_label, rows))
     folded = max((len(merged(rows, fold).name) + 3 for fold in lines if fold.folded), default=0)
     names = max(names, min(folded - sites, 32))
     widths = f"--site:{min(sites, 22)}ch;--name:{min(max(names, 12), 32)}ch"
-    note = f'<p class="fine">{text(verdict.budget.note)}</p>' if verdict.budget.branched and verdict.budget.note else ""
+    note = f'<p class="fine">{text(budget.note)}</p>' if budget.branched and budget.note else ""
     grew = any(s.before is not None and s.after is not None and s.after > s.before for s in span)
     return (
-        '<div class="scroll wf-box"><table class="wf" id="wf" style="'
+        f'<div class="scroll wf-box"><table class="wf" id="wf{k or ""}" data-way="{k}" style="'
         + widths
         + '"><caption class="sr">The gradient’s way back, the loss '
         "first. Each row: source line, operation, what is left of the gradient, and the gain of the operation."
@@ -103,8 +114,10 @@ def _label(row: Share) -> tuple[str, str]:
     return tell.label(row)
 
 
-def _row(row: Share, i: int, span: Span, axis: Scale, hidden: bool, chosen: bool, lit: float | None) -> str:
-    """One op."""
+def _row(
+    row: Share, at: tuple[int, int], span: Span, axis: Scale, hidden: bool, chosen: bool, lit: float | None
+) -> str:
+    """One op; `at` are the numbers of its way back and of its row there."""
     name, module = _label(row)
     label = (
         f'<span class="op" title="{escape(name)}">{escape(words.elide(name, 22))}</span> '
@@ -119,7 +132,7 @@ def _row(row: Share, i: int, span: Span, axis: Scale, hidden: bool, chosen: bool
     what = "nan/inf" if broken(row) and row.gain is None else words.gain(row.gain)
     light = f' style="--n:{lit:.3f}"' if lit is not None else ""
     return (
-        f'<tr id="row-{i}" class="{css}" data-i="{i}"{light}><td class="site" title="{escape(where)}">'
+        f'<tr id="{row_id(*at)}" class="{css}" data-i="{at[1]}"{light}><td class="site" title="{escape(where)}">'
         f'<span class="fn">{escape(words.elide(file, 16))}</span>{escape(":" + line if line else "")}</td>'
         f'<th scope="row" class="name">{label}</th><td class="bar"><div>{_bar(row, span, axis)}</div></td>'
         f'<td class="gain">{escape(what)}</td>'
@@ -195,20 +208,21 @@ def _backward(g: GradStat) -> Facts:
     ]
 
 
-def ops_of(verdict: Verdict, run: Run | None) -> list[Op | None]:
-    """The op of each row of the budget, in the probe that it was made from."""
-    probe = probe_of(verdict, run)
+def ops_of(budget: Budget, run: Run | None) -> list[Op | None]:
+    """The op of each row of a budget, in the probe that it was made from."""
+    probe = probe_of(budget, run)
     by_index = {op.index: op for op in probe.ops} if probe is not None else {}
-    return [by_index.get(row.op) if row.op is not None else None for row in verdict.budget.by_op]
+    return [by_index.get(row.op) if row.op is not None else None for row in budget.by_op]
 
 
 def panel(verdict: Verdict, run: Run | None) -> str:
     """The side panel, with the row to look at first; the script fills it with others."""
-    rows = verdict.budget.by_op
-    first = first_look(verdict)
+    budget = ways(verdict)[0].budget
+    rows = budget.by_op
+    first = first_look(verdict, rows)
     if first is None:
         return ""
-    row, op = rows[first], ops_of(verdict, run)[first]
+    row, op = rows[first], ops_of(budget, run)[first]
     groups = "".join(
         f"<h3>{escape(name)}</h3><dl>"
         + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in facts)
@@ -227,13 +241,29 @@ def panel(verdict: Verdict, run: Run | None) -> str:
 
 
 def island(verdict: Verdict, run: Run | None) -> dict[str, Any]:
-    """What the script needs of the rows: spelled facts, and each source excerpt once."""
+    """What the script needs of the rows: of each way its rows and their spelled facts, and each source excerpt once."""
     excerpts: dict[str, list[list[Any]]] = {}
-    for row in verdict.budget.by_op:
-        key = f"{row.file}:{row.line}"
-        if key not in excerpts:
-            lines = tell.excerpt(tell.source(run, row.file), row.line)
-            excerpts[key] = [[no, part, hit] for no, part, hit in lines]
-    parts = zip(verdict.budget.by_op, spans(verdict.budget.by_op), ops_of(verdict, run), strict=True)
-    facts = [details(row, span, op) for row, span, op in parts]
-    return {"facts": facts, "sources": excerpts}
+    found = []
+    for way in ways(verdict):
+        rows = way.budget.by_op
+        for row in rows:
+            key = f"{row.file}:{row.line}"
+            if key not in excerpts:
+                lines = tell.excerpt(tell.source(run, row.file), row.line)
+                excerpts[key] = [[no, part, hit] for no, part, hit in lines]
+        parts = zip(rows, spans(rows), ops_of(way.budget, run), strict=True)
+        found.append(
+            {
+                "rows": [
+                    {
+                        key: getattr(row, key)
+                        for key in ("name", "kind", "decades", "gain", "mark", "file", "line", "module")
+                    }
+                    for row in rows
+                ],
+                "total": way.budget.total_decades,
+                "kinds": {row.name: words.decades(row.decades) for row in way.budget.by_kind},
+                "facts": [details(row, span, op) for row, span, op in parts],
+            }
+        )
+    return {"ways": found, "sources": excerpts}

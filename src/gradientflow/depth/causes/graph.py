@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from functools import cached_property
 
 from gradientflow.limits import Limit
@@ -29,11 +30,13 @@ class Graph:
     Args:
         probe: the probe.
         meta: the run's description, for the parameters.
+        own: parameters; the path then ends at the first layer that holds one of them, and not at the first of all.
     """
 
-    def __init__(self, probe: Probe, meta: Meta) -> None:
+    def __init__(self, probe: Probe, meta: Meta, own: Collection[int] | None = None) -> None:
         self.probe = probe
         self.meta = meta
+        self.own = own
         self.params: list[Param] = meta.params
         self.states: dict[int, ParamState] = {s.param: s for s in probe.params}
 
@@ -136,10 +139,10 @@ class Graph:
     @cached_property
     def path(self) -> list[int]:
         """The gradient's main way: from the loss to the first layer, each tensor reached by its largest share."""
-        if not self.layers or self.probe.root is None:
+        index = self.first_layer
+        if index is None or self.probe.root is None:
             return []
         distance = self._distance_to_root
-        index = self.layers[0]
         path = [index]
         while index != self.probe.root:
             shares = self.shares_into(index)
@@ -153,6 +156,13 @@ class Graph:
             path.append(best)
             index = best
         return path[::-1]
+
+    @cached_property
+    def first_layer(self) -> int | None:
+        """The layer that ran first, of those that hold a parameter of `own` where that is given."""
+        if self.own is None:
+            return self.layers[0] if self.layers else None
+        return next((i for i in self.layers if any(p in self.own for p in self.weights_of(self.probe.ops[i]))), None)
 
     @cached_property
     def _distance_to_root(self) -> dict[int, int]:

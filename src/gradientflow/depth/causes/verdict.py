@@ -135,7 +135,8 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         checked = certificates.issue(case, findings, errors) if left is not None else checked
     for _, weight, finding in ranked[1:]:
         finding.reason = finding.reason or _reason(ranked[0], weight, finding)
-    losses = [s.loss for s in run.steps if s.loss is not None]
+    losses = run.losses_of(case.main.optimizer.index) if case.main.optimizer else []
+    losses = losses or [s.loss for s in run.steps if s.loss is not None]
     # A network of which a damaged record does not know the layers any more is not called healthy.
     lost = calm.damaged(run) and not any(g.joints for g in case.graphs)
     measured = bool(case.graphs and run.steps) and not lost
@@ -153,7 +154,8 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         certificates=checked if measured else [],
         step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
     )
-    verdict.optimizers = _part("what each optimizer did", errors, lambda: several.each(case), [])
+    verdict.optimizers = _part("what each optimizer did", errors, lambda: several.each(case, chosen.step), [])
+    verdict.budget = several.main(verdict.optimizers, chosen, findings)
     _part("what took most", errors, lambda: _thieves(verdict), None)
     otherwise = "Nothing wrong was found" if measured else "Nothing can be said"
     verdict.summary = (
@@ -206,7 +208,7 @@ def _mark(verdict: Verdict, case: Case) -> None:
         place = finding.place
         if place is None or finding.symptom not in ("vanishing", "exploding", "dead", "not-finite"):
             continue
-        for row in verdict.budget.by_op:
+        for row in [r for b in (verdict.budget, *(o.budget for o in verdict.optimizers)) for r in b.by_op]:
             if row.mark is None and row.kind != "branch" and row.line == place.line and row.file == place.file:
                 if place.op is None or place.op == row.name:
                     row.mark = finding.symptom

@@ -19,19 +19,20 @@ def step_budgets(case: Case) -> list[StepBudget]:
     """
     names = {o.index: o.name for o in case.meta.optimizers}
     return [
-        _budget(names.get(probe.optimizer or 0, "?"), probe.step, group)
+        _budget(names.get(probe.optimizer or 0, "?"), probe.optimizer or 0, probe.step, group)
         for probe in case.run.probes
         if probe.transit is not None
         for group in probe.transit.groups
     ]
 
 
-def _budget(optimizer: str, step: int, group: GroupStep) -> StepBudget:
+def _budget(optimizer: str, index: int, step: int, group: GroupStep) -> StepBudget:
     stages = [Factor(b.name, *_factor(a.norm, b.norm)) for a, b in itertools.pairwise(group.stages)]
     first, last = group.stages[0].norm, group.stages[-1].norm
     return StepBudget(
         optimizer=optimizer, group=group.group, step=step, gradient=_told(first), update=_told(last), stages=stages,
         total_decades=_factor(first, last)[1], eps_rules=rounded(group.eps_rules), lost=rounded(group.lost), boxed=group.boxed,
+        index=index,
     )  # fmt: skip
 
 

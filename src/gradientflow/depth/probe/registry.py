@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -223,8 +225,8 @@ def _pointer(t: Tensor) -> int:
 
 
 def _variable_names(where: Where) -> dict[int, tuple[Any, ...]]:
-    """Return how the user's code calls objects, by identity: a global, a local, or an entry of a list or dict of those, which
-    is the variable's name with the key.
+    """Return how the user's code calls objects, by identity: a global, a local, an entry of a list or dict of those, which is the
+    variable's name with the key, or an attribute of one (`agent.actor`).
     """
     frame = where.frame
     if frame is None:
@@ -243,7 +245,25 @@ def _variable_names(where: Where) -> dict[int, tuple[Any, ...]]:
         elif isinstance(value, (list, tuple)) and len(value) < _SEARCHED:
             for i, entry in enumerate(value):
                 found.setdefault(id(entry), (name, i))
+    for name, value in held:
+        for key, entry in _attributes_of(value):
+            found.setdefault(id(entry), (f"{name}.{key}",))
     return found
+
+
+def _attributes_of(value: Any) -> list[tuple[str, Any]]:
+    """Return what an object of the script's holds by name, past any method of its own: a module the modules within it."""
+    if isinstance(value, torch.nn.Module):
+        return [(path, m) for path, m in islice(modules_within(value), _SEARCHED) if path]
+    if isinstance(value, (type, ModuleType, FunctionType, Tensor)):
+        return []
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return []
+    if not isinstance(own, dict) or dict.__len__(own) >= _SEARCHED:
+        return []
+    return [(key, entry) for key, entry in list(dict.items(own)) if isinstance(key, str)]
 
 
 def _spelt(parts: tuple[Any, ...] | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import torch
 from torch.autograd.graph import Node
 
@@ -59,6 +60,21 @@ class Trace:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
         self.traced, self.owner, self.roots, self.last_where, self.calls = [], {}, {}, None, {}
         self.severed = Severed()
+
+    def rest(self) -> Trace:
+        """What a later backward call may still be measured on: the operations without their gradients, and the graph; none of the
+        script's modules and frames.
+        """
+        bare = [
+            msgspec.structs.replace(
+                op, grad=None, operands=[msgspec.structs.replace(o, grad=None) for o in op.operands]
+            )
+            for op in self.ops
+        ]
+        return Trace(
+            bare, self.traced, self.owner, notes=list(self.notes), hooked=self.hooked, checkpointed=self.checkpointed,
+            full=self.full, cuts=list(self.cuts),
+        )  # fmt: skip
 
     def sweep(self) -> None:
         """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.

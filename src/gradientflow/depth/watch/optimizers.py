@@ -59,6 +59,11 @@ class Optimizers:
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def several(self) -> bool:
+        """Whether the script made more than one."""
+        return max(len(self._all), len(self._births.optimizers)) > 1
+
     def known(self, optimizer: TorchOptimizer) -> Watched | None:
         """Return what is known of an optimizer; None where it has not stepped yet."""
         found = self._by_id.get(id(optimizer))

@@ -13,6 +13,7 @@ from torch.optim import Optimizer as TorchOptimizer
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer
+from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allowed
 from gradientflow.depth.watch.buffers import buffers_within
 from gradientflow.depth.watch.cheap import norm_of_grads
@@ -61,6 +62,10 @@ class Window:
         self._on_sharpness = 0.0
         self._measured = False
         self._loose: Probe | None = None  # of a backward call on a loss without a graph
+        self._left: Trace | None = None  # what this window traced, for the next
+        self._rest: Trace | None = (
+            None  # what the window before traced: of several optimizers the second may step on it
+        )
 
     def saw(self, root: Tensor) -> None:
         """Count a backward call."""
@@ -74,13 +79,15 @@ class Window:
         """Begin a window."""
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
         self._loose = None
+        self._rest = self._left if reason is not None else None
+        self._left = None
         self.again, self._roots = 0, []
         self.way.begin()
         self._tracer.between = None
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
-        self.reason = self.probe = self._loose = None
+        self.reason = self.probe = self._loose = self._rest = self._left = None
         self.way.begin()
         self._tracer.between = None
 
@@ -104,6 +111,13 @@ class Window:
         trace = self._tracer.trace
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
+        if (
+            root is None and self._rest is not None
+        ):  # two losses, and one optimizer stepped before the second's backward
+            trace = self._tracer.trace = self._rest
+            measure = BackwardMeasure(trace, self._registry, self._shield)
+            root = measure.survey(roots)
+        self._rest = None
         if root is None:  # wait for the next backward call
             self._without_graph(roots, step)
             return None
@@ -185,6 +199,7 @@ class Window:
         probe.cuts = trace.cuts
         probe.buffers = self._shield(buffers_within, trace.roots.values())
         probe.cost += time.perf_counter() - began
+        self._left = trace.rest() if self._optimizers.several else None
         trace.release()
         return True
 
