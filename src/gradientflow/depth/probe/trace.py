@@ -131,7 +131,8 @@ class Tracer(TorchFunctionMode):
         if self.between is None:
             out = passed_on(caller, func, args, kwargs)
         else:
-            out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), kwargs.get("out"))
+            into = kwargs.get("out", kwargs.get("tensor"))  # (by its name in `torch.nn.init`)
+            out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), into)
         if self.births is not None or self.recording:
             self.shield(self._see, func, args, kwargs, out)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:

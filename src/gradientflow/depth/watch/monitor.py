@@ -262,7 +262,9 @@ class Monitor:
         watched.thread = self.tracer.thread
         self.tracer.births = None
         window = self.window
-        if window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
+        if window.looks_within:
+            self.tracer.recording = False
+        elif window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
         with uncollected(len(self.registry)):
             self.shield(window.before_step, optimizer, watched)
@@ -305,6 +307,7 @@ class Monitor:
 
     def _after(self, optimizer: TorchOptimizer) -> None:
         self._quiet()
+        self.tracer.between = None
         watched = self.optimizers.known(optimizer)
         if watched is None:
             return

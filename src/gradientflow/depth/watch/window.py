@@ -24,6 +24,7 @@ from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.depth.watch.stepping import Stepping
 from gradientflow.depth.watch.transmission import Transmission
+from gradientflow.depth.watch.writers import Writers
 from gradientflow.records import Probe, Transit
 from gradientflow.torch_internals import readable
 
@@ -49,6 +50,9 @@ class Window:
         self.over_time = OverTime(registry, shield)
         self.way = Transmission(registry, shield)
         self.stepping = Stepping(registry)
+        self.writers = Writers(registry, shield)
+        self._beside = False  # something beside an optimizer's rule moved its weights in a step that was looked at
+        self._hunting = False  # the calls within a step are looked at
         self.probe: Probe | None = None
         self.root: Tensor | None = None  # what the last backward call was called on
         self.backwards = 0  # calls in it
@@ -194,19 +198,34 @@ class Window:
             self.way.delivered()
             self._tracer.between = self.way.watched
 
+    @property
+    def looks_within(self) -> bool:
+        """Whether the calls within the coming step are to be seen."""
+        return self._beside and self.probe is not None and self.way.open
+
     def before_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
         """An optimizer is about to step on what was delivered."""
         self._tracer.between = None
         if self.probe is None or not self.way.open:
             return
+        self._hunting = self.looks_within
+        if self._hunting:
+            self.writers.watch(watched.record.params)
+            self._tracer.between = self.writers.watched
         passed = self.way.arrived(watched.record.params)
         self.probe.transit = Transit(passed, self.way.alterations, again=self.again)
         self.stepping.before(optimizer, self.way)
 
     def after_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
         """It has stepped."""
-        if self.probe is not None and self.probe.transit is not None:
-            self.probe.transit.groups = self.stepping.after(optimizer, watched)
+        if self.probe is None or self.probe.transit is None:
+            return
+        self.probe.transit.groups = groups = self.stepping.after(optimizer, watched)
+        others = [g.foreign for g in groups if g.foreign is not None]
+        by = self.writers.found() if self._hunting else None
+        for other in others:
+            other.name, other.file, other.line = by if by is not None else (None, None, None)
+        self._beside, self._hunting = bool(others) and by is None, False
 
     def take(self) -> Probe | None:
         """Return the probe, once; None where none was finished (a backward call that was cut short left it without)."""
