@@ -84,6 +84,7 @@ class GroupStep(msgspec.Struct):
     boxed: bool = False  # the optimizer's rule is not known: one stage stands for all of it
     apart: float | None = None  # as `unexplained`, with what rounding can do left in
     foreign: Foreign | None = None  # what did the unexplained part
+    fresh: bool = False  # the optimizer has a memory, and it is that of a first step
 
     @property
     def update(self) -> float:
@@ -97,6 +98,8 @@ class Transit(msgspec.Struct):
     alterations: list[Alteration] = []
     groups: list[GroupStep] = []
     again: int = 0  # backward calls on a tensor that backward was called on before, in the same step
+    passes: int = 1  # backward calls ahead of the step
+    cleared: int = 0  # of them, those whose gradient was cleared ahead of the next
 
 
 class Rewrite(msgspec.Struct):

@@ -26,6 +26,8 @@ SHORT: dict[str, str] = {
     "bad-batch": "Single samples with missing or absurd values",
     "gradient-altered": "A gradient that is changed between backward and the step",
     "weights-rewritten": "Weights that are rewritten outside the optimizer, so that training is taken back",
+    "steps-missing": "Backward passes whose gradient no step uses: it comes too early, or too late",
+    "optimizer-remade": "An optimizer that is made anew, or forgets, at each step",
     "step-altered": "Weights that something beside the optimizer moves within its step",
     "rounding": "Updates smaller than half a unit in the last place of the weights",
     "schedule-ended": "A learning rate that a schedule has taken to nothing long before the end",

@@ -128,7 +128,7 @@ def test_a_schedule_that_a_hook_takes_on_explains_it() -> None:
 
 
 def test_two_parameters_in_one_memory_move_it_together() -> None:
-    model, (x, y) = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5)), batch()
+    model, (x, _) = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5)), batch()
     model[2].weight.data = model[0].weight.data
     bench = Bench(torch.optim.Adam(model.parameters(), lr=0.01), lambda: (model(x) ** 2).mean())
     for _ in range(3):

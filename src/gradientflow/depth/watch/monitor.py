@@ -135,7 +135,8 @@ class Monitor:
     # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_window(self, coming: int) -> None:
-        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, len(self.optimizers)))
+        alive = sum(w.ref() is not None for w in self.optimizers)  # (some scripts make a new one for each step)
+        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, alive))
         self.window.open(None if self.compiled else reason)
         if self.window.reason is not None:
             self.tracer.fresh()

@@ -21,7 +21,7 @@ from gradientflow.depth.watch.foreign import Moved, foreign, in_shared_memory
 from gradientflow.depth.watch.optimizers import Watched, options_of
 from gradientflow.depth.watch.rotation import Piece
 from gradientflow.depth.watch.transmission import Transmission
-from gradientflow.depth.watch.update_rules import RULES, Explained, Stages
+from gradientflow.depth.watch.update_rules import RULES, Explained, Stages, fresh
 from gradientflow.depth.watch.vectors import norm, wide
 from gradientflow.records import BETWEEN, GRADIENT, RATE, ROUNDING, RULE, GroupStep, Stage
 from gradientflow.torch_internals import readable
@@ -113,7 +113,7 @@ class _Account:
     eps: list[tuple[float, int]]
     moved: list[Tensor]
     arrived: list[Tensor]
-    options: dict[str, Any]
+    fresh: bool = True  # all that it remembers is of this one step
 
     @property
     def wanted(self) -> list[Tensor]:
@@ -140,7 +140,7 @@ def _account(
     parts: list[_Part], optimizer: TorchOptimizer, options: dict[str, Any], rule: Any, behind: bool
 ) -> _Account | None:
     """Work a step out by the rule, with the gradients as they are ahead of it or `behind`; None where the state does not tell."""
-    found = _Account([], [], [], [], [], options)
+    found = _Account([], [], [], [], [])
     for part in parts:
         grad = part.behind() if behind else None if part.skipped else part.arrived
         if grad is None:
@@ -148,6 +148,7 @@ def _account(
         explained: Explained | None = rule(wide(grad), wide(part.weights), part.state(optimizer), options)
         if explained is None:
             return None
+        found.fresh &= fresh(wide(grad), wide(part.weights), part.state(optimizer), options)
         found.parts.append(part)
         found.columns.append(explained.stages)
         found.arrived.append(grad)
@@ -198,6 +199,7 @@ def _measured(
     eps = account.eps
     found.eps_rules = sum(share * n for share, n in eps) / sum(n for _, n in eps) if eps else None
     if account.parts:
+        found.fresh = account.fresh
         _compare(found, account)
     return found
 

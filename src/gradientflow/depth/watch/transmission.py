@@ -60,6 +60,12 @@ class Transmission:
         """Whether a gradient is on its way."""
         return bool(self._delivered)
 
+    def cleared(self) -> bool:
+        """Whether nothing is left of what the last backward call delivered."""
+        some = [i for i, g in self._delivered.items() if bool(g.any())]
+        left = [g for i in some if (t := self._registry.tensor(i)) is not None and (g := t.grad) is not None]
+        return bool(some) and not any(bool(g.any()) for g in left if readable(g) and not g.is_sparse)
+
     def begin(self) -> None:
         """A new window: nothing is on its way."""
         self._delivered, self._now, self._pieces = {}, {}, {}

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 
+from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer
@@ -57,6 +58,9 @@ class Window:
         self.root: Tensor | None = None  # what the last backward call was called on
         self.backwards = 0  # calls in it
         self.again = 0  # calls on what one was called on before
+        self.cleared = 0  # calls ahead of which nothing was left of what the one before had delivered
+        self.late = 0  # calls on what had been computed ahead of the step before, in all windows
+        self._ahead: frozenset[int] = frozenset()  # nodes that were computed ahead of the last step
         self._roots: list[Any] = []
         self._registry, self._tracer, self._optimizers = registry, tracer, optimizers
         self._shield, self._clock = shield, clock
@@ -76,9 +80,11 @@ class Window:
 
     def open(self, reason: str | None) -> None:
         """Begin a window."""
+        unused = self.reason is not None and not self._measured
+        self._ahead = frozenset(map(id, self._tracer.trace.owner)) if unused else frozenset()
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
         self._loose = None
-        self.again, self._roots = 0, []
+        self.again, self.cleared, self._roots = 0, 0, []
         self.way.begin()
         self._tracer.between = None
 
@@ -108,6 +114,7 @@ class Window:
         trace = self._tracer.trace
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
+        self.late += bool(self._ahead) and self._computed_ahead(roots)
         if root is None:  # wait for the next backward call
             self._without_graph(roots, step)
             return None
@@ -138,6 +145,11 @@ class Window:
         self.probe.cost = time.perf_counter() - began
         return measure
 
+    def _computed_ahead(self, roots: list[Tensor]) -> bool:
+        """Whether backward is called on what was computed ahead of the last step."""
+        called = [node for t in roots if (node := grad_fn(t)) is not None]
+        return not self._ahead.isdisjoint(map(id, [*called, *self._tracer.trace.owner]))
+
     def _without_graph(self, roots: list[Tensor], step: int) -> None:
         """Keep what was traced before a backward call on a leaf (`loss.requires_grad_()`): the cut that made it one is in it."""
         loss, trace = roots[0], self._tracer.trace
@@ -151,6 +163,7 @@ class Window:
 
     def called_again(self) -> None:
         """Another backward call in a window that is measured: what was cleared before it is not left over."""
+        self.cleared += self.way.open and self.way.cleared()
         for watched in self._optimizers if self._measured else ():
             if watched.carried:
                 watched.carried = min(watched.carried, norm_of_grads(watched.params))
@@ -213,7 +226,9 @@ class Window:
             self.writers.watch(watched.record.params)
             self._tracer.between = self.writers.watched
         passed = self.way.arrived(watched.record.params)
-        self.probe.transit = Transit(passed, self.way.alterations, again=self.again)
+        self.probe.transit = Transit(
+            passed, self.way.alterations, again=self.again, passes=self.backwards, cleared=self.cleared
+        )
         self.stepping.before(optimizer, self.way)
 
     def after_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:

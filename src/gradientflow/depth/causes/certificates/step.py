@@ -13,7 +13,15 @@ from gradientflow.limits import Limit
 from gradientflow.records import Certificate, Finding, Foreign, GroupStep
 
 NAME = "step"
-CAUSES = ("step-too-large", "step-too-small", "schedule-ended", "rounding", "over-regularised")
+CAUSES = (
+    "step-too-large",
+    "step-too-small",
+    "schedule-ended",
+    "rounding",
+    "over-regularised",
+    "optimizer-remade",
+    "steps-missing",
+)
 SHOWN = 0.001  # a share that is worth a word
 BLURRED = Limit("update_within_rounding", 0.1, "chosen: of the update; what else was done may hide in as much")
 DONE = {
