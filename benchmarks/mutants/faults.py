@@ -143,11 +143,11 @@ STEP = (
            ("optimizer-remade", "step-too-small"), ("torch.optim",), NAMED, "made anew|new optimizer|optimizers were made|50 optimizers",
            "a tenth of the step, in a script that learns with that as well"),
     Mutant("step ahead of backward", "step", "digits", ((_BACK + _CLIP + _STEP, _STEP + _BACK + _CLIP),), (*_SMALL, "not-measured"),
-           ("disconnected-parameters", "gradient-altered"), ("optimizer.step()", "zero_grad", "backward()", "torch.optim")),
+           ("steps-missing", "disconnected-parameters", "gradient-altered"), ("optimizer.step()", "zero_grad", "backward()", "torch.optim")),
     Mutant("scaler never steps", "step", "waves", (("    scaler.step(optimizer)\n", ""),), (*_SMALL, "not-measured"),
            ("disconnected-parameters", ""), ("torch.optim", "scaler.update()")),
     Mutant("step only behind the loop", "step", "digits", ((_STEP + _END, ""), ("{loss.item():.4f}\")\n", "{loss.item():.4f}\")\noptimizer.step()\n")),
-           (*_SMALL, "not-measured"), ("disconnected-parameters", ""), ("torch.optim", "optimizer.step()")),
+           (*_SMALL, "not-measured"), ("steps-missing", "disconnected-parameters", ""), ("torch.optim", "optimizer.step()")),
 )  # fmt: skip
 
 RATE = (

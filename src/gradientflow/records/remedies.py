@@ -59,5 +59,10 @@ REMEDIES = {
     "`scaler.unscale_(optimizer)`, and clear it before backward, not behind.",
     "keep-weights": "Write weights outside the optimizer only where they are meant to change{at}: keep an average in a copy of the model, "
     "update it behind each step, and load a checkpoint once.",
+    "square-first": "Square (or take the size of) each sample's error first, and average afterwards{at}: `(answer - target).square().mean()`.",
+    "keep-optimizer": "Make the optimizer once, ahead of the loop{at}, and leave its state alone: momentum and the scale of Adam are what it "
+    "remembers.",
+    "step-each-pass": "Call `optimizer.step()` behind `loss.backward()`, once for each batch (or for every few, whose losses are divided by "
+    "their number){at}, and clear the gradient once for each step.",
     "wide-weights": "Keep the weights in float32 and compute in the narrow format (`torch.autocast`){at}, or round stochastically.",
 }

@@ -306,6 +306,9 @@ class Meta(msgspec.Struct):
     module: bool = False  # run as `python -m`
     compiled: bool = False  # PyTorch compiled something, and the watcher stepped aside
     compared: int = 0  # steps ahead of which the weights were held against what the step before left
+    late: int = (
+        0  # backward calls on what had been computed ahead of the step before (of the steps that were looked at)
+    )
     transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 

@@ -54,6 +54,21 @@ class Stage(msgspec.Struct):
     norm: float
 
 
+class Foreign(msgspec.Struct):
+    """What moved weights within a step beside the optimizer's rule.
+
+    `shape` is what it made of them where that is a constraint, which works on what the step left and would change nothing if it
+    came again: "clamped", "zeroed", "kept", "rescaled"; "decayed" shrinks all of them a little, "shared" is memory that other processes may write.
+    """
+
+    share: float  # ‖it‖ / ‖what the rule says‖, over the group; of 1 where the rule says that nothing moves
+    params: list[int]  # the first of those it moved, most moved first
+    shape: str = ""
+    name: str | None = None  # the call that wrote, where it was seen
+    file: str | None = None
+    line: int | None = None
+
+
 class GroupStep(msgspec.Struct):
     """One parameter group's way from the gradient to its update."""
 
@@ -67,6 +82,9 @@ class GroupStep(msgspec.Struct):
     lost_energy: float | None = None  # share of ‖Δw‖² in them
     unexplained: float | None = None  # ‖Δw − what the rule says‖ / ‖what the rule says‖; None: a box
     boxed: bool = False  # the optimizer's rule is not known: one stage stands for all of it
+    apart: float | None = None  # as `unexplained`, with what rounding can do left in
+    foreign: Foreign | None = None  # what did the unexplained part
+    fresh: bool = False  # the optimizer has a memory, and it is that of a first step
 
     @property
     def update(self) -> float:
@@ -80,6 +98,8 @@ class Transit(msgspec.Struct):
     alterations: list[Alteration] = []
     groups: list[GroupStep] = []
     again: int = 0  # backward calls on a tensor that backward was called on before, in the same step
+    passes: int = 1  # backward calls ahead of the step
+    cleared: int = 0  # of them, those whose gradient was cleared ahead of the next
 
 
 class Rewrite(msgspec.Struct):
@@ -94,3 +114,6 @@ class Rewrite(msgspec.Struct):
     size: float  # ‖rewrite‖ / ‖weights‖
     undone: float | None
     share: float  # of the sampled weights that changed
+    name: str | None = None  # the call that wrote, where it was seen
+    file: str | None = None
+    line: int | None = None

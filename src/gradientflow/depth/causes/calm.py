@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradientflow.depth.causes import certificates, flow, latent, several
 from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.passes import LATE
 from gradientflow.records import Certificate, Run, Verdict
 
 
@@ -36,6 +37,11 @@ def _not_measured(case: Case, verdict: Verdict) -> str:
             why, mend = "the model is compiled, and the watcher stepped aside", " Try it without torch.compile."
         elif case.meta.transformed:
             why, mend = "it is taken by torch.func, inside which nothing is watched", ""
+        elif case.meta.late >= LATE:
+            why = (
+                "each step comes ahead of the backward call of its own batch, and uses the gradient of the batch before"
+            )
+            mend = " Call optimizer.step() behind loss.backward()."
         elif verdict.watch.errors:
             why, mend = "an error of the watcher, told apart", ""
         else:

@@ -9,6 +9,7 @@ from statistics import median
 
 from gradientflow.depth.causes import losses as output
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.joined import joined
 from gradientflow.depth.causes.trend import Trend, trends
 from gradientflow.limits import Limit
 from gradientflow.records import Finding, Meta, Op, Operand, Run, ValueStat
@@ -30,8 +31,8 @@ class Case:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self.meta: Meta = run.meta
+        self.run, self.remade = joined(run)  # (index of an optimizer: as how many it was made)
+        self.meta: Meta = self.run.meta
 
     @cached_property
     def graphs(self) -> list[Graph]:

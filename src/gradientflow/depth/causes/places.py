@@ -106,6 +106,27 @@ def of_rewriting(meta: Meta) -> Place | None:
     return Place(file, -line, None, name)
 
 
+def of_forgetting(meta: Meta) -> Place | None:
+    """Return a line that throws away what an optimizer remembers: its `state` is cleared or assigned, or a state is loaded into it."""
+    for file, source in meta.sources.items():
+        tree = _tree(source)
+        for node in ast.walk(tree) if tree is not None else ():
+            cleared = node.func if isinstance(node, ast.Call) and _called(node) in ("clear", "pop", "popitem") else None
+            if isinstance(cleared, ast.Attribute) and _is_state(cleared.value):
+                return Place(file, cleared.lineno, None, "state")
+            targets = node.targets if isinstance(node, (ast.Assign, ast.Delete)) else []
+            if any(_is_state(t) or (isinstance(t, ast.Subscript) and _is_state(t.value)) for t in targets):
+                return Place(file, targets[0].lineno, None, "state")
+        for node in ast.walk(tree) if tree is not None else ():
+            if isinstance(node, ast.Call) and _called(node) == "load_state_dict":
+                return Place(file, node.lineno, None, "load_state_dict")
+    return None
+
+
+def _is_state(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "state"
+
+
 def _is_schedule(name: str | None) -> bool:
     others = ("ReduceLROnPlateau", "CosineAnnealingWarmRestarts", "SequentialLR", "ChainedScheduler")
     return name is not None and (name in others or (name.endswith("LR") and name[:1].isupper()))

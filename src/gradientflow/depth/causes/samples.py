@@ -70,11 +70,11 @@ def _shape(shape: list[int]) -> str:
 
 def _pairings(case: Case, graph: Graph) -> list[Pairing]:
     """Return the comparisons behind the last layer whose operands have equally many entries and fewer than the result."""
-    body = _body(graph)
+    layers = body(graph)
     found = []
     for index in graph.reached:
         op = graph.probe.ops[index]
-        if index in body or not (op.kind == "loss" or op.name in _COMPARING):
+        if index in layers or not (op.kind == "loss" or op.name in _COMPARING):
             continue
         shapes = [(o, s) for o in op.operands if (s := _of(graph, o)) is not None]
         if len(shapes) != 2 or not any(o.op is not None for o, _ in shapes):
@@ -89,13 +89,13 @@ def _pairings(case: Case, graph: Graph) -> list[Pairing]:
             or _same_source(graph, a, b)
         ):
             continue
-        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, body)):
+        if op.kind != "loss" and (_said(case, op) or _raised(graph, a) or _makes_pairs(graph, layers)):
             continue
         found.append(Pairing(graph, op, one, other))
     return found
 
 
-def _body(graph: Graph) -> set[int]:
+def body(graph: Graph) -> set[int]:
     """Return the layers and all that they are computed from: what is left is the loss."""
     return set().union(*(behind(graph, i) for i in graph.joints))
 
@@ -200,10 +200,10 @@ def answers(graph: Graph) -> tuple[list[int], int] | None:
 
 def compared(graph: Graph) -> tuple[int, int] | None:
     """Return (operation whose output is compared with targets, samples), the nearest to the loss."""
-    body = _body(graph)
+    layers = body(graph)
     for index in reversed(graph.reached):
         op = graph.probe.ops[index]
-        if index in body or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
+        if index in layers or not (op.kind == "loss" or op.name in ("sub", "mul", "getitem", "gather")):
             continue
         answer = next((o for o in op.operands if o.op is not None), None)
         source, shape = (answer.op, _of(graph, answer) or []) if answer is not None else (None, [])

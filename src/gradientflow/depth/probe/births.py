@@ -8,6 +8,7 @@ every optimizer takes at its parameters when it is made.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -26,7 +27,7 @@ from gradientflow.torch_internals import (
     readable,
 )
 
-_IS_LEAF = Tensor.is_leaf.__get__  # type: ignore[attr-defined]
+IS_LEAF = Tensor.is_leaf.__get__  # type: ignore[attr-defined]
 
 
 class Births:
@@ -35,7 +36,7 @@ class Births:
     def __init__(self, registry: Registry, shield: Callable[..., Any]) -> None:
         self.registry = registry
         self.shield = shield
-        self.optimizers: dict[int, tuple[str | None, int | None]] = {}
+        self.optimizers: dict[int, tuple[weakref.ref[Any], str | None, int | None]] = {}
         self.modules: dict[int, tuple[str | None, int | None, str]] = {}
         self.trained = False  # backward was called: what is written into a parameter from now on is no initialisation
         self._handles: list[Any] = []
@@ -79,8 +80,8 @@ class Births:
 
     def see(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Look at one torch call made while the model is built."""
-        if func == _IS_LEAF:
-            self._optimizer()
+        if func == IS_LEAF:
+            self.look_for_optimizer()
             return
         first = args[0] if args else kwargs.get("tensor")
         target = first if isinstance(first, Tensor) else None
@@ -96,11 +97,21 @@ class Births:
         elif isinstance(out, Tensor) and out.is_leaf and out.requires_grad and self.registry.find(out) is None:
             self.registry.made(out, locate(3, modules=False, limit=1))
 
-    def _optimizer(self) -> None:
+    def look_for_optimizer(self) -> None:
+        """Somebody asks whether a tensor is a leaf: see whether it is an optimizer that is being made, and where."""
         optimizer = optimizer_being_made()
-        if optimizer is not None and id(optimizer) not in self.optimizers:
+        if optimizer is not None and self._known(optimizer) is None:
             where: Where = locate(3, modules=False, limit=1)
-            self.optimizers[id(optimizer)] = (where.file, where.line)
+            self.optimizers[id(optimizer)] = (weakref.ref(optimizer), where.file, where.line)
+
+    def made(self, optimizer: Any) -> tuple[str | None, int | None]:
+        """Return the line that made an optimizer, where it was seen."""
+        found = self._known(optimizer)
+        return (None, None) if found is None else found[1:]
+
+    def _known(self, optimizer: Any) -> tuple[weakref.ref[Any], str | None, int | None] | None:
+        found = self.optimizers.get(id(optimizer))  # (a later one may have come to lie where another was)
+        return found if found is not None and found[0]() is optimizer else None
 
 
 def _by_torch_itself() -> bool:

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradientflow.depth.probe import calls, cutting
 from gradientflow.depth.probe.attention import score_stat
-from gradientflow.depth.probe.births import Births
+from gradientflow.depth.probe.births import IS_LEAF, Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.functions import function_of, row_of
 from gradientflow.depth.probe.names import called
@@ -47,18 +47,7 @@ _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "re
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _QUIET = frozenset(  # what only looks at a tensor: its result is in no graph, and nobody is born
     getattr(Tensor, name).__get__
-    for name in (
-        "grad",
-        "shape",
-        "dtype",
-        "device",
-        "layout",
-        "requires_grad",
-        "ndim",
-        "is_sparse",
-        "is_cuda",
-        "is_meta",
-    )
+    for name in "grad shape dtype device layout requires_grad ndim is_sparse is_cuda is_meta".split()
 )
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
 
@@ -84,6 +73,7 @@ class Tracer(TorchFunctionMode):
         super().__init__()
         self.registry = registry
         self.births = births
+        self.later = births  # looks for optimizers that are made later on
         self.modules = births.modules if births is not None else {}
         self.on_backward = on_backward
         self.shield = shield
@@ -125,13 +115,16 @@ class Tracer(TorchFunctionMode):
             return passed_on(caller, func, args, kwargs)
         if self.listening and (call := _backward_call(func)) is not None:
             return self._backward(caller, call, func, args, kwargs)
+        if self.births is None and self.later is not None and func == IS_LEAF:
+            self.shield(self.later.look_for_optimizer)
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
         if self.between is None:
             out = passed_on(caller, func, args, kwargs)
         else:
-            out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), kwargs.get("out"))
+            into = kwargs.get("out", kwargs.get("tensor"))  # (by its name in `torch.nn.init`)
+            out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), into)
         if self.births is not None or self.recording:
             self.shield(self._see, func, args, kwargs, out)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:

@@ -135,7 +135,8 @@ class Monitor:
     # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_window(self, coming: int) -> None:
-        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, len(self.optimizers)))
+        alive = sum(w.ref() is not None for w in self.optimizers)  # (some scripts make a new one for each step)
+        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, alive))
         self.window.open(None if self.compiled else reason)
         if self.window.reason is not None:
             self.tracer.fresh()
@@ -262,7 +263,9 @@ class Monitor:
         watched.thread = self.tracer.thread
         self.tracer.births = None
         window = self.window
-        if window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
+        if window.looks_within:
+            self.tracer.recording = False
+        elif window.backwards or window.reason is None:  # else the forward of a closure is still to come in the step
             self._quiet()
         with uncollected(len(self.registry)):
             self.shield(window.before_step, optimizer, watched)
@@ -305,6 +308,7 @@ class Monitor:
 
     def _after(self, optimizer: TorchOptimizer) -> None:
         self._quiet()
+        self.tracer.between = None
         watched = self.optimizers.known(optimizer)
         if watched is None:
             return

@@ -83,7 +83,7 @@ class Optimizers:
 
     def _meet(self, optimizer: TorchOptimizer, params: list[Tensor]) -> Watched:
         where = locate(4, modules=False, limit=1)
-        made = self._births.optimizers.get(id(optimizer), (None, None))
+        made = self._births.made(optimizer)
         record = Optimizer(
             index=len(self._all), name=type(optimizer).__name__,
             options=options_of(optimizer.defaults) | options_of(optimizer.param_groups[main_group(optimizer)])

@@ -107,6 +107,7 @@ class Recorder:
             self.meta.unit = monitor.unit
             self.meta.compiled = monitor.compiled
             self.meta.compared = monitor.compared
+            self.meta.late = monitor.window.late
             self.meta.transformed = monitor.tracer.under_transform
             with unseen():  # a tensor subclass of the script's must not see us look
                 for index, t in monitor.registry.live():

@@ -60,6 +60,12 @@ class Transmission:
         """Whether a gradient is on its way."""
         return bool(self._delivered)
 
+    def cleared(self) -> bool:
+        """Whether nothing is left of what the last backward call delivered."""
+        some = [i for i, g in self._delivered.items() if bool(g.any())]
+        left = [g for i in some if (t := self._registry.tensor(i)) is not None and (g := t.grad) is not None]
+        return bool(some) and not any(bool(g.any()) for g in left if readable(g) and not g.is_sparse)
+
     def begin(self) -> None:
         """A new window: nothing is on its way."""
         self._delivered, self._now, self._pieces = {}, {}, {}
@@ -169,7 +175,7 @@ class Transmission:
                     changed[i] = old
         if not changed:
             return
-        name, file, line = _caller(frame, raw)
+        name, file, line = called_by(frame, raw)
         last = self._calls[-1] if self._calls else None
         if last is None or (last.name, last.file, last.line) != (name, file, line):
             if len(self._calls) >= _MOST:
@@ -187,7 +193,7 @@ def _or_nothing(hook: Hook) -> Tensor:
     return hook.after if hook.after is not None and same else torch.zeros_like(hook.before)
 
 
-def _caller(frame: FrameType | None, raw: str) -> tuple[str, str | None, int | None]:
+def called_by(frame: FrameType | None, raw: str) -> tuple[str, str | None, int | None]:
     """Return the function that the script's line calls (`clip_grad_norm_`, not what it does inside), and that line."""
     name = "grad = …" if raw == "__set__" else raw
     while frame is not None:

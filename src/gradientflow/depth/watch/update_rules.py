@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gradientflow.records import DECAY, MOMENTUM, PRECONDITIONER, RATE
 
+_SAME = 1e-6  # how near two vectors are that differ by rounding only
 State = Mapping[str, Any]
 Stages = list[tuple[str, Tensor]]
 _TRACTABLE = (
@@ -163,6 +164,17 @@ def rmsprop(g: Tensor, w: Tensor, state: State, group: State) -> Explained | Non
         found.stages.append((MOMENTUM, state["momentum_buffer"]))
     _stepped(found.stages, w, _number(group["lr"]), 0.0)
     return found
+
+
+def fresh(g: Tensor, w: Tensor, state: State, group: State) -> bool:
+    """Whether what an optimizer remembers behind a step is what it remembers behind its first."""
+    if "step" in state:
+        return _number(state["step"]) == 1
+    buffer = state.get("momentum_buffer")
+    if buffer is None or not group.get("momentum"):
+        return False
+    first = _decayed(g, w, group, [])
+    return float((buffer - first).norm()) <= _SAME * float(first.norm()) > 0
 
 
 def _scaled(stages: Stages, d: Tensor, root: Tensor, eps: float) -> float:

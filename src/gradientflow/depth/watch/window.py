@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 
+from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.trace import Tracer
@@ -25,6 +26,7 @@ from gradientflow.depth.watch.sharp import SharpnessMeter
 from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.depth.watch.stepping import Stepping
 from gradientflow.depth.watch.transmission import Transmission
+from gradientflow.depth.watch.writers import Writers
 from gradientflow.records import Probe, Transit
 from gradientflow.torch_internals import readable
 
@@ -50,10 +52,16 @@ class Window:
         self.over_time = OverTime(registry, shield)
         self.way = Transmission(registry, shield)
         self.stepping = Stepping(registry)
+        self.writers = Writers(registry, shield)
+        self._beside = False  # something beside an optimizer's rule moved its weights in a step that was looked at
+        self._hunting = False  # the calls within a step are looked at
         self.probe: Probe | None = None
         self.root: Tensor | None = None  # what the last backward call was called on
         self.backwards = 0  # calls in it
         self.again = 0  # calls on what one was called on before
+        self.cleared = 0  # calls ahead of which nothing was left of what the one before had delivered
+        self.late = 0  # calls on what had been computed ahead of the step before, in all windows
+        self._ahead: frozenset[int] = frozenset()  # nodes that were computed ahead of the last step
         self._roots: list[Any] = []
         self._registry, self._tracer, self._optimizers = registry, tracer, optimizers
         self._shield, self._clock = shield, clock
@@ -63,9 +71,7 @@ class Window:
         self._measured = False
         self._loose: Probe | None = None  # of a backward call on a loss without a graph
         self._left: Trace | None = None  # what this window traced, for the next
-        self._rest: Trace | None = (
-            None  # what the window before traced: of several optimizers the second may step on it
-        )
+        self._rest: Trace | None = None  # of the window before: of several optimizers the second may step on it
 
     def saw(self, root: Tensor) -> None:
         """Count a backward call."""
@@ -77,11 +83,13 @@ class Window:
 
     def open(self, reason: str | None) -> None:
         """Begin a window."""
+        unused = self.reason is not None and not self._measured
+        self._ahead = frozenset(map(id, self._tracer.trace.owner)) if unused else frozenset()
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
         self._loose = None
         self._rest = self._left if reason is not None else None
         self._left = None
-        self.again, self._roots = 0, []
+        self.again, self.cleared, self._roots = 0, 0, []
         self.way.begin()
         self._tracer.between = None
 
@@ -111,9 +119,9 @@ class Window:
         trace = self._tracer.trace
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
-        if (
-            root is None and self._rest is not None
-        ):  # two losses, and one optimizer stepped before the second's backward
+        self.late += bool(self._ahead) and self._computed_ahead(roots)
+        if root is None and self._rest is not None:
+            # two losses, and one optimizer stepped before the second's backward
             trace = self._tracer.trace = self._rest
             measure = BackwardMeasure(trace, self._registry, self._shield)
             root = measure.survey(roots)
@@ -148,6 +156,11 @@ class Window:
         self.probe.cost = time.perf_counter() - began
         return measure
 
+    def _computed_ahead(self, roots: list[Tensor]) -> bool:
+        """Whether backward is called on what was computed ahead of the last step."""
+        called = [node for t in roots if (node := grad_fn(t)) is not None]
+        return not self._ahead.isdisjoint(map(id, [*called, *self._tracer.trace.owner]))
+
     def _without_graph(self, roots: list[Tensor], step: int) -> None:
         """Keep what was traced before a backward call on a leaf (`loss.requires_grad_()`): the cut that made it one is in it."""
         loss, trace = roots[0], self._tracer.trace
@@ -161,6 +174,7 @@ class Window:
 
     def called_again(self) -> None:
         """Another backward call in a window that is measured: what was cleared before it is not left over."""
+        self.cleared += self.way.open and self.way.cleared()
         for watched in self._optimizers if self._measured else ():
             if watched.carried:
                 watched.carried = min(watched.carried, norm_of_grads(watched.params))
@@ -209,19 +223,36 @@ class Window:
             self.way.delivered()
             self._tracer.between = self.way.watched
 
+    @property
+    def looks_within(self) -> bool:
+        """Whether the calls within the coming step are to be seen."""
+        return self._beside and self.probe is not None and self.way.open
+
     def before_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
         """An optimizer is about to step on what was delivered."""
         self._tracer.between = None
         if self.probe is None or not self.way.open:
             return
+        self._hunting = self.looks_within
+        if self._hunting:
+            self.writers.watch(watched.record.params)
+            self._tracer.between = self.writers.watched
         passed = self.way.arrived(watched.record.params)
-        self.probe.transit = Transit(passed, self.way.alterations, again=self.again)
+        self.probe.transit = Transit(
+            passed, self.way.alterations, again=self.again, passes=self.backwards, cleared=self.cleared
+        )
         self.stepping.before(optimizer, self.way)
 
     def after_step(self, optimizer: TorchOptimizer, watched: Watched) -> None:
         """It has stepped."""
-        if self.probe is not None and self.probe.transit is not None:
-            self.probe.transit.groups = self.stepping.after(optimizer, watched)
+        if self.probe is None or self.probe.transit is None:
+            return
+        self.probe.transit.groups = groups = self.stepping.after(optimizer, watched)
+        others = [g.foreign for g in groups if g.foreign is not None]
+        by = self.writers.found() if self._hunting else None
+        for other in others:
+            other.name, other.file, other.line = by if by is not None else (None, None, None)
+        self._beside, self._hunting = bool(others) and by is None, False
 
     def take(self) -> Probe | None:
         """Return the probe, once; None where none was finished (a backward call that was cut short left it without)."""

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from gradientflow.depth.causes import places
+from gradientflow.depth.causes import beside, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.depth.causes.lost import group_steps
 from gradientflow.limits import Limit
-from gradientflow.records import Certificate, Finding, GroupStep
+from gradientflow.records import Certificate, Finding, Foreign, GroupStep
 
 NAME = "step"
-CAUSES = ("step-too-large", "step-too-small", "schedule-ended", "rounding", "over-regularised")
+CAUSES = (
+    "step-too-large",
+    "step-too-small",
+    "schedule-ended",
+    "rounding",
+    "over-regularised",
+    "optimizer-remade",
+    "steps-missing",
+)
 SHOWN = 0.001  # a share that is worth a word
-EXPLAINED = Limit("unexplained", 0.01, "chosen: of the update, beyond what rounding can do")
+BLURRED = Limit("update_within_rounding", 0.1, "chosen: of the update; what else was done may hide in as much")
+DONE = {
+    "clamped": "its entries are held within bounds", "zeroed": "entries are set to zero", "kept": "entries are held where they were",
+    "rescaled": "its length is held", "decayed": "it is shrunk a little", "constrained": "its entries and length are held",
+    "shared": "other processes may write to it",
+}  # fmt: skip
 
 
 def step(case: Case, findings: Sequence[Finding]) -> Certificate:
     """On every probed step Δw is what the optimizer's rule says, from lr, momentum, preconditioner, eps and decay of its group."""
-    if (told := broken.by(NAME, findings, lambda f: f.cause in CAUSES)) is not None:
+    altered = next((f for f in findings if f.cause == "step-altered"), None)
+    if altered is not None:
+        keys = ("step", "unexplained", "steps_with_it", "steps_looked_at", "names")
+        told = broken.told(NAME, altered, {k: altered.evidence[k] for k in keys})
+        told.why = altered.summary.rstrip(".")
         return told
+    if (found := broken.by(NAME, findings, lambda f: f.cause in CAUSES)) is not None:
+        return found
     seen = [(n, g) for trend in case.trends for n, g in group_steps(case, trend)]
     known = [(n, g) for n, g in seen if g.unexplained is not None]
     if not known:
@@ -39,11 +59,16 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
     numbers = {"steps": len({n for n, _ in known}), "unexplained": rounded(worst[1].unexplained), "lost": rounded(lost),
                "eps_rules": rounded(eps)}  # fmt: skip
     entries = sum(g.entries for n, g in known if n == known[-1][0])
-    if (worst[1].unexplained or 0.0) > EXPLAINED:
+    if (worst[1].unexplained or 0.0) > beside.EXPLAINED:
+        same = [g for _, g in known if g.group == worst[1].group and g.foreign is not None]
+        return _beside(case, *worst, beside.named(same), numbers)
+    blurred = max((g.apart or 0.0 for _, g in known), default=0.0)
+    if blurred > BLURRED:
+        formats = sorted({case.meta.params[i].dtype for _, g in known for i in g.params if i < len(case.meta.params)})
         return Certificate(
-            NAME, "held",
-            f"the weights follow the optimizer's rule but for {worst[1].unexplained:.2g} of the update at step {worst[0]}, which something "
-            f"else did within the step (a constraint, a hook)", numbers,
+            NAME, "not-measured",
+            f"the updates and what the rule says are apart by up to {blurred:.2g} of the update, and rounding of the weights "
+            f"({', '.join(formats)}) alone explains that", numbers | {"within_rounding": rounded(blurred)},
         )  # fmt: skip
     numbers["odd_groups"] = len(odd := _odd_groups(case))
     also = f"; at most {lost:.1%} of the updates were lost to rounding" if lost >= SHOWN else ""
@@ -52,6 +77,19 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
         NAME, "held",
         f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}"
         f"{''.join(odd)}", numbers,
+    )  # fmt: skip
+
+
+def _beside(case: Case, step: int, group: GroupStep, named: Foreign | None, numbers: dict[str, Any]) -> Certificate:
+    """Say what something beside the rule did to a group's step that breaks nothing: a constraint, or once."""
+    shape = group.foreign.shape if group.foreign is not None else ""
+    at = f" ({named.file}:{named.line})" if named is not None and named.file else ""
+    what = f"{beside.who(case, group)}: {DONE.get(shape, 'once')}{at}"
+    numbers = numbers | {"step": step, "names": beside.names(case, group), "shape": shape}
+    return Certificate(
+        NAME, "not-measured" if shape == "shared" else "held",
+        f"the weights follow the optimizer's rule but for {group.unexplained:.2g} of the update at step {step}, which something else did "
+        f"within the step, to {what}", numbers,
     )  # fmt: skip
 
 

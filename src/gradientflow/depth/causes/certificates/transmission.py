@@ -8,8 +8,9 @@ from statistics import median
 from gradientflow.depth.causes.altered import early_clip, ways
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
+from gradientflow.depth.causes.passes import LATE, averages
 from gradientflow.limits import Limit
-from gradientflow.records import Certificate, Finding
+from gradientflow.records import Certificate, Finding, Transit
 
 NAME = "transmission"
 CAUSES = ("gradient-altered", "missing-zero-grad")
@@ -22,7 +23,13 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         return told
     seen = [w for trend in case.trends for w in ways(case, trend)]
     if not seen:
-        return Certificate(NAME, "not-measured", "no probed step had its backward call ahead of its optimizer step")
+        why = "no probed step had its backward call ahead of its optimizer step"
+        if case.meta.late >= LATE:
+            why = (
+                "each step came ahead of the backward call of its own batch: it used the gradient of the batch before, or none "
+                f"({case.meta.late} times, of the steps looked at)"
+            )
+        return Certificate(NAME, "not-measured", why, {"late": case.meta.late} if case.meta.late else {})
     numbers = {"steps": len(seen), "factor": rounded(median(w.factor or 0.0 for w in seen))}
     params = len(seen[-1].transit.passed)
     whole = f"on {len(seen)} probed steps, for {params} parameters"
@@ -36,8 +43,8 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         if again
         else ""
     )
-    if not again and (added := _added_up(case)) > 1:
-        twice = f"; {added} backward calls were added up ahead of each step"
+    if not again:
+        twice = _added_up(case, [w.transit for w in seen])
     left = sum(bool(g.probe.carried) for g in case.graphs if g.probe.step > 1)
     twice += f"; at {left} of them gradients of earlier steps were still in `.grad`, and count again" if left else ""
     if not calls:
@@ -64,10 +71,18 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
     )
 
 
-def _added_up(case: Case) -> int:
-    """Return how many backward calls the steps of the main optimizer typically follow."""
-    calls = [s.backwards for s in case.main.steps]
-    return int(median(calls)) if calls else 0
+def _added_up(case: Case, transits: Sequence[Transit]) -> str:
+    """Say how many backward calls the steps typically follow, and what is left of each in the gradient of the step."""
+    calls, cleared = (int(median(n)) for n in ([t.passes for t in transits], [t.cleared for t in transits]))
+    if calls <= 1:
+        return ""
+    if cleared:
+        return (
+            f"; of the {calls} backward calls ahead of each step the gradients of {cleared} were cleared again: the step is that of "
+            f"{1 - cleared / calls:.0%} of them"
+        )
+    shared = f", each counting 1/{calls} or so" if averages(case, calls) else ", each counting whole"
+    return f"; {calls} backward calls were added up ahead of each step{shared}"
 
 
 def _typical(factors: list[float | None]) -> str:
