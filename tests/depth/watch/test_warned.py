@@ -200,7 +200,7 @@ def test_any_warning_of_the_very_line_is_about_it() -> None:
 
 def test_the_broadcasting_loss_is_told_with_pytorchs_own_warning(tmp_path: Path) -> None:
     file = script(tmp_path, "mse = nn.MSELoss()", loss="* 0 + mse(net(x), y)")
-    seen, verdict = both(file)
+    _, verdict = both(file)
     first = verdict["findings"][0]
     assert first["cause"] == "mixed-samples"
     assert "Using a target size" in first["evidence"]["the_script_was_warned"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from textwrap import shorten
 
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Warned
@@ -46,8 +47,7 @@ def heard(findings: list[Finding], warned: list[Warned]) -> None:
 def quoted(w: Warned) -> str:
     """Return a warning in one line: its category, the line, what it says."""
     file, line = (w.at_file, w.at_line) if w.at_file else (w.file, w.line)
-    said = " ".join(w.message.split())
-    said = said if len(said) <= QUOTED else said[: QUOTED - 1].rsplit(" ", 1)[0] + "…"
+    said = shorten(w.message, QUOTED, placeholder="…")
     name = re.split(r"[\\/]", file)[-1]
     return f"{w.category} at {name}:{line}: {said}"
 
