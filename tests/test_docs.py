@@ -35,6 +35,7 @@ IN_VERDICT = [
         "Certificate",
         "StepBudget",
         "Factor",
+        "Warned",
     )
 ]
 

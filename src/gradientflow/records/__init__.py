@@ -65,6 +65,7 @@ from gradientflow.records.seen import (
     Run,
     Step,
     ValueStat,
+    Warned,
 )
 from gradientflow.records.transit import (
     BETWEEN,
@@ -187,5 +188,6 @@ __all__ = [
     "Trial",
     "ValueStat",
     "Verdict",
+    "Warned",
     "Watch",
 ]

@@ -271,6 +271,19 @@ class Optimizer(msgspec.Struct):
         return not self.name.upper().startswith(("SGD", "ASGD", "LBFGS"))
 
 
+class Warned(msgspec.Struct):
+    """A warning that the script was shown: what Python told of it, and the script's own line that led to it."""
+
+    category: str
+    message: str
+    file: str  # as Python tells it: of a library, its own
+    line: int
+    steps: int = 0  # that were taken when it first came
+    count: int = 1  # times it was shown; Python shows most of them once
+    at_file: str | None = None  # the script's line
+    at_line: int | None = None
+
+
 class Note(msgspec.Struct):
     """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice",
     "record" (what of a damaged record was left out), "replay" (why it cannot be told).
@@ -306,9 +319,9 @@ class Meta(msgspec.Struct):
     module: bool = False  # run as `python -m`
     compiled: bool = False  # PyTorch compiled something, and the watcher stepped aside
     compared: int = 0  # steps ahead of which the weights were held against what the step before left
-    late: int = (
-        0  # backward calls on what had been computed ahead of the step before (of the steps that were looked at)
-    )
+    late: int = 0  # backward calls on what was computed ahead of the step before (of the steps that were looked at)
+    warned: list[Warned] = []  # what the script was warned of, each once
+    warned_more: int = 0  # warnings beyond those
     transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gradientflow.records.replay import Replay
-from gradientflow.records.seen import Place
+from gradientflow.records.seen import Place, Warned
 
 SCHEMA = "gradientflow.verdict/1"
 
@@ -161,6 +161,7 @@ class Verdict(msgspec.Struct):
     certificates: list[Certificate] = []  # what was proven, by name, and what was not measured
     step_budgets: list[StepBudget] = []  # the second budget, by group and probed step, over training
     optimizers: list[Trained] = []  # where there are several
+    warned: list[Warned] = []  # warnings that the script was shown while it ran
     replay: Replay | None = None  # remedies tried on the same script; None: nothing was tried
     schema: str = SCHEMA
 

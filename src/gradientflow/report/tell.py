@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gradientflow.limits import GATES
-from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdict
+from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdict, Warned
 from gradientflow.report.replay_words import WORDS
-from gradientflow.report.words import clean, count, decades, number, one_line
+from gradientflow.report.words import clean, count, decades, number, one_line, shown
 
 MEND = (
     "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
     ".detach() or torch.no_grad() on its way), and let the script do at least one step."
 )
 GATES_ROW = "gates passed"
+WARNINGS = 3  # of the script's that are told
+WARNING = 120  # characters of each
 NOT_REPLAYED = "not replayed yet: words only"
 
 
@@ -191,12 +194,26 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
     """
     noted = {n.text for n in run.notes} if run is not None else set()  # those are told below, each as what it is
     told: list[tuple[str, str]] = [("watcher", one_line(e)) for e in verdict.watch.errors if e not in noted]
+    if verdict.warned:
+        told.insert(0, ("warned", warned(verdict.warned)))
     if run is not None:
         if run.meta.error and crash(run) is None:
             told.append(("script", one_line(run.meta.error.strip().split("\n")[-1])))
         told.extend((n.kind, one_line(n.text)) for n in run.notes)
         told.extend(("not measured", one_line(n)) for probe in run.probes for n in probe.notes)
     return list(dict.fromkeys(pair for pair in told if pair[1]))
+
+
+def warned(found: Sequence[Warned]) -> str:
+    """That the script was warned, of what and where: the first few of its warnings, and how many more."""
+    parts = []
+    for w in found[:WARNINGS]:
+        where = site(w.at_file, w.at_line) if w.at_file else site(w.file, w.line)
+        when = f"after {count(w.steps, 'step')}" if w.steps else "ahead of the first step"
+        often = f", shown {w.count} times" if w.count > 1 else ""
+        parts.append(f"{one_line(w.category)} at {where} ({when}{often}): {shown(w.message, WARNING)}")
+    more = f"; and {len(found) - WARNINGS} more" if len(found) > WARNINGS else ""
+    return "the script was warned: " + "; ".join(parts) + more
 
 
 def mend(run: Run | None) -> str:

@@ -76,7 +76,7 @@ def _trains(case: Case, optimizer: Optimizer) -> str:
         if parts:
             roots.setdefault(parts[0], []).append(parts[:-1] or parts)
     names = [".".join(_shared(found)) for found in roots.values()]
-    return ", ".join(names[:MODULES]) + (", …" if len(names) > MODULES else "")
+    return ", ".join([*names[:MODULES], *(["…"] if names[MODULES:] else [])])
 
 
 def _shared(paths: list[list[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from gradientflow.depth.causes import (
@@ -42,6 +43,7 @@ from gradientflow.depth.causes import (
     wiring,
 )
 from gradientflow.depth.causes.case import Case, Rule, rounded
+from gradientflow.depth.causes.heard import heard
 from gradientflow.limits import Limit
 from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
 
@@ -130,7 +132,9 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         if rule is wiring.disconnected and calm.damaged(run):  # what is not in the record may have been in the script
             continue
         try:
-            ranked.extend((f.confidence + weight, weight, f) for f in rule(case) if f.confidence >= SURE_ENOUGH)
+            found = [f for f in rule(case) if f.confidence >= SURE_ENOUGH]
+            _part("what the script was warned of", errors, partial(heard, found, run.meta.warned), None)
+            ranked.extend((f.confidence + weight, weight, f) for f in found)
         except Exception as problem:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
     ranked.sort(key=lambda entry: -entry[0])
@@ -161,6 +165,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         watch=Watch(len(run.probes), round(run.meta.overhead / script_time, 4), errors),
         certificates=checked if measured else [],
         step_budgets=_part("the way to the step", errors, lambda: way.step_budgets(case), []),
+        warned=list(run.meta.warned),
     )
     verdict.optimizers = _part("what each optimizer did", errors, lambda: several.each(case, chosen.step), [])
     verdict.budget = several.main(verdict.optimizers, chosen, findings)

@@ -32,6 +32,7 @@ from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
+from gradientflow.depth.watch.warned import Warnings
 from gradientflow.depth.watch.window import Window
 from gradientflow.limits import Limit
 from gradientflow.records import REWRITES, Other, Rewrite, Step
@@ -74,6 +75,7 @@ class Monitor:
         self.losses = LossFinder(self._seen_backward, lambda: self._in_backward, shield)
         self.compile_watch = CompileWatch(lambda: shield(self._step_aside))
         self.compiled = False
+        self.warnings = Warnings(shield, lambda: self.steps)
         self.manual = ManualSteps(self._manual_step)
         self.optimizers = Optimizers(self.registry, self.births)
         self.window = Window(self.registry, self.tracer, self.optimizers, shield, lambda: self.elapsed)
@@ -106,6 +108,7 @@ class Monitor:
         self.shield.interrupted = self._interrupted
         self.births.open(self.compile_watch.notice, self._step_aside)
         self.tracer.awake = self._awake
+        self.warnings.open()
         self.shield(self._open_window, 1)
 
     def stop(self) -> None:
@@ -114,6 +117,7 @@ class Monitor:
             self.shield(self.manual.before_backward)
             if not self.manual.confirmed:  # backward was called, but nothing was ever updated: keep what was measured
                 self.shield(self._send_probe, 1, None)
+        self.warnings.close()
         self.births.close()
         self.compile_watch.close()
         for handle in self._handles:

@@ -109,6 +109,7 @@ class Recorder:
             self.meta.compared = monitor.compared
             self.meta.late = monitor.window.late
             self.meta.transformed = monitor.tracer.under_transform
+            self.meta.warned, self.meta.warned_more = monitor.warnings.found, monitor.warnings.more
             with unseen():  # a tensor subclass of the script's must not see us look
                 for index, t in monitor.registry.live():
                     self.meta.params[index].requires_grad = bool(t.requires_grad)

@@ -60,6 +60,11 @@ class Shield:
         self._here = _Here()
 
     @property
+    def inside(self) -> bool:
+        """Whether a function of ours is running in this thread."""
+        return self._here.depth > 0
+
+    @property
     def at_home(self) -> bool:
         """Whether this is the process that is watched, not a forked child of it."""
         return os.getpid() == self._pid
