@@ -50,8 +50,7 @@ def of_flow(
         first, last = float(witness.begin[row]), float(witness.last[row])
         unit = torch.finfo(field.dtype).eps
         found.append(monotone(first, last, float(witness.climb[row]), float(witness.climb_at[row]), rtol, unit))
-        doubt = rtol * float(witness.doubt[row]) / max(abs(first - last), 1e-300)
-        found.append(energy(first, last, float(witness.work[row]), allowed(rtol, 2) + min(doubt, 1.0)))
+        found.append(balance(witness, rtol, row))
     found += [
         conserved(n, float(d[row]), float(witness.laws[n][row].double().norm()), limit, witness, row)
         for n, d in witness.drift.items()
@@ -109,6 +108,20 @@ def energy(first: float, last: float, work: float, limit: float) -> Certificate:
     )
 
 
+def balance(witness: Witness, rtol: float, row: int) -> Certificate:
+    """Check the energy of one solved drop of a field with a loss."""
+    assert witness.begin is not None  # a loss
+    assert witness.last is not None
+    first, last = float(witness.begin[row]), float(witness.last[row])
+    doubt = rtol * float(witness.doubt[row]) / max(abs(first - last), 1e-300)
+    return energy(first, last, float(witness.work[row]), allowed(rtol, 2) + min(doubt, 1.0))
+
+
+def unbalanced(field: Field, witness: Witness, rtol: float, row: int) -> bool:
+    """Return whether the energy of one solved drop is off; a field that has none is never off."""
+    return field.potential and witness.begin is not None and balance(witness, rtol, row).ok is False
+
+
 def conserved(name: str, drift: float, size: float, limit: float, witness: Witness, row: int) -> Certificate:
     """Check a quantity that the exact flow keeps constant."""
     scale = max(size, 1.0)
@@ -136,7 +149,9 @@ def derivatives(remarks: list[Remark]) -> Certificate:
     return Certificate("derivatives", not wrong, value, bound, text)
 
 
-def error(value: float, limit: float, growth: float, rtol: float, *, tighter: bool = True) -> Certificate:
+def error(
+    value: float, limit: float, growth: float, rtol: float, *, tighter: bool = True, runs: str = ""
+) -> Certificate:
     """Tell the error of an end point as a second run shows it.
 
     Args:
@@ -145,6 +160,7 @@ def error(value: float, limit: float, growth: float, rtol: float, *, tighter: bo
         growth: ∫max(0, −λmin) dt; by exp(growth) neighbouring paths part.
         rtol: of the first run.
         tighter: whether the second run was held to a tighter tolerance; else to a looser one, and its error was scaled.
+        runs: how the value was had, in other words.
     """
     if growth > math.log(AMPLIFIED / rtol):
         return Certificate(
@@ -154,7 +170,7 @@ def error(value: float, limit: float, growth: float, rtol: float, *, tighter: bo
         )  # fmt: skip
     ok = math.isfinite(value) and value <= limit
     why = "" if ok else "; the path may amplify errors here: tighten rtol and compare"
-    how = "a second, tighter run" if tighter else "a second, looser run, and how errors should shrink"
+    how = runs or ("a second, tighter run" if tighter else "a second, looser run, and how errors should shrink")
     return Certificate(
         "error",
         ok,

@@ -282,7 +282,7 @@ def descend(
         events=[as_event(e) for e in events],
     )  # fmt: skip
     disk.ready(limits.checkpoint, resume=resume)
-    meter = Meter(field)
+    meter = Meter(field, theta[0])
     motion = Descent(meter, theta, float(t), make, schedule, measure=sharpness_every, seed=seed)
     limits.asked = disk.fingerprint(said | keep.asked(), theta, motion.here.rate)
     witness, sampler = Witness(field, motion), Sampler(keep, theta)

@@ -11,8 +11,7 @@ from torch import Tensor
 from gradientflow.limits import Limit
 from gradientflow.river.paths.course import Course
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.path import Certificate, Status
-from gradientflow.river.paths.witness import Witness
+from gradientflow.river.paths.path import Status
 
 PROBES = (1e-3, 1e-6, 1e-9)  # distances of the Lipschitz quotients, over the size of θ
 # A path that runs away, by its last steps; and one of many drops, by where it stands.
@@ -164,55 +163,6 @@ def steepness(meter: Meter, theta: Tensor, rate: Tensor) -> str | None:
         ):
             return f"‖f(θ + δ) − f(θ)‖/δ grows from {quotients[0]:.2g} to {quotients[-1]:.2g} as δ shrinks by 10⁶, more than {float(STEEPER):g}-fold"
     return None
-
-
-def passed_singular(meter: Meter, witness: Witness, *, at_rest: bool) -> Certificate | None:
-    """Say whether the path went through a point where the field is not Lipschitz, and the solver's answer is one of many.
-
-    A step control that shrinks its steps and lets them grow again leaves no trace of that. The step across which the rate
-    changed fastest is searched for the place where ‖f‖ is least, and there the quotient is taken over ever smaller distances.
-
-    Args:
-        meter: the field, counted.
-        witness: of the path.
-        at_rest: the path began where the rate is zero: then its start is looked at.
-    """
-    if at_rest:
-        place, t = witness.start[:1], 0.0
-    elif witness.strange is not None and witness.gone:
-        t, begin, end = witness.strange
-        place = _slowest(meter, begin - (end - begin), end + (end - begin))
-    else:
-        return None
-    steep = steepness(meter, place, meter(place).rate)
-    if steep is None:
-        return None
-    return Certificate(
-        "lipschitz", False, witness.sharp, float("nan"),
-        f"near t = {t:.6g} the path goes through a point where dθ/dt is not Lipschitz: {steep}. More than one flow goes on "
-        "from there (Picard–Lindelöf fails); this is one of them",
-    )  # fmt: skip
-
-
-def _slowest(meter: Meter, begin: Tensor, end: Tensor) -> Tensor:
-    """Return the point of least ‖f‖ on a chord, by golden section."""
-    low, high, share = 0.0, 1.0, (math.sqrt(5) - 1) / 2
-
-    def speed(s: float) -> float:
-        return float(meter(torch.lerp(begin, end, s)).rate.norm())
-
-    a, b = high - share * (high - low), low + share * (high - low)
-    fa, fb = speed(a), speed(b)
-    for _ in range(40):
-        if fa < fb:
-            high, b, fb = b, a, fa
-            a = high - share * (high - low)
-            fa = speed(a)
-        else:
-            low, a, fa = a, b, fb
-            b = low + share * (high - low)
-            fb = speed(b)
-    return torch.lerp(begin, end, 0.5 * (low + high))
 
 
 def _loss_there(flow: Course, i: int) -> str:

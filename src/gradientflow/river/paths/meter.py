@@ -17,10 +17,13 @@ REACH = 1e-6  # of a finite difference, relative to |θ|: half the digits of flo
 
 
 class Meter:
-    """Counts and times the evaluations of one field. Rows are counted: a gradient of each of B drops is B gradients."""
+    """Counts and times the evaluations of one field. Rows are counted: a gradient of each of B drops is B gradients.
 
-    def __init__(self, field: Field) -> None:
-        self.field = field
+    `begin`: a point, (P,), at which the field is asked for kinks; its own start where none is given.
+    """
+
+    def __init__(self, field: Field, begin: Tensor | None = None) -> None:
+        self.field, self.begin = field, field.start() if begin is None else begin
         self.gradients = 0
         self.hvps = 0
         self.losses = 0
@@ -73,10 +76,9 @@ class Meter:
     @cached_property
     def exact(self) -> bool:
         """Whether Hessian products have to be exact: in float32, and where a difference would step across kinks."""
-        begin = self.field.start()
         if self.field.dtype != torch.float64:
             return True
-        return self.field.potential and begin is not None and bool(kinks(nodes(self.field, begin[None])))
+        return self.field.potential and self.begin is not None and bool(kinks(nodes(self.field, self.begin[None])))
 
     def cost(self, *, checking: float = 0.0) -> Cost:
         """Return what was spent so far."""

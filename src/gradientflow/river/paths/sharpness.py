@@ -89,7 +89,7 @@ def sharpness(
             f"expected a tolerance between 0 and 1 and at least one product, got {tolerance} and {max_products}."
         )
     row = (point.to(dtype=field.dtype, device=field.device) if field.size else point)[None]
-    meter = Meter(field)
+    meter = Meter(field, row[0])
     admitted(meter(row), row, field.name)
     start = torch.randn(len(point), generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(row)
     found = largest(Counted(meter).linearize(row), start, k, tolerance=tolerance, products=max_products, seed=seed)
