@@ -96,4 +96,4 @@ def _scaled(after: Tensor, ruled: Tensor, before: Tensor) -> str:
 
 def in_shared_memory(t: Tensor) -> bool:
     """Whether other processes may write to a tensor of the script's."""
-    return t.device.type == "cpu" and torch.is_tensor(t) and t.is_shared()
+    return t.device.type == "cpu" and bool(t.untyped_storage().is_shared())

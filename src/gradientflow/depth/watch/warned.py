@@ -49,12 +49,12 @@ class Warnings:
             return
         self._shown = getattr(warnings, "_showwarnmsg_impl", None)
 
-        @wraps(made)
-        def listening(message: Any, *args: Any, **named: Any) -> None:
+        def listens(message: Any, *args: Any, **named: Any) -> None:
             made(message, *args, **named)
             if not self._shield.inside:
                 self._shield(self._take, message, sys._getframe(1))
 
+        listening: Any = wraps(made)(listens)
         is_ours(listening.__code__)
         self._made, self._ours = made, listening
         warnings.WarningMessage.__init__ = listening  # type: ignore[method-assign]
