@@ -17,7 +17,7 @@ THROWN = Limit("gradients_cleared", 0.9, "chosen: of those of all passes but the
 USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
 STEPS = Limit("steps", 3, "chosen: a parameter without a gradient in the first of them may get one yet")
 LATE = Limit("late_calls", 2, "chosen: once may be another loss")
-NEAR = Limit("divisor_off", 2.0, "chosen: a factor that the loss's divisor and the number of passes may be apart")
+DIVIDED = Limit("divisor_off", 2.0, "chosen: a factor that the loss's divisor and the number of passes may be apart")
 
 
 def out_of_step(case: Case) -> list[Finding]:
@@ -78,7 +78,7 @@ def _piled(case: Case, trend: Trend) -> Finding | None:
         "crawling", "steps-missing", 0.6, place,
         f"{passes} backward calls stand behind each step of {optimizer.name}, and their gradients are added up, not averaged: the script took "
         f"{steps} step{'s' * (steps != 1)} in {case.meta.backwards} backward calls. Was the step to stand inside the loop?",
-        {"passes_of_a_step": passes, "steps": steps, "backward_calls": case.meta.backwards, "gradient_times": passes} | told(MANY, gates=(LOSSES, NEAR)),
+        {"passes_of_a_step": passes, "steps": steps, "backward_calls": case.meta.backwards, "gradient_times": passes} | told(MANY, gates=(LOSSES, DIVIDED)),
         remedies("step-each-pass", at=place),
     )  # fmt: skip
 
@@ -99,7 +99,7 @@ def _divided(graph: Graph, passes: int) -> bool:
             if op.name == "mul"
             else []
         )
-        if any(passes / NEAR <= d <= passes * NEAR for d in divisors):
+        if any(passes / DIVIDED <= d <= passes * DIVIDED for d in divisors):
             return True
         sources = [o.op for o in op.operands if o.op is not None]
         at = sources[0] if len(sources) == 1 and (divisors or op.name in ("mul", "to", "float", "add", "neg")) else None

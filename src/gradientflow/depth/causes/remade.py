@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case
-from gradientflow.depth.causes.joined import MANY
+from gradientflow.depth.causes.joined import MANY, SHORT
 from gradientflow.depth.causes.lost import group_steps
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
@@ -52,6 +52,6 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         "crawling", "optimizer-remade", 0.8, place,
         f"{what}{where}: at {sum(fresh.values())} of {len(fresh)} later steps looked at its state is that of a first step, so that {harm}.",
         {"optimizers_made": made or 1, "steps": optimizer.steps, "fresh_states": sum(fresh.values()), "later_steps_looked_at": len(fresh)}
-        | told(LOOKS, gates=(USUAL, MANY)),
+        | told(LOOKS, gates=(USUAL, MANY, SHORT)),
         remedies("keep-optimizer", at=place),
     )  # fmt: skip
