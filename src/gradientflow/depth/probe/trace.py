@@ -47,7 +47,7 @@ _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "re
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _QUIET = frozenset(  # what only looks at a tensor: its result is in no graph, and nobody is born
     getattr(Tensor, name).__get__
-    for name in "grad shape dtype device layout requires_grad ndim is_sparse is_cuda is_meta".split()
+    for name in ["grad", "shape", "dtype", "device", "layout", "requires_grad", "ndim", "is_sparse", "is_cuda", "is_meta"]
 )
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
 
