@@ -28,6 +28,7 @@ from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import rows_apart, value_stat
 from gradientflow.depth.probe.taken import reads, span
+from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
@@ -47,7 +48,18 @@ _HOOKING = frozenset({"register_hook", "register_post_accumulate_grad_hook", "re
 _GRAD_FN = Tensor.grad_fn.__get__  # type: ignore[union-attr]
 _QUIET = frozenset(  # what only looks at a tensor: its result is in no graph, and nobody is born
     getattr(Tensor, name).__get__
-    for name in ["grad", "shape", "dtype", "device", "layout", "requires_grad", "ndim", "is_sparse", "is_cuda", "is_meta"]
+    for name in [
+        "grad",
+        "shape",
+        "dtype",
+        "device",
+        "layout",
+        "requires_grad",
+        "ndim",
+        "is_sparse",
+        "is_cuda",
+        "is_meta",
+    ]
 )
 _INHERIT = frozenset({"norm", "activation", "pool", "elementwise", "random", "singular"})
 
@@ -86,6 +98,7 @@ class Tracer(TorchFunctionMode):
         self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
         self.under_transform = False  # torch calls were seen inside a transform of torch.func
         self.trace = Trace()
+        self.tape: Tape | None = None  # keeps the calls of the forward pass, to run it again
         self.origins = Origins()
 
     def __torch_function__(
@@ -120,13 +133,14 @@ class Tracer(TorchFunctionMode):
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
+        drawn = self.shield(self.tape.before, func, args) if self.recording and self.tape is not None else None
         if self.between is None:
             out = passed_on(caller, func, args, kwargs)
         else:
             into = kwargs.get("out", kwargs.get("tensor"))  # (by its name in `torch.nn.init`)
             out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), into)
         if self.births is not None or self.recording:
-            self.shield(self._see, func, args, kwargs, out)
+            self.shield(self._see, func, args, kwargs, out, drawn)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:
                 self.shield(self._keep, func.__name__, args, out, noise)
         return out
@@ -168,7 +182,9 @@ class Tracer(TorchFunctionMode):
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _see(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, drawn: Any = None
+    ) -> None:
         raw = getattr(func, "__name__", "")
         if not all(map(readable, [*calls.tensors(args), *calls.tensors(list(kwargs.values())), *calls.tensors(out)])):
             return
@@ -191,6 +207,8 @@ class Tracer(TorchFunctionMode):
             cut = cutting.cut(self.trace, self.registry, func, raw, args, out)
             self.trace.severed.see(calls.tensors(args), calls.tensors(out), off if cut is None else cut)
             return
+        if self.tape is not None:
+            self.tape.see(func, args, kwargs, out, drawn, inplace)
         self._functions([*calls.tensors(args), *calls.tensors(list(kwargs.values()))])
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
