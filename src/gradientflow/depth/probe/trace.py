@@ -22,6 +22,7 @@ from gradientflow.depth.probe.births import IS_LEAF, Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.functions import function_of, row_of
 from gradientflow.depth.probe.names import called
+from gradientflow.depth.probe.near import nearness
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
@@ -121,7 +122,7 @@ class Tracer(TorchFunctionMode):
         if getattr(func, "__name__", "") == "__get__" and func in _QUIET:
             return passed_on(caller, func, args, kwargs)
         self.awake()
-        if not (self.recording or self.listening or self.births) or get_ident() != self.thread:
+        if not (self.recording or self.listening or self.births or self.between) or get_ident() != self.thread:
             return passed_on(caller, func, args, kwargs)
         if transformed():
             self.under_transform = True
@@ -242,7 +243,7 @@ class Tracer(TorchFunctionMode):
         self._consumed(data, calls.masks(args, kwargs, name), operands)
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
-            self._nearness(inputs, operands)
+            nearness(trace, self.registry, inputs, operands)
         module, module_class = self._module(where)
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         shown = outputs[0]
@@ -377,24 +378,6 @@ class Tracer(TorchFunctionMode):
                     channel = self.trace.traced[operand.op].channel
                     return channel if out.dim() > abs(channel) else -1
         return -1
-
-    def _nearness(self, inputs: list[Tensor], operands: list[Operand]) -> None:
-        """Keep the value of what a singular operation consumes, with its smallest |entry|: how near the singularity is."""
-        data = iter([o for o in operands if o.op is None and o.value is not None])
-        for t in inputs:
-            if not t.is_floating_point() or not t.numel():
-                continue
-            if not t.requires_grad:
-                operand = next(data, None)
-            elif t.grad_fn is not None:
-                made_by = self.trace.owner.get(t.grad_fn)
-                operand = next((o for o in operands if o.op == made_by and made_by is not None), None)
-            else:
-                leaf = self.registry.find(t)
-                operand = next((o for o in operands if o.param == leaf and leaf is not None), None)
-            if operand is not None:
-                operand.value = operand.value or value_stat(t)
-                operand.value.absmin = float(t.detach().abs().min())
 
 
 def _backward_call(func: Any) -> str | None:

@@ -55,6 +55,7 @@ class Window:
         self.stepping = Stepping(registry)
         self.writers = Writers(registry, shield)
         self.falling = Falling(registry)
+        self.search: Callable[..., Any] | None = None  # runs the calls between two steps, to see which writes weights
         self._beside = False  # something beside an optimizer's rule moved its weights in a step that was looked at
         self._hunting = False  # the calls within a step are looked at
         self.probe: Probe | None = None
@@ -232,7 +233,13 @@ class Window:
             left = bool(self.probe.carried) or any(w.carried for w in self._optimizers) or self.backwards > 1
             self._told(self._shield(self.falling.delivered, left))
             self.way.delivered()
-            self._tracer.between = self.way.watched
+            self._tracer.between = self._between
+
+    def _between(self, func: Callable[..., Any], args: tuple[Any, ...], run: Callable[[], Any], out: Any = None) -> Any:
+        """Run a call between backward and the step, and see what it writes to: gradients, and weights where that is looked for."""
+        if self.search is None:
+            return self.way.watched(func, args, run, out)
+        return self.search(func, args, lambda: self.way.watched(func, args, run, out), out)
 
     @property
     def looks_within(self) -> bool:
