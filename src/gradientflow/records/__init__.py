@@ -15,7 +15,7 @@ time, of which one gradient-descent step of learning rate η takes η.
 """
 
 from gradientflow.records.checks import Isolation, Linearity
-from gradientflow.records.extras import Buffers, Isometry, Noise, Recurrence, Sharpness, Stretch
+from gradientflow.records.extras import Buffers, Descent, Isometry, Noise, Recurrence, Sharpness, Stretch
 from gradientflow.records.flow import (
     FLOW_SCHEMA,
     Apart,
@@ -137,6 +137,7 @@ __all__ = [
     "Change",
     "Check",
     "Cut",
+    "Descent",
     "Doubt",
     "Drops",
     "Ending",

@@ -59,6 +59,28 @@ class Isometry(msgspec.Struct):
     cost: float = 0.0  # seconds
 
 
+class Descent(msgspec.Struct):
+    """What one step did to the loss of its own batch. Along the step L falls by `predicted` to first order, and the second order gives
+    `curvature` of that back: measured fall = predicted − curvature − what is left.
+
+    The loss is the one that backward was called on (scaled, where a scaler scales it).
+    """
+
+    loss: float  # of the batch, ahead of the step
+    after: float  # behind it
+    predicted: float  # ⟨∇L, w_before − w_after⟩
+    curvature: float  # ½ ΔwᵀHΔw, by the loss half way along the step
+    error: float = (
+        0.0  # of the losses: how far the first, worked out again, is from the script's own, but no less than rounding
+    )
+    cost: float = 0.0  # seconds
+
+    @property
+    def fall(self) -> float:
+        """What was measured."""
+        return self.loss - self.after
+
+
 class Recurrence(msgspec.Struct):
     """The gradient over time in one layer and direction of a recurrence, at a probed step.
 

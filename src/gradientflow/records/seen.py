@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gradientflow.records.checks import Isolation, Linearity
-from gradientflow.records.extras import Buffers, Isometry, Recurrence, Sharpness
+from gradientflow.records.extras import Buffers, Descent, Isometry, Recurrence, Sharpness
 from gradientflow.records.transit import Rewrite, Transit
 
 ABSENT = -1.0
@@ -190,6 +190,7 @@ class Probe(msgspec.Struct):
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
     cuts: list[Cut] = []  # where values were taken out of the graph
     buffers: Buffers | None = None  # None: none was looked at
+    descent: Descent | str | None = None  # what the step did to the loss of this batch; or why that was not measured
     transit: Transit | None = None  # from backward to the weights; None: it was not measured
 
 

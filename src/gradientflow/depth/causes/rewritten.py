@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from statistics import fmean, median
 
 from gradientflow.depth.causes import places
@@ -10,7 +11,7 @@ from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import REWRITES, Finding, Rewrite
+from gradientflow.records import REWRITES, Finding, Place, Rewrite
 
 UNDONE = Limit("update_taken_back", 0.5, "chosen: half of the last update; a projection or a small average takes less")
 ALL_UNDONE = Limit("update_taken_back_each_time", 0.99, "chosen: nothing of it is left, where it happens at each step")
@@ -26,6 +27,15 @@ REPLACED = Limit(
 )
 OFTEN = Limit("share_of_steps", 0.5, "chosen: from here on it is a part of each step")
 TIMES = Limit("rewrites", 2, "chosen: once is a checkpoint that is loaded")
+
+
+def line(case: Case, mine: list[Rewrite]) -> Place | None:
+    """Return the line of the call that rewrites weights: as it was seen most often, else the likeliest in the source."""
+    seen = Counter((r.file, r.line, r.name) for r in mine if r.file is not None)
+    if not seen:
+        return places.of_rewriting(case.meta)
+    (file, at, name), _ = seen.most_common(1)[0]
+    return Place(file, at, None, name)
 
 
 def rewritten(case: Case) -> list[Finding]:
@@ -48,7 +58,7 @@ def _broken(case: Case, mine: list[Rewrite]) -> Finding | None:
         return None
     if any(not math.isfinite(s.weight or 0.0) for s in case.run.steps if s.step < bad.step):
         return None
-    place = places.of_rewriting(case.meta)
+    place = line(case, mine)
     return Finding(
         "not-finite", "weights-rewritten", 0.9, place,
         f"Ahead of step {bad.step} weights are not finite that the step before had left finite: they were written in between, by "
@@ -83,7 +93,7 @@ def _undone(case: Case, trend: Trend, mine: list[Rewrite]) -> Finding | None:
     again = len(behind) >= TIMES and setback and median(setback) >= SETBACK
     if not each and not (again and (_as_before(behind) or _sawtooth(trend, ahead, behind))):
         return None
-    place = places.of_rewriting(case.meta)
+    place = line(case, mine)
     times = "at each step" if each else f"{len(back)} times"
     return Finding(
         "crawling", "weights-rewritten", 0.9 if each else 0.85, place,

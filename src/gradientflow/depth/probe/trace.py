@@ -22,12 +22,14 @@ from gradientflow.depth.probe.births import IS_LEAF, Births
 from gradientflow.depth.probe.frames import Where, locate
 from gradientflow.depth.probe.functions import function_of, row_of
 from gradientflow.depth.probe.names import called
+from gradientflow.depth.probe.near import nearness
 from gradientflow.depth.probe.opaque import OPAQUE, capture, noise_before
 from gradientflow.depth.probe.origins import Origins
 from gradientflow.depth.probe.passing import callers_frame, passed_on
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import rows_apart, value_stat
 from gradientflow.depth.probe.taken import reads, span
+from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
 from gradientflow.ops import kind_of
@@ -97,6 +99,7 @@ class Tracer(TorchFunctionMode):
         self.thread = get_ident()  # the one that is watched; the mode may still lie on another's stack
         self.under_transform = False  # torch calls were seen inside a transform of torch.func
         self.trace = Trace()
+        self.tape: Tape | None = None  # keeps the calls of the forward pass, to run it again
         self.origins = Origins()
 
     def __torch_function__(
@@ -119,7 +122,7 @@ class Tracer(TorchFunctionMode):
         if getattr(func, "__name__", "") == "__get__" and func in _QUIET:
             return passed_on(caller, func, args, kwargs)
         self.awake()
-        if not (self.recording or self.listening or self.births) or get_ident() != self.thread:
+        if not (self.recording or self.listening or self.births or self.between) or get_ident() != self.thread:
             return passed_on(caller, func, args, kwargs)
         if transformed():
             self.under_transform = True
@@ -131,13 +134,14 @@ class Tracer(TorchFunctionMode):
         noise = None
         if self.recording and getattr(func, "__name__", "") in OPAQUE:
             noise = self.shield(noise_before, func.__name__, args)
+        drawn = self.shield(self.tape.before, func, args) if self.recording and self.tape is not None else None
         if self.between is None:
             out = passed_on(caller, func, args, kwargs)
         else:
             into = kwargs.get("out", kwargs.get("tensor"))  # (by its name in `torch.nn.init`)
             out = self.between(func, args, lambda: passed_on(caller, func, args, kwargs), into)
         if self.births is not None or self.recording:
-            self.shield(self._see, func, args, kwargs, out)
+            self.shield(self._see, func, args, kwargs, out, drawn)
             if self.recording and getattr(func, "__name__", "") in OPAQUE:
                 self.shield(self._keep, func.__name__, args, out, noise)
         return out
@@ -179,7 +183,9 @@ class Tracer(TorchFunctionMode):
 
     # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _see(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    def _see(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, drawn: Any = None
+    ) -> None:
         raw = getattr(func, "__name__", "")
         if not all(map(readable, [*calls.tensors(args), *calls.tensors(list(kwargs.values())), *calls.tensors(out)])):
             return
@@ -202,6 +208,8 @@ class Tracer(TorchFunctionMode):
             cut = cutting.cut(self.trace, self.registry, func, raw, args, out)
             self.trace.severed.see(calls.tensors(args), calls.tensors(out), off if cut is None else cut)
             return
+        if self.tape is not None:
+            self.tape.see(func, args, kwargs, out, drawn, inplace)
         self._functions([*calls.tensors(args), *calls.tensors(list(kwargs.values()))])
         fresh = [t for t in outputs if t.grad_fn not in self.trace.owner]
         if fresh and len(self.trace.ops) < _MAX_OPS:
@@ -235,7 +243,7 @@ class Tracer(TorchFunctionMode):
         self._consumed(data, calls.masks(args, kwargs, name), operands)
         channel = self._channel(kind, operands, outputs[0])
         if kind == "singular":
-            self._nearness(inputs, operands)
+            nearness(trace, self.registry, inputs, operands)
         module, module_class = self._module(where)
         made = self.modules.get(id(where.modules[0]), (None, None, None)) if where.modules else (None, None, None)
         shown = outputs[0]
@@ -370,24 +378,6 @@ class Tracer(TorchFunctionMode):
                     channel = self.trace.traced[operand.op].channel
                     return channel if out.dim() > abs(channel) else -1
         return -1
-
-    def _nearness(self, inputs: list[Tensor], operands: list[Operand]) -> None:
-        """Keep the value of what a singular operation consumes, with its smallest |entry|: how near the singularity is."""
-        data = iter([o for o in operands if o.op is None and o.value is not None])
-        for t in inputs:
-            if not t.is_floating_point() or not t.numel():
-                continue
-            if not t.requires_grad:
-                operand = next(data, None)
-            elif t.grad_fn is not None:
-                made_by = self.trace.owner.get(t.grad_fn)
-                operand = next((o for o in operands if o.op == made_by and made_by is not None), None)
-            else:
-                leaf = self.registry.find(t)
-                operand = next((o for o in operands if o.param == leaf and leaf is not None), None)
-            if operand is not None:
-                operand.value = operand.value or value_stat(t)
-                operand.value.absmin = float(t.detach().abs().min())
 
 
 def _backward_call(func: Any) -> str | None:

@@ -9,6 +9,7 @@ SHARE_OF_EXTRAS = Limit("share_for_extras", 0.02, "chosen: the sharpness, and th
 PROBES = Limit("seconds_for_probes", 1.0, "chosen: a short script is worth some probes too")
 SHARPNESS = Limit("seconds_for_sharpness", 0.6, "chosen: some Hessian products of a small network")
 CHECKS = Limit("seconds_for_checks", 0.5, "chosen: some passes of a small network back from one sample")
+DESCENTS = Limit("seconds_for_descents", 0.6, "chosen: some forward passes of a small network")
 OVER_TIME = Limit("seconds_for_recurrences", 0.8, "chosen: some thousand steps of a cell")
 
 

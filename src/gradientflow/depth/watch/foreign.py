@@ -16,7 +16,12 @@ from gradientflow.limits import Limit
 from gradientflow.records import Foreign
 
 DECAYED = Limit("weights_left", 0.9, "chosen: a tenth of the weights at each step is more than any decay that is meant")
-_LIKE = 1e-3  # how near two norms, or a scaled tensor and its original, have to be
+LIKE = Limit(
+    "apart", 1e-3, "chosen: of what is compared, two norms or a scaled tensor and its original; rounding leaves less"
+)
+ROUNDED = Limit("rounding_of_a_tensor", 1e-6, "rounding of single precision, and a decade to spare")
+CHANGED = Limit("change_of_a_norm", 1e-7, "rounding of single precision")
+HELD = Limit("norm_over_the_one_before", 1e-5, "chosen: a decay takes more, rounding less")
 _BOUNDED = 3  # entries of a tensor whose least and largest are bounds of something
 _FEW = 4  # parameters that are named
 
@@ -80,12 +85,12 @@ def _scaled(after: Tensor, ruled: Tensor, before: Tensor) -> str:
         a, r, b = (t.reshape(1, -1) if axis is None else t.movedim(axis, 0).flatten(1) for t in (after, ruled, before))
         lengths, left, was = a.norm(dim=1), r.norm(dim=1), b.norm(dim=1)
         factors = (a * r).sum(1) / left.square().clamp_min(1e-300)
-        if not bool(((a - factors[:, None] * r).norm(dim=1) <= _LIKE * (lengths - left).abs() + 1e-6 * left).all()):
+        if not bool(((a - factors[:, None] * r).norm(dim=1) <= LIKE * (lengths - left).abs() + ROUNDED * left).all()):
             continue
-        changed = (lengths - left).abs() > 1e-7 * left
+        changed = (lengths - left).abs() > CHANGED * left
         held = lengths[changed]
-        one = held.numel() > 1 and bool((held - held.mean()).abs().max() <= _LIKE * held.mean())
-        still = bool(((lengths - was).abs() <= 1e-5 * was)[changed].all())
+        one = held.numel() > 1 and bool((held - held.mean()).abs().max() <= LIKE * held.mean())
+        still = bool(((lengths - was).abs() <= HELD * was)[changed].all())
         if held.numel() and float(held.mean()) > 0 and (one or still):
             return "rescaled"
         if bool(((factors >= DECAYED) & (factors <= 1))[changed].all()):

@@ -30,12 +30,13 @@ from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
 from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.post import Post
+from gradientflow.depth.watch.rewriting import Rewriting
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
 from gradientflow.depth.watch.warned import Warnings
 from gradientflow.depth.watch.window import Window
 from gradientflow.limits import Limit
-from gradientflow.records import REWRITES, Other, Rewrite, Step
+from gradientflow.records import Other, Step
 from gradientflow.torch_internals import never_compile
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
@@ -82,8 +83,7 @@ class Monitor:
         self.steps = 0
         self.backwards = 0
         self.elsewhere = 0  # steps in other threads than the one that is watched
-        self.compared = 0  # steps ahead of which the weights were held against what the step before left
-        self.rewrites = 0  # of weights, between two steps
+        self.rewriting = Rewriting(self.registry, shield)
         self.probed = 0
         self.last_loss: float | None = None
         self.on_probe: Callable[[], None] | None = None
@@ -150,6 +150,10 @@ class Monitor:
             self._quiet()
             if self.tracer.trace.ops:
                 self.tracer.fresh()  # a window that was traced but not measured holds its graph no longer
+        search = self.shield(self.rewriting.search) if not self.compiled else None
+        self.window.search = self.tracer.between = search
+        if search is not None:
+            self._post.enter()
 
     def _quiet(self) -> None:
         """Stop tracing and take the mode off the stack."""
@@ -279,12 +283,9 @@ class Monitor:
 
     def _compare(self, watched: Watched) -> None:
         """Look whether the weights are those that the step before left."""
-        found = watched.continuity.before()
-        self.compared += watched.continuity.knows
+        found = self.rewriting.compare(watched, self.steps + 1)
         if found is not None:
-            self.rewrites += 1
-            if self.rewrites <= REWRITES or self.rewrites % REWRITES == 0:
-                self.sink.add(Rewrite(self.steps + 1, watched.record.index, *found))
+            self.sink.add(found)
 
     def _take_over(self) -> bool:
         """Watch this thread, where the one that was watched is at rest."""

@@ -106,7 +106,7 @@ class Recorder:
             self.meta.optimizers = [w.record for w in monitor.optimizers]
             self.meta.unit = monitor.unit
             self.meta.compiled = monitor.compiled
-            self.meta.compared = monitor.compared
+            self.meta.compared = monitor.rewriting.compared
             self.meta.late = monitor.window.late
             self.meta.transformed = monitor.tracer.under_transform
             self.meta.warned, self.meta.warned_more = monitor.warnings.found, monitor.warnings.more

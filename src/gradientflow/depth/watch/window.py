@@ -13,12 +13,14 @@ from torch.optim import Optimizer as TorchOptimizer
 from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.probe.measure import BackwardMeasure
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.trace import Tracer
 from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.allowance import SHARE_OF_EXTRAS, SHARPNESS, allowed
 from gradientflow.depth.watch.buffers import buffers_within
 from gradientflow.depth.watch.cheap import norm_of_grads
 from gradientflow.depth.watch.checking import Checks
+from gradientflow.depth.watch.falling import Falling
 from gradientflow.depth.watch.isometry import IsometryMeter
 from gradientflow.depth.watch.optimizers import Optimizers, Watched
 from gradientflow.depth.watch.overtime import OverTime
@@ -27,8 +29,8 @@ from gradientflow.depth.watch.shield import Effort, Shield
 from gradientflow.depth.watch.stepping import Stepping
 from gradientflow.depth.watch.transmission import Transmission
 from gradientflow.depth.watch.writers import Writers
-from gradientflow.records import Probe, Transit
-from gradientflow.torch_internals import readable
+from gradientflow.records import HOOK, Descent, Probe, Transit
+from gradientflow.torch_internals import any_global_backward_hook, readable
 
 NO_GRAPH = "backward was called on a loss that no operation leads to"
 
@@ -53,6 +55,8 @@ class Window:
         self.way = Transmission(registry, shield)
         self.stepping = Stepping(registry)
         self.writers = Writers(registry, shield)
+        self.falling = Falling(registry)
+        self.search: Callable[..., Any] | None = None  # runs the calls between two steps, to see which writes weights
         self._beside = False  # something beside an optimizer's rule moved its weights in a step that was looked at
         self._hunting = False  # the calls within a step are looked at
         self.probe: Probe | None = None
@@ -92,12 +96,16 @@ class Window:
         self.again, self.cleared, self._roots = 0, 0, []
         self.way.begin()
         self._tracer.between = None
+        wanted = reason is not None and self.falling.wanted(self._clock())
+        self._tracer.tape = Tape() if wanted else None
+        self.falling.begin(self._tracer.tape)
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
         self.reason = self.probe = self._loose = self._rest = self._left = None
         self.way.begin()
-        self._tracer.between = None
+        self._tracer.between = self._tracer.tape = None
+        self.falling.begin(None)
 
     @property
     def waits(self) -> bool:
@@ -147,6 +155,7 @@ class Window:
         plain = [
             t if type(t) is Tensor else t.as_subclass(Tensor) for t in roots
         ]  # methods of the script's are not called
+        self._told(self._shield(self._keep_forward, plain[0], leaves_them))
         self._shield(self._sharpness, plain[0], reached)
         self._shield(self._checks.measure, plain[0], measure, self.probe)
         if self.isometry is not None:
@@ -178,6 +187,19 @@ class Window:
         for watched in self._optimizers if self._measured else ():
             if watched.carried:
                 watched.carried = min(watched.carried, norm_of_grads(watched.params))
+
+    def _keep_forward(self, root: Tensor, leaves_them: bool) -> str | None:
+        """End the tape at the loss. Return why it will not be run again."""
+        self._tracer.tape = None
+        refused = "the script has hooks of its own in the graph" if self._tracer.trace.hooked else None
+        if any_global_backward_hook() or not leaves_them:
+            refused = "gradients are returned, or shared with other processes, or there are hooks on all modules"
+        return self.falling.backward(root, self._clock(), refused)
+
+    def _told(self, found: Descent | str | None) -> None:
+        """Write what a step did to its loss, or why that is not known, into the probe."""
+        if self.probe is not None and found is not None:
+            self.probe.descent = found
 
     def _sharpness(self, root: Tensor, reached: Sequence[int]) -> None:
         """Measure the sharpness within a small part of the run's time; not for an adaptive optimizer, of whose stability it
@@ -220,8 +242,16 @@ class Window:
     def delivered(self) -> None:
         """A backward call of a measured window has returned: follow what it left in `.grad` from here on."""
         if self.probe is not None:
+            left = bool(self.probe.carried) or any(w.carried for w in self._optimizers) or self.backwards > 1
+            self._told(self._shield(self.falling.delivered, left))
             self.way.delivered()
-            self._tracer.between = self.way.watched
+            self._tracer.between = self._between
+
+    def _between(self, func: Callable[..., Any], args: tuple[Any, ...], run: Callable[[], Any], out: Any = None) -> Any:
+        """Run a call between backward and the step, and see what it writes to: gradients, and weights where that is looked for."""
+        if self.search is None:
+            return self.way.watched(func, args, run, out)
+        return self.search(func, args, lambda: self.way.watched(func, args, run, out), out)
 
     @property
     def looks_within(self) -> bool:
@@ -238,6 +268,8 @@ class Window:
             self.writers.watch(watched.record.params)
             self._tracer.between = self.writers.watched
         passed = self.way.arrived(watched.record.params)
+        hooks = any(a.name == HOOK for a in self.way.alterations)
+        self._told(self._shield(self.falling.before_step, watched.params, hooks))
         self.probe.transit = Transit(
             passed, self.way.alterations, again=self.again, passes=self.backwards, cleared=self.cleared
         )
@@ -247,6 +279,7 @@ class Window:
         """It has stepped."""
         if self.probe is None or self.probe.transit is None:
             return
+        self._told(self._shield(self.falling.after_step, watched.params))
         self.probe.transit.groups = groups = self.stepping.after(optimizer, watched)
         others = [g.foreign for g in groups if g.foreign is not None]
         by = self.writers.found() if self._hunting else None

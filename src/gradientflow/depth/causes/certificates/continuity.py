@@ -7,6 +7,7 @@ from statistics import median
 
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
+from gradientflow.depth.causes.rewritten import line
 from gradientflow.records import Certificate, Finding
 
 NAME = "continuity"
@@ -27,9 +28,11 @@ def continuity(case: Case, findings: Sequence[Finding]) -> Certificate:
         )
     undone = [r.undone for r in rewrites if r.undone is not None]
     numbers = {"steps": steps, "rewrites": len(rewrites), "undone": rounded(median(undone)) if undone else None}
+    place = line(case, rewrites) if any(r.file is not None for r in rewrites) else None
+    by = f" by {place.op} ({place.file}:{place.line})" if place is not None else ""
     back = f", taking back {median(undone):.2g} of the step before" if undone else ""
     return Certificate(
         NAME, "held",
-        f"but for {len(rewrites)} rewrites between steps (the first ahead of step {rewrites[0].step}{back}), which did the loss no harm",
+        f"but for {len(rewrites)} rewrites between steps{by} (the first ahead of step {rewrites[0].step}{back}), which did the loss no harm",
         numbers,
     )  # fmt: skip

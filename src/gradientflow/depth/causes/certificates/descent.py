@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradientflow.depth.causes import fallen
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.depth.causes.stalled import ENOUGH, FALL, fall, learns_nothing
@@ -14,7 +15,17 @@ SYMPTOMS = ("diverging", "oscillating", "crawling", "stalled", "noisy")
 
 
 def descent(case: Case, findings: Sequence[Finding]) -> Certificate:
-    """Over the run the loss fell further than chance takes it, and below the best constant answer where that is known."""
+    """Over the run the loss fell further than chance takes it, and below the best constant answer where that is known; on probed
+    steps, the loss of the same batch against what the gradient predicts.
+    """
+    found = _over_the_run(case, findings)
+    single, numbers = fallen.said(case)
+    found.why += single
+    found.numbers = found.numbers | numbers
+    return found
+
+
+def _over_the_run(case: Case, findings: Sequence[Finding]) -> Certificate:
     if (told := broken.by(NAME, findings, lambda f: f.symptom in SYMPTOMS)) is not None:
         return told
     measured = [t for t in case.trends if t.measured]
