@@ -100,6 +100,7 @@ class Transit(msgspec.Struct):
     again: int = 0  # backward calls on a tensor that backward was called on before, in the same step
     passes: int = 1  # backward calls ahead of the step
     cleared: int = 0  # of them, those whose gradient was cleared ahead of the next
+    inner: list[Alteration] = []  # what hooks on tensors within the graph made of the gradient there
 
 
 class Rewrite(msgspec.Struct):

@@ -67,8 +67,8 @@ def test_what_multiplies_behind_a_clip_is_told_by_its_own_factor() -> None:
 def test_the_certificate_counts_the_backward_calls_ahead_of_a_step() -> None:
     seen = clipped(0.5, unscaled="before")
     assert "added up" not in transmission(Case(seen), []).why
-    for step in seen.steps:
-        step.backwards = 2
+    assert seen.probes[0].transit is not None
+    seen.probes[0].transit.passes = 2
     assert "2 backward calls were added up ahead of each step" in transmission(Case(seen), []).why
 
 

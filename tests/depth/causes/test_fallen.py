@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.certificates.descent import descent
+from gradientflow.depth.causes.steps import step_size
 from gradientflow.records import Certificate, Descent
 from tests.depth.causes.by_hand import falling, flips
 from tests.depth.causes.transits import seen, way
@@ -53,3 +54,29 @@ def test_why_nothing_was_measured_is_told() -> None:
 
 def test_a_run_that_is_too_short_stays_not_measured() -> None:
     assert certificate(Descent(1.0, 0.9, 0.1, 0.0), losses=falling(1.0, 0.5, 12)).state == "not-measured"
+
+
+# ── a step that does what the gradient predicts is not too large ─────────────────────────────────────────────────────
+
+
+def blamed(*found: Descent, longest: float = 1e-3, rise: float = 3.0) -> bool:
+    """Whether a step that is too large is told of a loss that rises, with a step so long behind those that were measured."""
+    updates = [1e-3] * 50 + [longest] * 10
+    run = seen([way() for _ in found], losses=[1.0] * 30 + [1.0 + rise] * 30, updates=updates)
+    for probe, one in zip(run.probes, found, strict=False):
+        probe.descent = one
+    return [f.cause for f in step_size(Case(run))] == ["step-too-large"]
+
+
+def down(curvature: float = 0.0, off: float = 0.0) -> Descent:
+    return Descent(1.0, 0.9 + off, 0.1, curvature, error=1e-9)
+
+
+def test_steps_that_were_measured_and_go_down_as_predicted_are_not_too_large() -> None:
+    assert blamed() and not blamed(down(), down(), down())
+    flips(lambda curvature: blamed(down(curvature * 0.1), down(), down()), 0.019, 0.021)
+    flips(lambda off: blamed(down(off=off * 0.1), down(), down()), 0.019, 0.021)
+    flips(lambda longest: blamed(down(), down(), down(), longest=longest), 0.99e-2, 1.01e-2)
+    flips(lambda looks: blamed(*[down()] * round(looks)), 3, 2)
+    assert blamed(down(), down(), Descent(1.0, 1.1, -0.1, 0.0, error=1e-9))
+    flips(lambda rise: blamed(down(), down(), down(), rise=rise), 9.8, 10.2)

@@ -9,7 +9,7 @@ import pytest
 
 from gradientflow.depth.causes.altered import altered, ways
 from gradientflow.depth.causes.case import Case
-from gradientflow.records import Finding, Run, Transit
+from gradientflow.records import Alteration, Finding, Passed, Run, Transit
 from tests.depth.causes.by_hand import causes, flips, only, progressed, zigzag
 from tests.depth.causes.transits import call, passed, seen, way
 
@@ -158,3 +158,57 @@ def test_gradients_too_large_to_square() -> None:
 def test_steps_that_are_not_finite_or_bring_nothing_are_not_looked_at() -> None:
     for transit in (way(None, delivered=0.0), way(None, delivered=math.inf), Transit()):
         assert ways(Case(seen([transit])), Case(seen([transit])).main) == []
+
+
+# ── what is put in the place of the gradient, and hooks within the graph ─────────────────────────────────────────────
+
+
+def drowned(cosine: float, losses: list[float] = RISING) -> list[str]:
+    """Of a gradient of 2 one half arrives, within something that is so much longer that the angle is this."""
+    there = Passed(0, 2.0, 1.0 / cosine, 0.5, cosine)
+    return causes(altered, seen([Transit([there], [call("add_", 0.5)])] * 5, losses=losses))
+
+
+def test_how_much_of_what_arrives_is_the_gradient() -> None:
+    flips(drowned, 0.51, 0.49)
+    flips(lambda progress: drowned(0.1, progressed(progress)), 0.121, 0.119)
+    (found,) = altered(Case(seen([Transit([Passed(0, 2.0, 10.0, 0.5, 0.1)], [call("add_", 0.5)])] * 5, losses=RISING)))
+    assert found.symptom == "diverging" and found.place is not None and found.place.line == 7
+    assert "add_ (train.py:7) puts something else in" in found.summary and "cosine 0.1 to" in found.summary
+
+
+def unscaled(left: float, name: str = "mul") -> list[Finding]:
+    """A loss times 1024, a clip of what that sends, and a call that takes the factor away, but for so much."""
+    calls = [call("clip_grad_norm_", 0.01, 8), call("div_", (1 + left) / 1024.0, 9)]
+    run_ = seen([way(0.01 / 1024.0, *calls)] * 5)
+    for probe in run_.probes:
+        probe.ops[-1].name, probe.ops[-1].scalars = name, [1024.0 if name == "mul" else 1 / 1024.0]
+    return found(run_)
+
+
+@pytest.mark.parametrize("name", ["mul", "div"])
+def test_a_scale_that_is_taken_away_by_hand_is_an_unscaling(name: str) -> None:
+    def line(left: float) -> bool:
+        place = only(unscaled(left, name)).place
+        return place is not None and place.line == 8
+
+    flips(line, 1.1e-3, 0.9e-3)
+    assert "take the scale away before it" in only(unscaled(0.0, name)).summary
+    assert (
+        only(unscaled(0.0, name)).place != only(unscaled(0.0, "sub")).place
+    )  # the control: a loss that nothing scaled
+
+
+def hooked(factor: float, times: int = 5, losses: list[float] = RISING) -> list[str]:
+    hook = Alteration("hook", "train.py", 26, 1, factor, None)
+    plain = [way(1.0) for _ in range(5)]
+    for transit in plain[:times]:
+        transit.inner = [hook]
+    return causes(altered, seen(plain, losses=losses))
+
+
+def test_a_hook_within_the_graph_that_turns_or_takes_the_gradient() -> None:
+    flips(hooked, 1.02e-3, 0.98e-3)
+    flips(lambda times: hooked(-0.3, round(times)), 3, 4)
+    assert hooked(-0.3, losses=progressed(0.9)) == []  # turned on purpose: the loss falls
+    flips(lambda progress: hooked(-0.3, losses=progressed(progress)), 0.121, 0.119)

@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
+
+import msgspec
 
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
@@ -13,7 +16,7 @@ from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.signs import ROSE
 from gradientflow.depth.causes.trend import LEARNS_WELL, SPIKE, STUCK, Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import HOOK, UNSCALE, Alteration, Finding, Passed, Place, Transit
+from gradientflow.records import HOOK, UNSCALE, Alteration, Finding, Passed, Place, Probe, Transit
 
 USUAL = Limit("share_of_steps", 0.8, "chosen: of the steps that were looked at; once is an accident")
 SHRUNK = Limit("gradient_left", 1e-3, "chosen: three decades; a clip that does its work takes one or two")
@@ -23,6 +26,12 @@ EARLY = Limit(
     "chosen: a decade; a clip of what the scaled loss sends is a slip at any factor",
 )
 GROWN = Limit("gradient_times", 30.0, "chosen: a decade and a half; averages and sums over a few batches stay below")
+DROWNED = Limit(
+    "cosine_to_the_gradient", 0.5, "chosen: three quarters of what arrives, squared, are something else then"
+)
+UNDONE = Limit(
+    "scale_left", 1e-3, "chosen: a factor is undone to that; half precision rounds a power of two to nothing"
+)
 
 
 @dataclass
@@ -35,6 +44,18 @@ class Way:
     factor: float | None  # with its sign; without what `unscale_` took
     transit: Transit
     calls: list[Alteration]  # those that changed gradients of this optimizer's
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between what was delivered and what arrived; 0 where nothing did."""
+        whole = math.fsum(_through(p) * _sent(p) ** 2 for p in self.transit.passed)
+        return whole / (self.delivered * self.arrived) if self.arrived > 0 else 0.0
+
+    @property
+    def unscaling(self) -> str:
+        """What to do for the scale to be gone."""
+        by_hand = all(a.name != UNSCALE for a in self.transit.alterations)
+        return "take the scale away" if by_hand else "call `scaler.unscale_(optimizer)`"
 
     @property
     def raised(self) -> float:
@@ -65,11 +86,27 @@ def ways(case: Case, trend: Trend) -> list[Way]:
         if not (math.isfinite(delivered) and math.isfinite(arrived) and delivered > 0):
             continue
         its = {p.param for p in transit.passed}
-        calls = [a for a in transit.alterations if not a.params or not its.isdisjoint(a.params)]
+        scale = _scale(probe)
+        calls = [_known(a, scale) for a in transit.alterations if not a.params or not its.isdisjoint(a.params)]
         factor = math.fsum(_through(p) * (_sent(p) / delivered) ** 2 for p in transit.passed)
         scaled = math.prod(a.factor for a in calls if a.name == UNSCALE and a.factor)
         found.append(Way(probe.step, delivered, arrived, factor / scaled, transit, calls))
     return found
+
+
+def _scale(probe: Probe) -> float:
+    """What the loss was multiplied by, last of all, before backward was called on it; 1 where it was not."""
+    root = probe.ops[probe.root] if probe.root is not None else None
+    scalars = [s for s in root.scalars if s] if root is not None else []
+    if root is None or len(scalars) != 1 or root.name not in ("mul", "div"):
+        return 1.0
+    return scalars[0] if root.name == "mul" else 1 / scalars[0]
+
+
+def _known(a: Alteration, scale: float) -> Alteration:
+    """Return an alteration, as an unscaling where it takes away what the loss was multiplied by."""
+    undoes = scale != 1.0 and a.factor is not None and abs(a.factor * scale - 1) < UNDONE
+    return msgspec.structs.replace(a, name=UNSCALE) if undoes and a.name != HOOK else a
 
 
 def _sent(p: Passed) -> float:
@@ -84,8 +121,36 @@ def _through(p: Passed) -> float:
 
 
 def altered(case: Case) -> list[Finding]:
-    """Judge each optimizer by what its gradient went through on the way from backward to the step."""
-    return [f for trend in case.trends if (seen := ways(case, trend)) and (f := _judged(case, trend, seen)) is not None]
+    """Judge each optimizer by what its gradient went through on the way from backward to the step, and within backward."""
+    return [
+        f
+        for trend in case.trends
+        if (seen := ways(case, trend)) and (f := _judged(case, trend, seen) or _turned(trend, seen)) is not None
+    ]
+
+
+def _turned(trend: Trend, seen: Sequence[Way]) -> Finding | None:
+    """A hook on a tensor within the graph turns the gradient around, or takes it, and the loss does not fall: on purpose it would
+    (a gradient is reversed for one of two losses).
+    """
+    found = [a for w in seen for a in w.transit.inner if a.factor is not None and a.factor <= SHRUNK and a.file]
+    if not trend.measured or not found or len(found) < USUAL * len(seen):
+        return None
+    rises = trend.end - trend.start > ROSE * trend.spread
+    if not (rises or trend.progress < STUCK):
+        return None
+    last = found[-1]
+    place = Place(last.file, last.line, None, HOOK)
+    factor = median(a.factor or 0.0 for a in found)
+    what = "turns the gradient around" if factor < 0 else "takes the gradient"
+    return Finding(
+        "diverging" if rises else "crawling", "gradient-altered", 0.75, place,
+        f"A hook on a tensor inside the network ({last.file}:{last.line}) {what} for all that lies before it (factor {factor:.3g}), and the "
+        f"loss goes from {trend.start:.4g} to {trend.end:.4g}.",
+        {"factor": rounded(factor), "steps_looked_at": len(seen), "steps_with_it": len(found)}
+        | told(SHRUNK, gates=(USUAL, ROSE, STUCK)),
+        remedies("keep-gradient", at=place),
+    )  # fmt: skip
 
 
 def _judged(case: Case, trend: Trend, seen: Sequence[Way]) -> Finding | None:
@@ -125,6 +190,8 @@ def _judged(case: Case, trend: Trend, seen: Sequence[Way]) -> Finding | None:
             f"{early}, and the loss stays at {trend.end:.4g}.",
             evidence | told(shrunk, gates=(STUCK, SPIKE)), remedies("keep-gradient", at=place),
         )  # fmt: skip
+    if _most(abs(w.cosine) < DROWNED for w in seen if w.factor) and any(w.calls for w in seen) and (rises or still):
+        return _drowned(case, trend, seen, evidence, "diverging" if rises else "crawling")
     grown = [max(abs(w.factor or 0.0), w.raised) for w in seen]
     if _most(f >= GROWN for f in grown) and trend.measured and trend.progress < LEARNS_WELL:
         usual = median(grown)
@@ -137,6 +204,19 @@ def _judged(case: Case, trend: Trend, seen: Sequence[Way]) -> Finding | None:
             evidence | told(GROWN, gates=(LEARNS_WELL, SPIKE)), remedies("keep-gradient", at=place),
         )  # fmt: skip
     return None
+
+
+def _drowned(case: Case, trend: Trend, seen: Sequence[Way], evidence: dict[str, Any], symptom: str) -> Finding:
+    """Say that most of what arrives is something else than the gradient."""
+    last, cosine = seen[-1], median(w.cosine for w in seen)
+    place, by = _named(case, trend, last, median(w.factor or 0.0 for w in seen))
+    return Finding(
+        symptom, "gradient-altered", 0.85, place,
+        f"Most of what the optimizer steps on is not the gradient: {by} puts something else in ({last.delivered:.3g} → {last.arrived:.3g}, "
+        f"cosine {cosine:.2g} to what backward delivers), and the loss goes from {trend.start:.4g} to {trend.end:.4g}.",
+        evidence | {"cosine_to_the_gradient": rounded(cosine)} | told(DROWNED, gates=(ROSE, STUCK, SPIKE, UNDONE)),
+        remedies("keep-gradient", at=place),
+    )  # fmt: skip
 
 
 def _most(those: Iterable[bool]) -> bool:
@@ -166,4 +246,4 @@ def early_clip(way: Way) -> str:
     before = [a for a in way.calls[: names.index(UNSCALE)] if a.factor is not None and 0 <= a.factor < 1]
     if not before:
         return ""
-    return f": {before[0].name} (line {before[0].line}) sees the gradient of the scaled loss; call `scaler.unscale_(optimizer)` before it"
+    return f": {before[0].name} (line {before[0].line}) sees the gradient of the scaled loss; {way.unscaling} before it"

@@ -13,6 +13,7 @@ from statistics import median
 
 from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.fallen import LONGER, LOOKED, RESOLVED, TAKEN, goes_down
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.lost import EPS_RULES, eps_share
 from gradientflow.depth.causes.remedies import remedies
@@ -71,7 +72,7 @@ TAIL = Limit("second_half", 1e-3, "chosen: of the weights' size, in the second h
 # Passed on the way to a step that is too large, and not told beside a number.
 _GATES = (
     SWING, HIGH, TOWERING, SEVERAL, FEW, SETTLED, HALF_REPLACED, RISE, STAYED, RELAPSE, LEARNS_WELL, FELL,
-    SCHEDULED, WHILE, ZIGZAG, TURNING, STUCK, LOSSES,
+    SCHEDULED, WHILE, ZIGZAG, TURNING, STUCK, LOSSES, RESOLVED, LOOKED, TAKEN, LONGER,
 )  # fmt: skip
 
 
@@ -182,6 +183,8 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     rise = _rise(case, trend, beyond=ratio is not None and ratio > 1.0)
     symptom = _symptom(trend, rise, several)
     if symptom is None or (several and not rise.worse and not rise.ended):
+        return None
+    if not rise.ended and rise.times <= HIGH and goes_down(case, trend):
         return None
     lr = next((s.lr for s in trend.steps if s.lr), None)
     place = _raised(case, trend) or places.of_optimizer(trend.optimizer, case.meta) or losses.line(case.finite[:1])
@@ -356,11 +359,11 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
         return None
     place = (places.of_schedule(case.meta) if fell else None) or places.of_optimizer(trend.optimizer, case.meta)
     lr = lrs[-1] if lrs else None
-    why = (
-        f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell else f"with learning rate {lr}"
-    )  # fmt: skip
+    why = f"the learning rate falls from {max(lrs):.3g} to {lr:.3g}" if fell else f"with learning rate {lr}"
+    hint = " ten- to a hundredfold"
     if (share := eps_share(case, trend)) >= EPS_RULES and not fell:
         why += f" and an eps of {trend.optimizer.options.get('eps')}, which outweighs the gradient in {share:.0%} of the entries"
+        hint = ", or take the usual eps of 1e-8, or scale the loss up"
     return Finding(
         "crawling", "step-too-small", 0.85 if fell else 0.75, place,
         f"The gradient is healthy but the weights hardly move: all {len(moves)} steps together travel {travelled:.2%} of the "
@@ -368,7 +371,7 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
         {"travelled": rounded(travelled), "second_half": rounded(tail),
          "learning_rate_last": lr, "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
         | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
-        remedies("raise-step", at=place, hint=" ten- to a hundredfold"),
+        remedies("raise-step", at=place, hint=hint),
     )  # fmt: skip
 
 

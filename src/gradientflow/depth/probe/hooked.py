@@ -1,4 +1,4 @@
-"""What the script's hooks on a parameter make of its gradient within backward, each hook by itself.
+"""What the script's hooks on a tensor make of its gradient within backward, each hook by itself.
 
 PyTorch keeps them in a dict in the order of their registration and calls what stands in it. While a measured backward call
 runs, readers of ours stand between them, and read what goes in and what comes out; then the dict is as it was.
@@ -21,9 +21,11 @@ _ENTRIES = 1 << 20  # of each
 
 
 class Hook(NamedTuple):
-    """One hook of the script's on one parameter: what it was given, and what it left (None: nothing)."""
+    """One hook of the script's on one parameter, or on a tensor inside the graph: what it was given, and what it left (None:
+    nothing).
+    """
 
-    param: int
+    param: int | None
     file: str | None
     line: int | None
     before: Tensor
@@ -41,7 +43,7 @@ class Hooked:
         self._shield = shield
         self._dicts: list[tuple[dict[Any, Any], list[object]]] = []
         self._read: list[
-            tuple[int, list[Any], list[Tensor | None]]
+            tuple[int | None, list[Any], list[Tensor | None]]
         ] = []  # parameter, its hooks, what was read around them
 
     def attach(self, params: Iterable[tuple[int, Tensor]]) -> None:
@@ -53,7 +55,13 @@ class Hooked:
                 if hooks and any(_owner(hook) != OURS for hook in hooks.values()):
                     self._between(index, hooks, stored)
 
-    def _between(self, index: int, hooks: dict[Any, Any], stored: bool) -> None:
+    def attach_within(self, dicts: Iterable[dict[Any, Any]]) -> None:
+        """Stand between the hooks of tensors inside the graph."""
+        for hooks in dicts:
+            if hooks and len(self._dicts) < _MOST:
+                self._between(None, hooks, stored=False)
+
+    def _between(self, index: int | None, hooks: dict[Any, Any], stored: bool) -> None:
         theirs = list(hooks.items())
         read: list[Tensor | None] = []
         self._read.append((index, [hook for _, hook in theirs], read))

@@ -117,6 +117,7 @@ class BackwardMeasure:
             self._handles.append(node.register_hook(self._leaves(edges)))
         live = ((i, self.registry.tensor(i)) for i in sorted(set(leaves.values())))
         self.hooked.attach((i, t) for i, t in live if t is not None)
+        self.hooked.attach_within(trace.inner_hooks)
 
     def _is_left_alone(self, param: int) -> bool:
         """Whether what will lie in a parameter's `.grad` is what arrives: nothing lies there yet, and nobody changes it."""

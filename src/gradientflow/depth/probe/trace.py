@@ -197,7 +197,7 @@ class Tracer(TorchFunctionMode):
         if raw in _HOOKING or (
             raw == "__get__" and func == _GRAD_FN and out is not None
         ):  # whoever reads grad_fn may hook the node
-            self.trace.hooked = True
+            self.trace.hook(raw, args[0])
             return
         inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
         outputs = [t for t in calls.tensors(out) if calls.grad_fn(t) is not None]

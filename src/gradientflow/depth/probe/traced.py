@@ -13,6 +13,7 @@ from gradientflow.depth.probe.frames import Where
 from gradientflow.depth.probe.opaque import Call
 from gradientflow.depth.probe.severed import Severed
 from gradientflow.records import Cut, Op
+from gradientflow.torch_internals import backward_hooks
 
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 
@@ -48,6 +49,7 @@ class Trace:
     roots: dict[int, tuple[torch.nn.Module, Where]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     hooked: bool = False  # the user has hooks in this graph: no second backward over it
+    inner_hooks: list[dict[Any, Any]] = field(default_factory=list)  # on tensors within it, as PyTorch holds them
     checkpointed: bool = False
     full: bool = False
     without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off
@@ -60,6 +62,14 @@ class Trace:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
         self.traced, self.owner, self.roots, self.last_where, self.calls = [], {}, {}, None, {}
         self.severed = Severed()
+        self.inner_hooks = []
+
+    def hook(self, raw: str, t: Any) -> None:
+        """The script sets a hook in the graph, or may."""
+        self.hooked = True
+        hooks = backward_hooks(t) if raw == "register_hook" and not t.is_leaf else None
+        if hooks is not None and not any(known is hooks for known in self.inner_hooks):
+            self.inner_hooks.append(hooks)
 
     def rest(self) -> Trace:
         """What a later backward call may still be measured on: the operations without their gradients, and the graph; none of the

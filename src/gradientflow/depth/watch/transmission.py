@@ -8,7 +8,7 @@ parameter do to its gradient happens within backward, and is found by comparing 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -47,6 +47,7 @@ class Transmission:
         self._pieces: dict[int, Piece] = {}
         self._inside: dict[int, tuple[float, float]] = {}  # norm that the graph sent, what hooks made of it
         self._by_hooks: list[Alteration] = []
+        self.inner: list[Alteration] = []  # what hooks on tensors within the graph did
         self._calls: list[Alteration] = []
         self._first: dict[int, Tensor] = {}  # the gradients as they were before the last of them
 
@@ -69,23 +70,19 @@ class Transmission:
     def begin(self) -> None:
         """A new window: nothing is on its way."""
         self._delivered, self._now, self._pieces = {}, {}, {}
-        self._inside, self._by_hooks, self._calls, self._first = {}, [], [], {}
+        self._inside, self._by_hooks, self.inner, self._calls, self._first = {}, [], [], [], {}
 
     def hooked(self, found: list[Hook]) -> None:
         """Take in what hooks of the script's did to gradients within the backward call that is measured."""
-        by_line: dict[tuple[str | None, int | None], list[Hook]] = {}
+        self.inner = _by_line([hook for hook in found if hook.param is None])
         for hook in found:
-            by_line.setdefault((hook.file, hook.line), []).append(hook)
+            if hook.param is None:
+                continue
             times, _ = factor([hook.before], [_or_nothing(hook)])
             if times is not None:
                 sent, so_far = self._inside.get(hook.param, (norm([hook.before]), 1.0))
                 self._inside[hook.param] = sent, so_far * times
-        for (file, line), hooks in by_line.items():
-            before, after = [h.before for h in hooks], [_or_nothing(h) for h in hooks]
-            if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
-                continue
-            params = list(dict.fromkeys(h.param for h in hooks))
-            self._by_hooks.append(Alteration(HOOK, file, line, len(params), *factor(before, after), params[:_FEW]))
+        self._by_hooks = _by_line([hook for hook in found if hook.param is not None])
 
     def delivered(self) -> None:
         """Backward has returned: keep what it left, of as much as fits a fixed room. What was done to gradients before (cleared
@@ -185,6 +182,21 @@ class Transmission:
         self._first = changed | self._first  # (a loop over parameters, or several writes to one, is one change)
         last.tensors, last.params = len(self._first), sorted(self._first)[:_FEW]
         last.factor, last.cosine = factor([*self._first.values()], [self._now[i] for i in self._first])
+
+
+def _by_line(found: Sequence[Hook]) -> list[Alteration]:
+    """Return what hooks changed, those of one line together."""
+    by_line: dict[tuple[str | None, int | None], list[Hook]] = {}
+    for hook in found:
+        by_line.setdefault((hook.file, hook.line), []).append(hook)
+    changed = []
+    for (file, line), hooks in by_line.items():
+        before, after = [h.before for h in hooks], [_or_nothing(h) for h in hooks]
+        if all(torch.equal(a, b) for a, b in zip(before, after, strict=True)):
+            continue
+        params = list(dict.fromkeys(h.param for h in hooks if h.param is not None))
+        changed.append(Alteration(HOOK, file, line, len(params) or len(hooks), *factor(before, after), params[:_FEW]))
+    return changed
 
 
 def _or_nothing(hook: Hook) -> Tensor:

@@ -271,7 +271,12 @@ class Window:
         hooks = any(a.name == HOOK for a in self.way.alterations)
         self._told(self._shield(self.falling.before_step, watched.params, hooks))
         self.probe.transit = Transit(
-            passed, self.way.alterations, again=self.again, passes=self.backwards, cleared=self.cleared
+            passed,
+            self.way.alterations,
+            again=self.again,
+            passes=self.backwards,
+            cleared=self.cleared,
+            inner=self.way.inner,
         )
         self.stepping.before(optimizer, self.way)
 
