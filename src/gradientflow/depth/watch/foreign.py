@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gradientflow.depth.watch.vectors import norm
@@ -101,4 +100,4 @@ def _scaled(after: Tensor, ruled: Tensor, before: Tensor) -> str:
 
 def in_shared_memory(t: Tensor) -> bool:
     """Whether other processes may write to a tensor of the script's."""
-    return t.device.type == "cpu" and torch.is_tensor(t) and t.is_shared()
+    return t.device.type == "cpu" and bool(t.is_shared())  # type: ignore[no-untyped-call]
