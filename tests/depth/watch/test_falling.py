@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradientflow.depth.probe import tape
 from gradientflow.depth.watch import falling
 from gradientflow.records import Descent, Run
 from tests.depth.causes.by_hand import flips
@@ -181,6 +182,62 @@ def test_what_could_do_harm_is_refused_with_the_reason(name: str, tmp_path: Path
     assert not any(isinstance(d, Descent) for d in later), found
 
 
+def test_two_optimizers_each_on_its_own_batch(tmp_path: Path) -> None:
+    """What one left in the other's gradients is no harm."""
+    text = """
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    torch.manual_seed(0)
+    x = torch.randn(64, 4)
+    maker, judge = nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+    first, second = torch.optim.Adam(judge.parameters(), lr=0.01), torch.optim.Adam(maker.parameters(), lr=0.01)
+    for k in range(4):
+        made = maker(torch.randn(64, 4))
+        first.zero_grad()
+        loss = F.softplus(-judge(x)).mean() + F.softplus(judge(made.detach())).mean()
+        loss.backward()
+        first.step()
+        second.zero_grad()
+        F.softplus(-judge(made)).mean().backward()
+        second.step()
+    """
+    run = seen(tmp_path, text)
+    firsts = [p.descent for p in run.probes if p.optimizer == 0]
+    assert firsts and all(isinstance(d, Descent) and d.predicted > 0 for d in firsts), firsts
+
+
+def test_warnings_come_as_often_as_unwatched(tmp_path: Path) -> None:
+    model = (
+        NET
+        + """
+import warnings
+warnings.simplefilter("always")
+count = []
+warnings.showwarning = lambda *args, **kwargs: count.append(str(args[0])[:20])
+"""
+    )
+    run = seen(tmp_path, script(model=model, loss="loss = F.mse_loss(model(x), y[:, 0])", behind="heard = len(count)"))
+    descents(run)
+
+
+def test_data_that_take_much_room_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 4 * 64 * 10 + 4 * 64  # of x and y
+    monkeypatch.setattr(tape, "ROOM", size)
+    descents(seen(tmp_path, script()))
+    monkeypatch.setattr(tape, "ROOM", size - 1)
+    (tmp_path / "other").mkdir()
+    assert all("its data take more than" in why for why in refusals(seen(tmp_path / "other", script())))
+
+
+def test_a_pass_of_so_many_calls_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tape, "CALLS", 4)
+    descents(seen(tmp_path, script()))  # (two layers, one activation, the loss)
+    monkeypatch.setattr(tape, "CALLS", 3)
+    (tmp_path / "other").mkdir()
+    assert all("more than 3 calls" in why for why in refusals(seen(tmp_path / "other", script())))
+
+
 def test_of_accumulated_passes_the_first_batch_is_looked_at(tmp_path: Path) -> None:
     loss = "for part in (0, 1):\n    loss = F.mse_loss(model(x[32 * part :][:32]), y[32 * part :][:32]) / 2\n    if part == 0:\n        loss.backward()"
     assert all(d.predicted > 0 for d in descents(seen(tmp_path, script(loss=loss))))
@@ -211,10 +268,8 @@ def test_a_network_that_is_too_large_is_left_alone(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(falling, "ENTRIES", entries)
     descents(seen(tmp_path, script()))
     monkeypatch.setattr(falling, "ENTRIES", entries - 1)
-    assert all(
-        "parameters" in why
-        for why in refusals(seen(tmp_path / "other" if (tmp_path / "other").mkdir() is None else tmp_path, script()))
-    )
+    (tmp_path / "other").mkdir()
+    assert all("parameters" in why for why in refusals(seen(tmp_path / "other", script())))
 
 
 def test_so_many_probes_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

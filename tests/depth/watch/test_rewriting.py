@@ -90,9 +90,8 @@ def test_what_no_call_of_pytorchs_does_is_looked_for_so_often(tmp_path: Path, mo
     plain_search = rewriting.Rewriting.search
 
     def search(self: rewriting.Rewriting) -> object:
-        found = plain_search(self)
-        searches.append(found is not None)
-        return found
+        searches.append(True)
+        return plain_search(self)
 
     monkeypatch.setattr(rewriting.Rewriting, "search", search)
     run = ran(tmp_path, script(behind="model[0].weight.data.numpy()[:] *= 0.9", count=12))

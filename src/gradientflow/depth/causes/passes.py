@@ -62,14 +62,14 @@ def _thrown(case: Case, trend: Trend) -> Finding | None:
 
 
 def _piled(case: Case, trend: Trend) -> Finding | None:
-    """Many backward calls are added up, not averaged, ahead of so few steps that nothing is trained, or of a loss that stands still."""
+    """Many backward calls are added up, not averaged, ahead of so few steps that nothing is trained."""
     optimizer, calls = trend.optimizer, [s.backwards for s in trend.steps]
     if optimizer is None or not calls or median(calls) < MANY or len(case.meta.optimizers) > 1:
         return None
     transits = _transits(case, trend)
     passes = int(median(calls))
-    still = len(trend.losses) < LOSSES or trend.stuck
-    if not transits or not still or averages(case, passes) or max(t.passes for t in transits) < MANY:
+    few = len(trend.losses) < LOSSES  # (more that do not move the loss may be a policy's, or a bandit's)
+    if not few or not transits or averages(case, passes) or max(t.passes for t in transits) < MANY:
         return None  # (a closure's calls are within the step)
     if any(map(_made_by_hand, transits)) or _differentiates_data(case):
         return None

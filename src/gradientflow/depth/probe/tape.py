@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from gradientflow.limits import Limit
 from gradientflow.torch_internals import readable
 
 CALLS = Limit("calls_of_a_forward_pass", 5000, "chosen: some hundred layers; each is kept with its arguments")
+ROOM = Limit("bytes_of_data", 1 << 28, "chosen: 256 MB of batches that the script itself may have let go of")
 _NORMS = {
     "batch_norm": 5,
     "instance_norm": 5,
@@ -74,6 +76,7 @@ class Tape:
         self._last: dict[int, int] = {}  # the call that a result is needed by last
         self._slots = 0
         self._writes = False
+        self._data: dict[int, int] = {}  # bytes of what is held, by `id`
 
     def refuse(self, why: str) -> None:
         """Keep nothing more, and let go of all."""
@@ -161,6 +164,10 @@ class Tape:
         if type(t) not in (Tensor, Parameter) or not readable(t):
             raise Refused(f"it computes with a {type(t).__name__}")
         if grad_fn(t) is None:
+            if not t.requires_grad:
+                self._data[id(t)] = t.untyped_storage().nbytes()
+                if sum(self._data.values()) > ROOM:
+                    raise Refused(f"its data take more than {ROOM / 1e6:.0f} MB")
             return _Given(t, None if t.requires_grad else _version(t))
         slot = self._slot(t)
         if slot is None:
@@ -210,7 +217,10 @@ class Tape:
         if self.why:
             raise Refused(self.why)
         made: dict[int, Tensor] = {}
-        with torch.no_grad(), _untouched(self._calls):
+        devices = {g.tensor.device for call in self._calls for g in _given((call.args, call.kwargs))}
+        if strange := [d.type for d in devices if d.type not in ("cpu", "cuda")]:
+            raise Refused(f"the random numbers of {strange[0]} are not known")
+        with torch.no_grad(), _untouched(devices), _quiet():
             for k, call in enumerate(self._calls):
                 for out, t in zip(call.outs, tensors(_run(call, made, instead or {})), strict=True):
                     made[out] = t
@@ -299,10 +309,21 @@ def _cast(wanted: tuple[tuple[str, torch.dtype], ...]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _untouched(calls: list[_Call]) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Keep warnings to ourselves: the script had them when it made the calls. (Filters stay: to touch them would show others anew.)"""
+    shown = warnings.showwarning
+    warnings.showwarning = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+@contextlib.contextmanager
+def _untouched(devices: set[torch.device]) -> Iterator[None]:
     """Give the random numbers back as they were."""
-    devices = {call.noise[0] for call in calls if call.noise is not None}
-    states = [(d, torch.get_rng_state() if d.type == "cpu" else torch.cuda.get_rng_state(d)) for d in devices]
+    used = {torch.device("cpu"), *devices}
+    states = [(d, torch.get_rng_state() if d.type == "cpu" else torch.cuda.get_rng_state(d)) for d in used]
     try:
         yield
     finally:

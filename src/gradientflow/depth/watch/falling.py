@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from gradientflow.depth.probe.registry import Registry
-from gradientflow.depth.probe.tape import Refused, Tape
+from gradientflow.depth.probe.tape import Tape
+from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.allowance import DESCENTS, SHARE_OF_EXTRAS, allowed
 from gradientflow.depth.watch.shield import Effort
 from gradientflow.depth.watch.vectors import dot, wide
@@ -46,6 +47,7 @@ class Falling:
         self._loss, self._unit = 0.0, 0.0
         self._grads: dict[int, Tensor] = {}
         self._before: dict[int, Tensor] = {}
+        self._left_over: set[int] = set()  # weights whose gradient was not cleared
         self._start: float | None = None
 
     def wanted(self, elapsed: float) -> bool:
@@ -77,18 +79,17 @@ class Falling:
             return why
         self._loss = float(Tensor.detach(root))
         self._unit = torch.finfo(root.dtype).eps
+        self._left_over = {id(t) for t in tape.leaves() if t.grad is not None and bool(t.grad.any())}
         return None
 
-    def delivered(self, left_over: bool) -> str | None:
+    def delivered(self) -> str | None:
         """The first backward call has returned: keep the gradient of this loss. Return why that cannot be done."""
         if self._tape is None or self._grads:
             return None
-        if left_over:
-            self.begin(None)
-            return "gradients of earlier steps were still in `.grad`"
-        self._grads = {
-            id(t): t.grad.detach().clone() for t in self._tape.leaves() if t.grad is not None and not t.grad.is_sparse
-        }
+        graded = [(id(t), t.grad) for t in self._tape.leaves() if t.grad is not None]
+        if any(g.is_sparse for _, g in graded):
+            return self._given_up("gradients are sparse")
+        self._grads = {at: g.detach().clone() for at, g in graded}
         return None
 
     def before_step(self, params: Sequence[Tensor], hooked: bool) -> str | None:
@@ -102,11 +103,14 @@ class Falling:
             return None
         if hooked:
             return self._given_up("hooks of the script's own change the gradient within backward")
+        if any(id(t) in self._left_over for t in params):
+            return self._given_up("gradients of earlier steps were still in `.grad`")
         effort = Effort()
         self._before = {id(t): t.detach().clone() for t in params if id(t) in self._grads}
         try:
             self._start = self._tape.loss()
-        except (Refused, RuntimeError) as problem:
+        except Exception as problem:
+            let_through(problem)
             return self._given_up(str(problem))
         finally:
             self._spent += effort.seconds
@@ -130,7 +134,8 @@ class Falling:
                 slope = dot([self._grads[id(t)] for t in moved], steps) if moved else 0.0
                 half = {id(t): (self._before[id(t)] + t.detach()) / 2 for t in moved}
                 end, middle = tape.loss(), tape.loss(half)
-        except (Refused, RuntimeError) as problem:
+        except Exception as problem:
+            let_through(problem)
             return self._given_up(str(problem))
         finally:
             self._spent += effort.seconds

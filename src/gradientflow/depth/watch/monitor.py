@@ -139,8 +139,7 @@ class Monitor:
     # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_window(self, coming: int) -> None:
-        alive = sum(w.ref() is not None for w in self.optimizers)  # (some scripts make a new one for each step)
-        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, alive))
+        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, self.optimizers.at_once))
         self.window.open(None if self.compiled else reason)
         if self.window.reason is not None:
             self.tracer.fresh()
@@ -150,7 +149,7 @@ class Monitor:
             self._quiet()
             if self.tracer.trace.ops:
                 self.tracer.fresh()  # a window that was traced but not measured holds its graph no longer
-        search = self.shield(self.rewriting.search) if not self.compiled else None
+        search = self.shield(self.rewriting.search) if self.rewriting.searching and not self.compiled else None
         self.window.search = self.tracer.between = search
         if search is not None:
             self._post.enter()

@@ -64,6 +64,11 @@ class Optimizers:
         """Whether the script made more than one."""
         return max(len(self._all), len(self._births.optimizers)) > 1
 
+    @property
+    def at_once(self) -> int:
+        """How many there are at most: one that took the place of one that is gone, in a script that makes many, counts once."""
+        return len(self._by_id)
+
     def known(self, optimizer: TorchOptimizer) -> Watched | None:
         """Return what is known of an optimizer; None where it has not stepped yet."""
         found = self._by_id.get(id(optimizer))

@@ -32,10 +32,13 @@ class Rewriting:
         self._searches = 0
         self._params: list[int] = []
 
-    def search(self) -> Callable[..., Any] | None:
-        """A window opens: return what its calls have to be run by, where it is to be seen which of them writes weights."""
-        if not self._windows:
-            return None
+    @property
+    def searching(self) -> bool:
+        """Whether it is to be seen which call writes weights."""
+        return self._windows > 0
+
+    def search(self) -> Callable[..., Any]:
+        """A window opens: return what its calls have to be run by."""
         self._windows, self._looking = self._windows - 1, True
         self.writers.watch(self._params)
         return self.writers.watched

@@ -242,8 +242,7 @@ class Window:
     def delivered(self) -> None:
         """A backward call of a measured window has returned: follow what it left in `.grad` from here on."""
         if self.probe is not None:
-            left = bool(self.probe.carried) or any(w.carried for w in self._optimizers) or self.backwards > 1
-            self._told(self._shield(self.falling.delivered, left))
+            self._told(self._shield(self.falling.delivered))
             self.way.delivered()
             self._tracer.between = self._between
 
