@@ -121,6 +121,11 @@ def decades(x: float | None, *, sign: bool = True) -> str:
     return ("−" if x < 0 else "+") + text
 
 
+def is_zero(x: float) -> bool:
+    """Whether so many decades are told as 0.00."""
+    return float(f"{x:.2f}") == 0
+
+
 def percent(x: float | None) -> str:
     """A share of one as percent."""
     if x is None:
