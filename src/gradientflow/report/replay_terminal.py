@@ -41,11 +41,11 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
         yield from para(line, 4, "")
     for note in replay.notes:
         yield from para(f"{words.one_line(note)}.", 4, "dim italic")
-    if (trial := written(replay)) is not None:
+    if (edited := written(replay)) is not None:
         yield Text()
-        yield from para(edit_title(replay, trial), 4, "bold")
-        yield from para(checked(trial), 4, "dim")
-        lines = (trial.diff or "").rstrip("\n").split("\n")
+        yield from para(edit_title(replay, edited), 4, "bold")
+        yield from para(checked(edited), 4, "dim")
+        lines = (edited.diff or "").rstrip("\n").split("\n")
         for line in lines[:MAX_DIFF]:
             yield Text("    " + words.elide(words.clean(line), width - 4).rstrip(), _style(line, plain))
         if len(lines) > MAX_DIFF:
