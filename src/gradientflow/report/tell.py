@@ -22,7 +22,8 @@ WARNED_ROW = "the script was warned"
 GATES_ROW = "gates passed"
 WARNINGS = 3  # of the script's that are told
 WARNING = 120  # characters of each
-NOT_REPLAYED = "not replayed yet: words only"
+NOT_REPLAYED = "advice, not tried yet"
+_UNMEASURED = re.compile(r"( is| was| were)? not measured: ")  # (which is what the note is headed with)
 
 
 def replayed(remedy: Remedy) -> str:
@@ -202,7 +203,7 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
         if run.meta.error and crash(run) is None:
             told.append(("script", one_line(run.meta.error.strip().split("\n")[-1])))
         told.extend((n.kind, one_line(n.text)) for n in run.notes)
-        told.extend(("not measured", one_line(n)) for probe in run.probes for n in probe.notes)
+        told.extend(("not measured", _UNMEASURED.sub(": ", one_line(n), count=1)) for p in run.probes for n in p.notes)
     return list(dict.fromkeys(pair for pair in told if pair[1]))
 
 
