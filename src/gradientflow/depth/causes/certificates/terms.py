@@ -59,5 +59,5 @@ def terms(case: Case, findings: Sequence[Finding]) -> Certificate:
     parts += [counted(len({(o.file, o.line) for o in derivatives}), "derivative") + " within it"] if derivatives else []
     parts += [counted(len(own), "function") + " of the script's own"] if own else []
     verb = "passes" if len(parts) == 1 else "pass"
-    told = f"{' and '.join(parts)} {verb} a gradient, on {counted(len(graphs), 'probed step')}"
-    return Certificate(NAME, "held", told, numbers)
+    why = f"{' and '.join(parts)} {verb} a gradient, on {counted(len(graphs), 'probed step')}"
+    return Certificate(NAME, "held", why, numbers)
