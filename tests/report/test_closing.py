@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from gradientflow.records import Certificate, Finding, Loss, Place, Remedy, Run, Verdict
-from gradientflow.report import explain, print_verdict
+from gradientflow.report import explain, print_verdict, tell
 from gradientflow.report.brief import MOST, brief
 from gradientflow.report.closing import best_remedy, deciding, gist, next_command
 from gradientflow.report.html import render_html
@@ -259,3 +259,14 @@ def test_a_verdict_without_a_run_is_told_too() -> None:
     run: Run | None = None
     assert "saturating-activation" in explain(verdict, run)
     assert "at: /home/ada/nets/train.py:13\n" in brief(verdict, run)
+
+
+def test_what_was_not_measured_is_said_once() -> None:
+    verdict, run = make_healthy()
+    run.probes[0].notes = [
+        "sharpness not measured: the gradient is zero",
+        "a loop was not measured: no",
+        "one plain note",
+    ]
+    told = [text for kind, text in tell.notes(verdict, run) if kind == "not measured"]
+    assert told == ["sharpness: the gradient is zero", "a loop: no", "one plain note"]

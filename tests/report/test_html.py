@@ -124,7 +124,7 @@ def test_words_only_is_visible_where_nothing_was_replayed(cases: Makers) -> None
     text = Page(render_html(verdict, run)).text
     open_remedies = sum(r.replayed is None for f in verdict.findings for r in f.remedies)
     assert open_remedies == 2
-    assert text.count("not replayed yet: words only") == open_remedies
+    assert text.count("advice, not tried yet") == open_remedies
     assert text.count("replayed: better (tanh instead of sigmoid at train.py:13)") == 1
 
 

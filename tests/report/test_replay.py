@@ -11,6 +11,7 @@ from rich.console import Console
 from gradientflow.depth.replay.attach import attach
 from gradientflow.records import FAILED, NO_WIN, OUTCOMES, WORSE, Doubt, Trial
 from gradientflow.report import ReplayLive, print_verdict
+from gradientflow.report.closing import best_remedy
 from gradientflow.report.html import render_html
 from gradientflow.report.replay_panel import replay_panel
 from gradientflow.report.replay_words import SIGNS, WORDS, at_no_cost, cells, verdict_line
@@ -154,3 +155,20 @@ def test_progress_survives_a_stream_that_is_gone() -> None:
     with ReplayLive(Gone()) as live:
         live.trial("the script as it is", 1, 3, 200)
         live.steps(1)
+
+
+def test_where_the_best_has_no_diff_that_of_the_next_winner_is_shown_under_its_name() -> None:
+    verdict, run = make_replayed()
+    replay = verdict.replay
+    assert replay is not None and replay.best == 4
+    best, first = replay.trials[4], replay.trials[0]
+    assert "the best as an edit" in terminal(case=Case(verdict, run))  # control
+    best.diff, first.diff, first.diff_tried = None, best.diff, True
+    told = " ".join(terminal(case=Case(verdict, run)).split())
+    wanted = f"the best that could be written: {first.changes[0].text}"
+    assert wanted in told and "the best as an edit" not in told
+    assert wanted in replay_panel(replay) and 'class="src diff"' in replay_panel(replay)
+    assert f"Best: {best.changes[0].text}" in told  # it stays the best
+    assert f"as a diff, above: {first.changes[0].text}" in (best_remedy(verdict) or "")
+    first.diff_tried = False
+    assert "could be written" not in replay_panel(replay)

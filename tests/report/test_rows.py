@@ -179,3 +179,11 @@ def test_spans_count_from_the_networks_output() -> None:
 def test_the_last_row_tells_what_arrives_without_a_gain() -> None:
     last = Share(name="linear", kind="linear", decades=None, gain=None, left=-1.0)
     assert rows.spans([share("a", -1.0), last])[1] == rows.Span(-1.0, -1.0)
+
+
+def test_a_number_that_rounds_to_a_thousandth_is_told_as_one() -> None:
+    assert words.number(0.00099999) == words.number(0.001) == "0.001"
+    assert words.gain(0.00099999) == words.gain(0.001) == "×0.001"
+    assert words.number(0.00099) == "9.9e−4"  # control
+    assert words.number(99999.9999) == words.number(100000.0) == "1e5"
+    assert words.number(99900.0) == "99900"

@@ -90,7 +90,7 @@ def test_every_finding_is_told_with_the_numbers_that_decide(
     assert "0.312" not in text
     assert "and 2 more numbers: -v, or gradientflow explain" in text
     assert "    ▼ 13 │     x = torch.sigmoid(h)" in text
-    assert text.count("not replayed yet: words only") == 1
+    assert text.count("advice, not tried yet") == 1
     assert "replayed: better (tanh instead of sigmoid at train.py:13)" in text
 
 

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from gradientflow.records import Share
 from gradientflow.report.rows import Scale, Span, broken
-from gradientflow.report.words import decades, elide, finite, one_line
+from gradientflow.report.words import decades, elide, finite, is_zero, one_line
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
+_SEEN = 3  # eighths of a cell that a shade is worth
 SPARKS = "▁▂▃▄▅▆▇█"
 
 # The ink of each meaning; blue is the gradient that is left, and it dims as it gets less.
@@ -61,7 +62,7 @@ def bar(row: Share, span: Span, axis: Scale, width: int, *, plain: bool) -> Text
     if broken(row) and span.after is None:
         return Text(("✕ " * width)[:width], style="" if plain else INK["not-finite"])
     units = 8 * width
-    have = [round(units * axis(x)) for x in span if x is not None]
+    have = [max(round(units * axis(x)), 1) for x in span if x is not None]  # (what is not zero is seen)
     if not have:
         return _empty(axis, width, 0, plain)
     solid = 0 if span.after is None else min(have)
@@ -76,7 +77,8 @@ def bar(row: Share, span: Span, axis: Scale, width: int, *, plain: bool) -> Text
         s, p = min(max(solid - 8 * cell, 0), 8), min(max(end - 8 * cell, 0), 8)
         flow = _flow((cell + 0.5) / width)
         if plain:
-            text.append("█" if s == 8 else EIGHTHS[s] if s else ("▒" if grew else "░") if p >= 3 else " ")
+            seen = p >= _SEEN or end <= _SEEN  # the end of a piece, or all there is
+            text.append("█" if s == 8 else EIGHTHS[s] if s else ("▒" if grew else "░") if seen else " ")
         elif s == 8:
             text.append("█", flow)
         elif s:
@@ -108,6 +110,12 @@ def ruler(axis: Scale, width: int) -> str:
     return "".join(line).rstrip()
 
 
+def sorted_parts(shares: Sequence[Share]) -> list[Share]:
+    """Parts that changed the gradient, by as much as is told of it (0.00 is nothing), the largest first."""
+    parts = [s for s in shares if s.decades is not None and math.isfinite(s.decades) and not is_zero(s.decades)]
+    return sorted(parts, key=lambda s: -abs(s.decades or 0.0))
+
+
 def strip(shares: Sequence[Share], width: int, *, plain: bool) -> list[Text]:
     """A budget as one divided strip, the largest part first, with every part in words below it.
 
@@ -119,15 +127,14 @@ def strip(shares: Sequence[Share], width: int, *, plain: bool) -> list[Text]:
     Returns:
         The strip, then lines that name the parts with their signed decades.
     """
-    parts = [s for s in shares if s.decades is not None and math.isfinite(s.decades) and s.decades != 0]
-    parts.sort(key=lambda s: -abs(s.decades or 0))
+    parts = sorted_parts(shares)
     total = sum(abs(s.decades or 0) for s in parts)
     if not total:
         return []
     line, used = Text(), 0
     for k, part in enumerate(parts):
-        share = abs(part.decades or 0) / total
-        cells = width - used if k == len(parts) - 1 else min(round(share * width), width - used)
+        share, behind = abs(part.decades or 0) / total, len(parts) - 1 - k
+        cells = min(max(round(share * width), 1), width - used - behind) if behind else width - used
         if cells <= 0:
             continue
         used += cells
@@ -156,7 +163,13 @@ def strip(shares: Sequence[Share], width: int, *, plain: bool) -> list[Text]:
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """A curve in `width` cells; on a log scale where it spans more than two decades; ✕ where it is not finite."""
+    """A curve in `width` cells; on a log scale where it spans more than two decades; ✕ where it is not finite; empty where it is
+    exactly zero and goes no lower.
+
+    Example:
+        >>> sparkline([2.0, 1.0, 1e-9, 0.0], 4), sparkline([0.0, 0.0], 2), sparkline([-1.0, 0.0, 1.0], 3)
+        ('█▅▁ ', '  ', '▁▅█')
+    """
     cells: list[float | None] = []
     n = min(width, len(values))
     for k in range(n):
@@ -167,12 +180,15 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
     seen = finite(cells)
     if not seen:
         return "✕" * len(cells)
-    log = min(seen) > 0 and max(seen) > 100 * min(seen)
+    least = min(seen)
+    log = least > 0 and max(seen) > 100 * min(seen)
     low, high = (math.log(min(seen)), math.log(max(seen))) if log else (min(seen), max(seen))
     out = ""
     for v in cells:
         if v is None:
             out += "✕"
+        elif v == 0 == least:
+            out += " "
         elif high / 2 - low / 2 <= 1e-12 * max(abs(high), abs(low)):
             out += SPARKS[3]
         else:  # (halved, as the difference of two large numbers overflows)

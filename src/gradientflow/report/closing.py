@@ -6,7 +6,7 @@ import shlex
 
 from gradientflow.records import WIN, Finding, Verdict
 from gradientflow.report import tell
-from gradientflow.report.replay_words import what
+from gradientflow.report.replay_words import what, written
 from gradientflow.report.words import one_line
 
 
@@ -24,7 +24,10 @@ def best_remedy(verdict: Verdict) -> str | None:
     replay = verdict.replay
     if replay is not None and replay.best is not None:
         trial = replay.trials[replay.best]
-        shown = "; its diff is above" if trial.diff and trial.outcome == WIN else ""
+        edit = written(replay)
+        shown = (
+            "; its diff is above" if edit is trial else f"; as a diff, above: {what(edit)}" if edit is not None else ""
+        )
         return one_line(f"{what(trial)} (replayed: {trial.reason}{shown})")
     for finding in verdict.findings[:1]:
         for remedy in finding.remedies:
@@ -44,13 +47,13 @@ def next_command(verdict: Verdict, folder: str | None) -> str | None:
 
 
 def deciding(finding: Finding, count: int) -> tuple[list[tell.Fact], int]:
-    """Return the numbers that decide, those with a threshold first, and how many more there are.
+    """Return the numbers that decide, those with a threshold and a warning first, and how many more there are; when is no reason why.
 
     Args:
         finding: with its evidence.
         count: how many at most.
     """
     known = [f for f in tell.facts(finding.evidence) if f.name != tell.GATES_ROW]
-    ordered = sorted(known, key=lambda f: (not f.threshold, f.name == "step"))[:count]  # (when is no reason why)
+    ordered = sorted(known, key=lambda f: (not f.threshold and f.name != tell.WARNED_ROW, f.name == "step"))[:count]
     kept = [f for f in known if f in ordered]
     return kept, len(known) - len(kept)

@@ -9,6 +9,7 @@ from html import escape
 
 from gradientflow.records import WIN, Budget, Finding, Optimizer, Remedy, Run, Share, Verdict
 from gradientflow.report import tell, words
+from gradientflow.report.bars import sorted_parts
 from gradientflow.report.rows import row_of
 from gradientflow.report.ways import called, row_id, ways
 
@@ -137,12 +138,6 @@ def _clamp(x: float) -> float:
 
 
 # ── the budget ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def sorted_parts(shares: Sequence[Share]) -> list[Share]:
-    """Parts that changed the gradient, the largest first."""
-    parts = [s for s in shares if s.decades is not None and math.isfinite(s.decades) and s.decades != 0]
-    return sorted(parts, key=lambda s: -abs(s.decades or 0.0))
 
 
 def budgets(verdict: Verdict) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from gradientflow.records import Verdict
@@ -13,6 +14,7 @@ from gradientflow.report.step_table import tables
 SIGNS = {"held": "✓", "broken": "✗", "not-measured": "?"}
 NAME = 14  # columns of a certificate's name
 STAGE, CELL = 18, 12
+KEY = "    each factor is what that stage makes of it; between: the script itself, by clipping or scaling"
 
 
 def certificate_lines(verdict: Verdict, para: Callable[..., list[Text]]) -> Iterator[Text]:
@@ -41,13 +43,15 @@ def certificate_lines(verdict: Verdict, para: Callable[..., list[Text]]) -> Iter
 
 def step_lines(verdict: Verdict, width: int) -> Iterator[Text]:
     """The table of the way from the gradient to the step, for each parameter group."""
-    for table in tables(verdict):
+    for k, table in enumerate(tables(verdict)):
         room = max(1, (width - 4 - STAGE) // CELL)
         columns = list(range(len(table.steps)))
         if len(columns) > room:  # the first, and the last ones
             columns = [0, *columns[len(columns) - room + 1 :]] if room > 1 else columns[-1:]
         yield Text()
         yield Text.assemble(("  from the gradient to the step", "bold"), (f"   {words.one_line(table.title)}", "dim"))
+        if not k and width >= cell_len(KEY):
+            yield Text(KEY, "dim")
         if table.boxed:
             yield Text("    its rule is not known: one box", "dim")
         yield Text("    " + " " * STAGE + "".join(words.pad(table.steps[k], CELL, right=True) for k in columns), "dim")

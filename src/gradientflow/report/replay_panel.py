@@ -7,7 +7,7 @@ from html import escape
 
 from gradientflow.records import WIN, Replay, Trial
 from gradientflow.report import words
-from gradientflow.report.replay_words import Cells, cells, checked, diff_of, doubted, title, verdict_line
+from gradientflow.report.replay_words import Cells, cells, checked, doubted, edit_title, title, verdict_line, written
 
 _HEADS = {"kind": "remedy", "what": "what was done", "loss": "loss", "difference": "against baseline, 95 %", "depth": "decades",
           "symptom": "symptom"}  # fmt: skip
@@ -44,14 +44,15 @@ def _row(trial: Trial, cell: Cells, shown: Sequence[str], *, best: bool) -> str:
 
 
 def _diff(replay: Replay) -> str:
-    diff = diff_of(replay)
-    if diff is None or replay.best is None:
+    trial = written(replay)
+    if trial is None:
         return ""
     rows = "".join(
         f'<span class="ln {_class(line)}"><code>{escape(line) or " "}</code></span>'
-        for line in words.clean(diff).rstrip("\n").split("\n")
+        for line in words.clean(trial.diff or "").rstrip("\n").split("\n")
     )
-    return f'<h3>the best as an edit <span class="words">{escape(checked(replay.trials[replay.best]))}</span></h3><pre class="src diff">{rows}</pre>'
+    head = f'{escape(edit_title(replay, trial))} <span class="words">{escape(checked(trial))}</span>'
+    return f'<h3>{head}</h3><pre class="src diff">{rows}</pre>'
 
 
 def _class(line: str) -> str:

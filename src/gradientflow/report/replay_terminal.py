@@ -10,7 +10,7 @@ from rich.text import Text
 from gradientflow.records import NOT_TRIED, WIN, Replay, Trial
 from gradientflow.report import words
 from gradientflow.report.bars import INK
-from gradientflow.report.replay_words import Cells, cells, checked, diff_of, doubted, title, verdict_line
+from gradientflow.report.replay_words import Cells, cells, checked, doubted, edit_title, title, verdict_line, written
 
 Para = Callable[..., list[Text]]
 MAX_DIFF = 40  # lines of a diff on a terminal
@@ -41,10 +41,11 @@ def replay_lines(replay: Replay, width: int, plain: bool, para: Para) -> Iterato
         yield from para(line, 4, "")
     for note in replay.notes:
         yield from para(f"{words.one_line(note)}.", 4, "dim italic")
-    if replay.best is not None and (diff := diff_of(replay)) is not None:
+    if (edited := written(replay)) is not None:
         yield Text()
-        yield Text.assemble(("    the best as an edit", "bold"), (f"   {checked(replay.trials[replay.best])}", "dim"))
-        lines = diff.rstrip("\n").split("\n")
+        yield from para(edit_title(replay, edited), 4, "bold")
+        yield from para(checked(edited), 4, "dim")
+        lines = (edited.diff or "").rstrip("\n").split("\n")
         for line in lines[:MAX_DIFF]:
             yield Text("    " + words.elide(words.clean(line), width - 4).rstrip(), _style(line, plain))
         if len(lines) > MAX_DIFF:

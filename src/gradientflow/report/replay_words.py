@@ -122,10 +122,18 @@ def checked(trial: Trial) -> str:
     return same if trial.diff_equal else "run on this script, and as good as the intervention"
 
 
-def diff_of(replay: Replay) -> str | None:
-    """The best as an edit; None where there is none, or where its own run did not do as well."""
-    trial = replay.trials[replay.best] if replay.best is not None else None
-    return trial.diff if trial is not None and trial.diff and trial.diff_tried is not False else None
+def written(replay: Replay) -> Trial | None:
+    """The best as an edit, else the next best that could be written; None where there is none, or its own run did not do as well."""
+    best = [replay.trials[replay.best]] if replay.best is not None else []
+    others = [t for t in replay.trials if best and t.outcome == WIN]
+    return next((t for t in [*best, *others] if t.diff and t.diff_tried is not False), None)
+
+
+def edit_title(replay: Replay, trial: Trial) -> str:
+    """What stands above a diff: that it is the best, or what it is of."""
+    if replay.best is not None and trial is replay.trials[replay.best]:
+        return "the best as an edit"
+    return f"the best that could be written: {what(trial)}"
 
 
 def doubted(replay: Replay) -> list[str]:

@@ -49,8 +49,9 @@ class Fold(NamedTuple):
 def spans(rows: Sequence[Share]) -> list[Span]:
     """What is left before and after each row, read from the loss back.
 
-    Decades are added up from the network's output, where by definition one is left. A row that lets nothing through
-    (dead, or not finite) has no `after`; beyond it a row is drawn again only if it tells what is left there.
+    Decades are added up from where by definition one is left: the network's output, or the loss where nothing arrives at that
+    (`from_the_loss`). A row that lets nothing through (dead, or not finite) has no `after`; beyond it a row is drawn again only
+    if it tells what is left there. What is exactly zero has neither: its bar is empty.
 
     Args:
         rows: op rows, the loss first.
@@ -58,7 +59,7 @@ def spans(rows: Sequence[Share]) -> list[Span]:
     Returns:
         One span per row.
     """
-    start = next((i for i, row in enumerate(rows) if row.body), 0)
+    start = 0 if from_the_loss(rows) else _output(rows)
     out: list[Span] = []
     here: float | None = 0.0
     for row in reversed(rows[:start]):
@@ -70,7 +71,9 @@ def spans(rows: Sequence[Share]) -> list[Span]:
     here = 0.0
     for row in rows[start:]:
         change = _drawn(row.decades)
-        if here is None and not blocked(row):
+        if row.norm == 0:
+            here = None
+        elif here is None and not blocked(row):
             here = _drawn(row.left)
         if here is None or blocked(row):
             out.append(Span(here, None))
@@ -79,6 +82,17 @@ def spans(rows: Sequence[Share]) -> list[Span]:
             out.append(Span(here, here + (change or 0.0)))
             here += change or 0.0
     return out
+
+
+def _output(rows: Sequence[Share]) -> int:
+    """The row of the network's output: the first of its body."""
+    return next((i for i, row in enumerate(rows) if row.body), 0)
+
+
+def from_the_loss(rows: Sequence[Share]) -> bool:
+    """Whether nothing of the gradient arrives at the network's output, so that what is left is told as a share of the loss's."""
+    start = _output(rows)
+    return start > 0 and rows[start].norm == 0
 
 
 def blocked(row: Share) -> bool:

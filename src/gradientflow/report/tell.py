@@ -6,21 +6,24 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from gradientflow.limits import GATES
 from gradientflow.records import Finding, Meta, Place, Remedy, Run, Share, Verdict, Warned
 from gradientflow.report.replay_words import WORDS
-from gradientflow.report.words import clean, count, decades, number, one_line, shown
+from gradientflow.report.words import clean, count, decades, number, one_line
 
 MEND = (
     "make sure that loss.backward() and optimizer.step() run in this process, that the loss requires grad (no .item(), "
     ".detach() or torch.no_grad() on its way), and let the script do at least one step."
 )
+WARNED_ROW = "the script was warned"
 GATES_ROW = "gates passed"
 WARNINGS = 3  # of the script's that are told
 WARNING = 120  # characters of each
-NOT_REPLAYED = "not replayed yet: words only"
+NOT_REPLAYED = "advice, not tried yet"
+_UNMEASURED = re.compile(r"( is| was| were)? not measured: ")  # (which is what the note is headed with)
 
 
 def replayed(remedy: Remedy) -> str:
@@ -200,7 +203,7 @@ def notes(verdict: Verdict, run: Run | None) -> list[tuple[str, str]]:
         if run.meta.error and crash(run) is None:
             told.append(("script", one_line(run.meta.error.strip().split("\n")[-1])))
         told.extend((n.kind, one_line(n.text)) for n in run.notes)
-        told.extend(("not measured", one_line(n)) for probe in run.probes for n in probe.notes)
+        told.extend(("not measured", _UNMEASURED.sub(": ", one_line(n), count=1)) for p in run.probes for n in p.notes)
     return list(dict.fromkeys(pair for pair in told if pair[1]))
 
 
@@ -211,7 +214,9 @@ def warned(found: Sequence[Warned]) -> str:
         where = site(w.at_file, w.at_line) if w.at_file else site(w.file, w.line)
         when = f"after {count(w.steps, 'step')}" if w.steps else "ahead of the first step"
         often = f", shown {w.count} times" if w.count > 1 else ""
-        parts.append(f"{one_line(w.category)} at {where} ({when}{often}): {shown(w.message, WARNING)}")
+        parts.append(
+            f"{one_line(w.category)} at {where} ({when}{often}): {shorten(one_line(w.message), WARNING, placeholder='…')}"
+        )
     more = f"; and {len(found) - WARNINGS} more" if len(found) > WARNINGS else ""
     return "the script was warned: " + "; ".join(parts) + more
 

@@ -10,7 +10,19 @@ from typing import Any
 from gradientflow.records import Budget, GradStat, Op, Run, Share, ValueStat, Verdict
 from gradientflow.report import tell, words
 from gradientflow.report.parts import source, text, tone
-from gradientflow.report.rows import Fold, Scale, Span, broken, first_look, folds, merged, probe_of, scale, spans
+from gradientflow.report.rows import (
+    Fold,
+    Scale,
+    Span,
+    broken,
+    first_look,
+    folds,
+    from_the_loss,
+    merged,
+    probe_of,
+    scale,
+    spans,
+)
 from gradientflow.report.ways import called, course, row_id, ways
 
 OPEN_ROWS = 64  # more are folded; the script unfolds them
@@ -153,20 +165,21 @@ def _fold(row: Share, fold: Fold, span: Span, axis: Scale) -> str:
 # ── the selected op ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def details(row: Share, span: Span, op: Op | None) -> dict[str, Facts]:
+def details(row: Share, span: Span, op: Op | None, whose: str = "output") -> dict[str, Facts]:
     """What the side panel tells of one row: facts in groups, already spelled, so that page and script agree.
 
     Args:
         row: the row of the budget.
         span: what is left before and after it.
         op: the op it is about; None where no probe was kept.
+        whose: gradient is told to be left: the output's, or the loss's.
 
     Returns:
         Groups "gain", "forward", "backward" of [name, value] pairs; groups without facts are left out.
     """
     gain: Facts = [["gain", words.gain(row.gain)], ["decades", words.decades(row.decades)]]
     if span.after is not None:
-        gain.append(["left of the output's gradient", words.gain(_power(span.after))])
+        gain.append([f"left of the {whose}'s gradient", words.gain(_power(span.after))])
     gain += [["share that came this way", words.percent(row.share)]] if row.share is not None else []
     gain += [["kind", words.one_line(row.kind)]]
     out = {"gain": gain}
@@ -175,6 +188,11 @@ def details(row: Share, span: Span, op: Op | None) -> dict[str, Facts]:
         if op.grad is not None:
             out["backward: gradient at its output"] = _backward(op.grad)
     return out
+
+
+def _whose(rows: Sequence[Share]) -> str:
+    """Whose gradient the bars are shares of."""
+    return "loss" if from_the_loss(rows) else "output"
 
 
 def _power(x: float) -> float:
@@ -227,7 +245,7 @@ def panel(verdict: Verdict, run: Run | None) -> str:
         f"<h3>{escape(name)}</h3><dl>"
         + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in facts)
         + "</dl>"
-        for name, facts in details(row, spans(rows)[first], op).items()
+        for name, facts in details(row, spans(rows)[first], op, _whose(rows)).items()
     )
     where = " · ".join(x for x in (tell.site(row.file, row.line), words.one_line(row.module or "")) if x)
     mark = f'<span class="mk">{words.mark(row.mark)}</span> ' if row.mark else ""
@@ -263,7 +281,7 @@ def island(verdict: Verdict, run: Run | None) -> dict[str, Any]:
                 ],
                 "total": way.budget.total_decades,
                 "kinds": {row.name: words.decades(row.decades) for row in way.budget.by_kind},
-                "facts": [details(row, span, op) for row, span, op in parts],
+                "facts": [details(row, span, op, _whose(rows)) for row, span, op in parts],
             }
         )
     return {"ways": found, "sources": excerpts}

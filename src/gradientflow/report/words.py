@@ -86,7 +86,8 @@ def number(x: float | int | None, digits: int = 3) -> str:
         return "nan"
     if math.isinf(x):
         return "inf" if x > 0 else "−inf"
-    if x != 0 and not 1e-3 <= abs(x) < 10.0 ** max(digits + 1, 5):
+    told = abs(float(f"{x:.{digits - 1}e}"))  # 0.00099999 is told as 0.001
+    if x != 0 and not 1e-3 <= told < 10.0 ** max(digits + 1, 5):
         mantissa, exponent = f"{x:.{digits - 1}e}".split("e")
         if "." in mantissa:
             mantissa = mantissa.rstrip("0").rstrip(".")
@@ -119,6 +120,11 @@ def decades(x: float | None, *, sign: bool = True) -> str:
     if not sign or float(text) == 0:
         return text
     return ("−" if x < 0 else "+") + text
+
+
+def is_zero(x: float) -> bool:
+    """Whether so many decades are told as 0.00."""
+    return float(f"{x:.2f}") == 0
 
 
 def percent(x: float | None) -> str:

@@ -77,6 +77,17 @@ def test_transmission() -> None:
     assert "counts twice" in of(transmission, seen([Transit([passed()], again=1)])).why
 
 
+def test_transmission_that_was_not_measured_says_why_and_one_is_not_many() -> None:
+    assert "had its backward call ahead" in of(transmission, seen([])).why
+    for delivered, why in ((math.nan, "is not finite"), (0.0, "is zero")):
+        dead = of(transmission, seen([Transit([passed(1.0, delivered)])] * 2))
+        assert (dead.state, dead.why) == ("not-measured", f"the gradient of every probed step {why}")
+    some = of(transmission, seen([Transit([passed(1.0, math.nan), passed(param=1)])]))
+    assert some.why == "on no probed step was the whole gradient finite"
+    assert of(transmission, seen([way()])).why.startswith("on 1 probed step, for 1 parameter the")
+    assert of(transmission, seen([way()] * 2)).why.startswith("on 2 probed steps, for 1 parameter the")
+
+
 # ── step ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -90,6 +101,9 @@ def test_step() -> None:
     assert (boxed.state, boxed.why) == ("not-measured", "the rule of SGD is not known: one box")
     still = of(step, seen([way(groups=[group(unexplained=None)])]))
     assert (still.state, still.why) == ("not-measured", "no weight was to move on a probed step")
+    lost = [Stage("gradient", math.nan), Stage("rounding", math.nan)]
+    bad = of(step, seen([way(groups=[group(unexplained=None, stages=lost)])]))
+    assert (bad.state, bad.why) == ("not-measured", "the gradient of every probed step is not finite")
 
 
 # ── continuity ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gradientflow import depth, store
+from gradientflow.depth.remedies.write import Edits
+from gradientflow.depth.remedies.writing.source import NoEditError
 from gradientflow.depth.replay import candidates as plan
 from gradientflow.depth.replay import race
 from gradientflow.depth.replay.bench import Bench
@@ -217,3 +220,49 @@ def test_a_best_that_cannot_be_written_says_why(tmp_path: Path) -> None:
         run.meta.optimizers = [Optimizer(0, "SGD", {"lr": 0.7}, [], made_file="train.py", made_line=LR_LINE)]
         race_._edit()
         assert won.diff is not None and not any("by hand" in n for n in race_.notes)
+
+
+def test_where_the_best_cannot_be_written_the_next_winner_that_can_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best stays the best; the diff is that of the first winner behind it that has one and does as well when it is run."""
+    finding = Finding("diverging", "step-too-large", 0.9, Place("train.py", LR_LINE), "", {}, [])
+    changes = [Change(kind, kind) for kind in ("first", "second", "third", "fourth", "fifth")]
+
+    def written(unwritable: set[str], worse: set[str]) -> tuple[list[str], list[str], int | None]:
+        run = Run(Meta(script="train.py", argv=["train.py"], cwd=str(tmp_path), started="", python="", torch=""))
+        with Nursery(str(tmp_path)) as nursery:
+            judged = depth.judge(run)
+            judged.findings = [finding]
+            made = race._Race(run, judged, tmp_path, 1e6, 1, race.Silent(), None, nursery)
+            made.trials = [Trial([c], 0, WIN, "better", difference=-0.9 + 0.1 * k) for k, c in enumerate(changes[:4])]
+            made.trials.append(Trial([changes[4]], 0, NO_WIN, "no proven win"))
+            made.parts = [[(c, finding)] for c in changes]
+            made.attempts = [[Attempt([c], 0, tmp_path / c.kind)] for c in changes]
+            monkeypatch.setattr(made, "_ranked", lambda: list(range(5)))
+
+            def edits(parts: list[tuple[Change, Finding]], _: Run) -> Edits:
+                if parts[0][0].kind in unwritable:
+                    raise NoEditError("its lines are not at hand")
+                return Edits({"train.py": parts[0][0].kind}, f"diff of {parts[0][0].kind}", [])
+
+            monkeypatch.setattr(race, "edits", edits)
+            monkeypatch.setattr(
+                made, "_run", lambda name, *a, sources, **k: Attempt([], 0, tmp_path / sources["train.py"])
+            )
+            made.bench = SimpleNamespace(  # type: ignore[assignment]
+                judged=lambda f, c, attempts: Trial(
+                    c, 0, WORSE if attempts[0].folder.name in worse else WIN, "it ended higher"
+                )
+            )
+            made._edit()
+            return [t.diff for t in made.trials if t.diff], made.notes, made._best()
+
+    assert written(set(), set())[:2] == (["diff of first"], [])  # control: the best can be written
+    diffs, notes, best = written({"first"}, set())
+    assert (diffs, best) == (["diff of second"], 0)
+    assert notes == ["the best has no diff, it has to be written by hand: its lines are not at hand"]
+    assert written({"first"}, {"second"})[0] == ["diff of third"]
+    diffs, notes, _ = written({"first", "second"}, {"third"})
+    assert diffs == []  # three are tried, and what did not win never is
+    assert len(notes) == 3

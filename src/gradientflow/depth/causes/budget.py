@@ -18,8 +18,8 @@ from gradientflow.limits import Limit
 from gradientflow.records import Budget, Op, Share
 
 BRANCH_NOTE = (
-    "The gradient has several routes here (residual, attention, several losses or a tensor used twice). Their shares add "
-    "as vectors, not in decades: a row marked 'branch' is the other routes' part, and the path follows the largest share."
+    "The gradient has several routes (residual, attention, several losses or a tensor used twice); the path follows the largest "
+    "share. Where routes join (⊕, kind 'branch') the others' share is added: it adds as a vector, not in decades."
 )
 _SPREADING = frozenset(
     {"reduce", "pool", "shape"}

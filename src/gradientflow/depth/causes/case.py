@@ -123,6 +123,11 @@ def rules_out(value: ValueStat) -> bool:
 Rule = Callable[[Case], list[Finding]]
 
 
+def counted(n: int, word: str) -> str:
+    """Return a number with its word: `1 step`, `2 steps`."""
+    return f"{n} {word}" + ("" if n == 1 else "s")
+
+
 def rounded(value: float | None, digits: int = 4) -> float | None:
     """Round to significant digits, for evidence that people read; None and non-finite values stay as they are."""
     if value is None or not math.isfinite(value) or value == 0:

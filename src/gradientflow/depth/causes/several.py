@@ -88,15 +88,15 @@ def told(rows: list[Trained]) -> str:
     """Say in words what each did: steps, loss, and what its gradient changes by on its way back."""
     parts = []
     for row in rows:
-        where = f" ({(row.file or '').rpartition('/')[2]}:{row.line})" if row.file else ""
         of = f" of {row.trains}" if row.trains else ""
-        loss = ""
+        told = f"{row.name}{of} took {row.steps} steps"
         if row.loss.first is not None and row.loss.last is not None:
-            loss = f", its loss from {row.loss.first:.4g} to {row.loss.last:.4g}"
-        way = (
-            f", its gradient changes by {row.decades:+.1f} decades".replace("by -", "by −")
-            if row.decades is not None
-            else ""
-        )
-        parts.append(f"{row.name}{of}{where} took {row.steps} steps{loss}{way}")
+            told += f", loss {_signed(f'{row.loss.first:.4g}')} to {_signed(f'{row.loss.last:.4g}')}"
+        if row.decades is not None:
+            told += f", gradient {_signed(f'{row.decades:+.1f}')} decades"
+        parts.append(told)
     return "; ".join(parts)
+
+
+def _signed(number: str) -> str:
+    return "−" + number[1:] if number.startswith("-") else number

@@ -196,7 +196,7 @@ def _reason(first: tuple[float, float, Finding], weight: float, other: Finding) 
         return BEHIND.get(other.cause, f"{top.cause} explains more: it would do this harm whatever else is mended")
     if other.cause == top.cause:
         return "the same cause at another place"
-    return f"its evidence is weaker (confidence {other.confidence:.2f}, the first has {top.confidence:.2f})"
+    return f"its evidence is weaker (confidence {100 * other.confidence:.0f} %, the first has {100 * top.confidence:.0f} %)"
 
 
 def _probe_loss(run: Run) -> Loss:

@@ -11,6 +11,7 @@ from gradientflow.limits import Limit
 from gradientflow.records import WIN, Change, Finding, Trial
 
 TOGETHER = Limit("changes", 3, "chosen: a script with more faults than that is better mended in several goes")
+WRITTEN = Limit("winners_written", 3, "chosen: what comes after those is clearly less than the best")
 MORE = Limit("remedies_on_top", 2, "chosen: of what is left with the best in place")
 _OPPOSED = ({"lower-step", "raise-step"}, {"add-norm", "remove-norm"})
 
@@ -51,16 +52,25 @@ def kinds(trial: Trial) -> str:
     return " + ".join(c.kind for c in trial.changes)
 
 
-def settle(trial: Trial, made: Edits, checked: Trial, attempt: Attempt, model: Attempt, notes: list[str]) -> None:
+def settle(
+    trial: Trial,
+    made: Edits,
+    checked: Trial,
+    attempt: Attempt,
+    model: Attempt,
+    notes: list[str],
+    called: str = "the best",
+) -> None:
     """Put an edit that was run beside the trial it stands for; one that did not do as well is told and not shown.
 
     Args:
-        trial: the best; changed in place.
+        trial: what was written; changed in place.
         made: its edit.
         checked: what came of the edited source, judged as any trial.
         attempt: the run of the edited source.
         model: the run of the trial on the same seed.
         notes: where it is told.
+        called: what the trial is called there.
     """
     trial.diff_equal = equal(attempt, model)
     trial.diff_tried = trial.diff_equal or checked.outcome == WIN
@@ -69,7 +79,7 @@ def settle(trial: Trial, made: Edits, checked: Trial, attempt: Attempt, model: A
         notes += made.notes
     else:
         notes.append(
-            f"the best was written as an edit too, and is not shown: run, it did not do as well ({checked.reason})"
+            f"{called} was written as an edit too, and is not shown: run, it did not do as well ({checked.reason})"
         )
 
 

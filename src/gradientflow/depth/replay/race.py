@@ -259,27 +259,35 @@ class _Race:
         return self.left >= (TIME_FOR_MORE * runs + TIME_TO_CHECK) * self.each
 
     def _edit(self) -> None:
-        """Write the best trial as an edit of the source, and run the edited source."""
-        best = self._best()
-        if best is None:
-            return
-        trial = self.trials[best]
+        """Write the best trial as an edit of the source, and run the edited source; where that cannot be, or does not do as well,
+        the next that won and can be written.
+        """
+        wins = [k for k in self._ranked() if self.trials[k].outcome == WIN]
+        for place, k in enumerate(wins[: int(composing.WRITTEN)]):
+            if self._written(k, "the next" if place else "the best"):
+                return
+
+    def _written(self, k: int, called: str) -> bool:
+        """Write one trial; return whether there is a diff of it now."""
+        trial = self.trials[k]
         try:
-            made = edits(self.parts[best], self.watched)
+            made = edits(self.parts[k], self.watched)
         except NoEditError as why:
-            self.notes.append(f"the best has no diff, it has to be written by hand: {why}")
-            return
+            self.notes.append(f"{called} has no diff, it has to be written by hand: {why}")
+            return False
         except Exception as problem:  # a fault of ours must not cost what was measured
-            self.notes.append(f"the best could not be written as an edit: {type(problem).__name__}: {problem}")
-            return
+            self.notes.append(f"{called} could not be written as an edit: {type(problem).__name__}: {problem}")
+            return False
         if self.left < TIME_TO_CHECK * self.each:
             trial.diff = made.diff
             self.notes += made.notes
-            return
+            return True
         self.total += 1
-        model = self.attempts[best][0]
+        model = self.attempts[k][0]
         attempt = self._run(f"{model.folder.name}-edited", "the edited source", sources=made.texts, factor=model.factor)
-        settle(trial, made, self.bench.judged(trial.finding, trial.changes, [attempt]), attempt, model, self.notes)
+        checked = self.bench.judged(trial.finding, trial.changes, [attempt])
+        settle(trial, made, checked, attempt, model, self.notes, called)
+        return trial.diff is not None
 
     # ── bookkeeping ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,6 +18,7 @@ from gradientflow.records import Warned
 
 MOST = 40  # different ones that are kept
 LONG = 400  # characters of a message
+_MESSAGE: Any = warnings.WarningMessage
 _SHOWS_IT = ("showwarning", "formatwarning")  # of `warnings` itself: they make one again of a warning that is there
 
 
@@ -44,25 +45,25 @@ class Warnings:
 
     def open(self) -> None:
         """Begin to listen."""
-        made: Any = vars(warnings.WarningMessage).get("__init__")
+        made: Any = vars(_MESSAGE).get("__init__")
         if made is None:  # another Python
             return
         self._shown = getattr(warnings, "_showwarnmsg_impl", None)
 
-        def listens(message: Any, *args: Any, **named: Any) -> None:
+        @wraps(made)
+        def listening(message: Any, *args: Any, **named: Any) -> None:
             made(message, *args, **named)
             if not self._shield.inside:
                 self._shield(self._take, message, sys._getframe(1))
 
-        listening: Any = wraps(made)(listens)
-        is_ours(listening.__code__)
         self._made, self._ours = made, listening
-        warnings.WarningMessage.__init__ = listening  # type: ignore[method-assign]
+        is_ours(self._ours.__code__)
+        _MESSAGE.__init__ = self._ours
 
     def close(self) -> None:
         """Listen no longer."""
-        if self._ours is not None and vars(warnings.WarningMessage).get("__init__") is self._ours:
-            warnings.WarningMessage.__init__ = self._made  # type: ignore[method-assign]
+        if self._ours is not None and vars(_MESSAGE).get("__init__") is self._ours:
+            _MESSAGE.__init__ = self._made
 
     def _take(self, shown: Any, maker: Any) -> None:
         code = maker.f_code

@@ -30,7 +30,11 @@ def _over_the_run(case: Case, findings: Sequence[Finding]) -> Certificate:
         return told
     measured = [t for t in case.trends if t.measured]
     if len(measured) != 1:
-        why = "several optimizers play together: no one loss has to fall" if measured else "too few losses were seen"
+        why = (
+            "several optimizers play together: no one loss has to fall"
+            if measured
+            else "too few finite losses were seen"
+        )
         return Certificate(NAME, "not-measured", why)
     trend, fell = measured[0], fall(measured[0])
     if fell is None:

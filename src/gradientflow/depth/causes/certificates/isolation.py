@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradientflow.depth.causes import samples
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.case import Case, counted, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.limits import APART
 from gradientflow.records import Certificate, Finding, Isolation
@@ -40,8 +40,8 @@ def isolation(case: Case, findings: Sequence[Finding]) -> Certificate:
         return Certificate(NAME, "not-measured", why, numbers)
     beside = ", but for the statistics of batch normalisation" if numbers["batch_normalisation"] else ""
     why = (
-        f"in {len(seen)} looks nothing of the gradient of one sample's output arrived at the other "
-        f"{last.batch - 1} samples of the batch{beside}"
+        f"the output of one sample does not depend on the other {last.batch - 1} of its batch{beside} "
+        f"({counted(len(seen), 'look')})"
     )
     return Certificate(NAME, "held", why, numbers)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from gradientflow.depth.causes import beside, places
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.case import Case, counted, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.depth.causes.lost import group_steps
 from gradientflow.limits import Limit
@@ -50,9 +51,10 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
             if boxed
             else "no probed step was followed to its weights"
         )
-        return Certificate(
-            NAME, "not-measured", "no weight was to move on a probed step" if seen and not boxed else why
-        )
+        if seen and not boxed:
+            bad = not any(math.isfinite(g.stages[0].norm) for _, g in seen)
+            why = "the gradient of every probed step is not finite" if bad else "no weight was to move on a probed step"
+        return Certificate(NAME, "not-measured", why)
     worst = max(known, key=lambda entry: entry[1].unexplained or 0.0)
     lost = max(g.lost or 0.0 for _, g in known)
     eps = max((g.eps_rules or 0.0 for _, g in known), default=0.0)
@@ -75,7 +77,8 @@ def step(case: Case, findings: Sequence[Finding]) -> Certificate:
     small = f"; eps rules up to {eps:.0%} of the entries" if eps >= SHOWN else ""
     return Certificate(
         NAME, "held",
-        f"on {numbers['steps']} probed steps the update of {entries} weights is what the optimizer's rule says{also}{small}"
+        f"on {counted(len({n for n, _ in known}), 'probed step')} the update of {counted(entries, 'weight')} is what the optimizer's rule "
+        f"says{also}{small}"
         f"{''.join(odd)}", numbers,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gradientflow.depth.causes import terms as rules
 from gradientflow.depth.causes.addends import leaves, reaches_training
-from gradientflow.depth.causes.case import Case
+from gradientflow.depth.causes.case import Case, counted
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.records import Certificate, Finding
 
@@ -55,7 +55,9 @@ def terms(case: Case, findings: Sequence[Finding]) -> Certificate:
         return Certificate(
             NAME, "not-measured", f"whether the backward of {name} heeds its gradient was not asked: {why}", numbers
         )
-    parts = [f"{len(addends)} addend{'s' * (len(addends) != 1)} of the loss"]
-    parts += [f"{numbers['derivatives']} derivatives within it"] if derivatives else []
-    parts += [f"{len(own)} functions of the script's own"] if own else []
-    return Certificate(NAME, "held", f"{', '.join(parts)}: all pass a gradient, on {len(graphs)} probed steps", numbers)
+    parts = ["the loss" if len(addends) == 1 else f"each of the {len(addends)} addends of the loss"]
+    parts += [counted(len({(o.file, o.line) for o in derivatives}), "derivative") + " within it"] if derivatives else []
+    parts += [counted(len(own), "function") + " of the script's own"] if own else []
+    verb = "passes" if len(parts) == 1 else "pass"
+    why = f"{' and '.join(parts)} {verb} a gradient, on {counted(len(graphs), 'probed step')}"
+    return Certificate(NAME, "held", why, numbers)

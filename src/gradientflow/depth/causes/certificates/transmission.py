@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
 from gradientflow.depth.causes.altered import early_clip, ways
-from gradientflow.depth.causes.case import Case, rounded
+from gradientflow.depth.causes.case import Case, counted, rounded
 from gradientflow.depth.causes.certificates import broken
 from gradientflow.depth.causes.passes import LATE, averages
 from gradientflow.limits import Limit
@@ -23,16 +24,10 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         return told
     seen = [w for trend in case.trends for w in ways(case, trend)]
     if not seen:
-        why = "no probed step had its backward call ahead of its optimizer step"
-        if case.meta.late >= LATE:
-            why = (
-                "each step came ahead of the backward call of its own batch: it used the gradient of the batch before, or none "
-                f"({case.meta.late} times, of the steps looked at)"
-            )
-        return Certificate(NAME, "not-measured", why, {"late": case.meta.late} if case.meta.late else {})
+        return Certificate(NAME, "not-measured", _why_not(case), {"late": case.meta.late} if case.meta.late else {})
     numbers = {"steps": len(seen), "factor": rounded(median(w.factor or 0.0 for w in seen))}
     params = len(seen[-1].transit.passed)
-    whole = f"on {len(seen)} probed steps, for {params} parameters"
+    whole = f"on {counted(len(seen), 'probed step')}, for {counted(params, 'parameter')}"
     calls: dict[tuple[str, str | None, int | None], list[float | None]] = {}
     for way in seen:
         for a in way.calls:
@@ -69,6 +64,20 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         f"{whole} the gradient arrived, changed only by {', '.join(changes)}{more}{twice}{early_clip(seen[-1])}",
         numbers,
     )
+
+
+def _why_not(case: Case) -> str:
+    if case.meta.late >= LATE:
+        return (
+            "each step came ahead of the backward call of its own batch: it used the gradient of the batch before, or none "
+            f"({case.meta.late} times, of the steps looked at)"
+        )
+    passed = [p for probe in case.run.probes if probe.transit is not None for p in probe.transit.passed]
+    if not passed:
+        return "no probed step had its backward call ahead of its optimizer step"
+    if any(p.delivered > 0 and math.isfinite(p.delivered) for p in passed):
+        return "on no probed step was the whole gradient finite"
+    return f"the gradient of every probed step is {'zero' if all(p.delivered == 0 for p in passed) else 'not finite'}"
 
 
 def _added_up(case: Case, transits: Sequence[Transit]) -> str:

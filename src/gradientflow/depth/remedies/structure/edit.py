@@ -123,7 +123,7 @@ def _norm_appended(job: Job, line: int) -> None:
         block = source.block(stmt)
         near = block[max(0, block.index(stmt) - 1) : block.index(stmt) + 2]
         for first, second in pairwise(near):
-            layer, activation = _appended(job, first), _appended(job, second)
+            layer, activation = appended(job, first), appended(job, second)
             if layer is None or activation is None or layer[0] != activation[0]:
                 continue
             norm = _width(job, layer[1])
@@ -131,7 +131,8 @@ def _norm_appended(job: Job, line: int) -> None:
                 job.patch.before(second, f"{layer[0]}.append({norm})")
 
 
-def _appended(job: Job, stmt: ast.stmt) -> tuple[str, ast.expr] | None:
+def appended(job: Job, stmt: ast.stmt) -> tuple[str, ast.expr] | None:
+    """What a statement appends, and to which list; None where it does something else."""
     call = stmt.value if isinstance(stmt, ast.Expr) else None
     if (
         isinstance(call, ast.Call)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import ast
 
-from gradientflow.depth.remedies.structure.edit import is_activation, lists_of
+from gradientflow.depth.remedies.structure.edit_skip_lists import branch, skip_in_lists
 from gradientflow.depth.remedies.writing.job import Job
-from gradientflow.depth.remedies.writing.patch import number
 from gradientflow.depth.remedies.writing.source import NoEditError
 
 
 def add_skip(job: Job) -> None:
     """Add what went into a layer to what comes out, where both are known to have one shape; setting: `scale`."""
     for lines in (job.lines, job.building_lines(job.lines), job.activation_lines()):
-        for put in (_skip_statement, _skip_called, _skip_list):
+        for put in (_skip_statement, _skip_called):
             for line in lines:
                 put(job, line)
             if job.patch:
                 return
+        skip_in_lists(job, lines)
+        if job.patch:
+            return
     raise NoEditError("no layer that a skip could go around is written at the lines")
 
 
@@ -49,20 +51,20 @@ def _skip(job: Job, stmt: ast.Assign | ast.Return, line: int) -> None:
         arguments = [a.arg for a in function.args.args if a.arg != "self"]
         stored = {n.id for n in source.nodes(ast.Name, function) if isinstance(n.ctx, ast.Store)}
         if len(arguments) == 1 and arguments[0] not in stored and arguments[0] in _read(job, value):
-            patch.replace(value, f"{arguments[0]} + {_branch(job, source.segment(value))}")
+            patch.replace(value, f"{arguments[0]} + {branch(job, source.segment(value))}")
         return
     target = stmt.targets[0]
     if len(stmt.targets) != 1 or not isinstance(target, ast.Name) or target.id not in _read(job, value):
         return
     name = target.id
     if alike:
-        patch.replace(value, f"{name} + {_branch(job, source.segment(value))}")
+        patch.replace(value, f"{name} + {branch(job, source.segment(value))}")
         return
     if not any(before == after for before, after in shapes):
         return
     out = source.fresh("out", "y", "branch")
     patch.replace(target, out)
-    patch.after(stmt, f"{name} = {name} + {_branch(job, out)} if {out}.shape == {name}.shape else {out}")
+    patch.after(stmt, f"{name} = {name} + {branch(job, out)} if {out}.shape == {name}.shape else {out}")
 
 
 def _one_layer(job: Job, value: ast.Call) -> bool:
@@ -130,13 +132,7 @@ def _skip_called(job: Job, line: int) -> None:
         return  # (what runs once is the network, and no block of it)
     if arguments[0] in _read(job, last.value) and isinstance(last.value, ast.Name):
         return
-    job.patch.replace(last.value, f"{arguments[0]} + {_branch(job, source.segment(last.value))}")
-
-
-def _branch(job: Job, text: str) -> str:
-    """A branch as it is added: times the setting `scale`, where one is given."""
-    scale = job.number("scale")
-    return text if scale is None or scale == 1 else f"{number(scale)} * {text}"
+    job.patch.replace(last.value, f"{arguments[0]} + {branch(job, source.segment(last.value))}")
 
 
 def _block_shapes(job: Job, function: ast.FunctionDef) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -156,49 +152,3 @@ def _block_shapes(job: Job, function: ast.FunctionDef) -> list[tuple[tuple[int, 
             if entering is not None:
                 found.append((entering, tuple(probe.ops[indices[-1]].value.shape)))
     return found
-
-
-def _skip_list(job: Job, line: int) -> None:
-    """`[nn.Linear(w, w), nn.ReLU()]` becomes `[Residual(nn.Linear(w, w), nn.ReLU())]`, with a class put before it."""
-    source, patch = job.source, job.patch
-    name = source.fresh("Residual", "SkipAround")
-    wrapped: list[ast.expr] = []
-    for items in lists_of(job, line):
-        for i, layer in enumerate(items):
-            if not _as_wide(job, layer):
-                continue
-            last = i + 1
-            while last < len(items) and not is_activation(job, items[last]) and _is_norm(job, items[last]):
-                last += 1
-            if last < len(items) and is_activation(job, items[last]):
-                start, end = source.span(layer)[0], source.span(items[last])[1]
-                patch.cut(start, start, f"{name}(")
-                patch.cut(end, end, ")")
-                wrapped.append(layer)
-    if not wrapped:
-        return
-    top = source.statement(wrapped[0])
-    for above in source.above(top):
-        if isinstance(above, ast.stmt):
-            top = above
-    patch.before(
-        top,
-        f"class {name}({patch.name('torch.nn.Sequential')}):",
-        '\t"""Layers, with a skip around them."""',
-        "",
-        "\tdef forward(self, x):",
-        f"\t\treturn x + {_branch(job, 'super().forward(x)')}",
-        "",
-        "",
-    )
-
-
-def _as_wide(job: Job, layer: ast.expr) -> bool:
-    """Whether a linear layer is written with one and the same size for what goes in and what comes out."""
-    if not isinstance(layer, ast.Call) or job.source.torch_name(layer.func) != "nn.Linear" or len(layer.args) < 2:
-        return False
-    return job.source.segment(layer.args[0]) == job.source.segment(layer.args[1])
-
-
-def _is_norm(job: Job, layer: ast.expr) -> bool:
-    return isinstance(layer, ast.Call) and job.source.torch_name(layer.func).endswith(("Norm", "Norm1d"))

@@ -136,19 +136,17 @@ class Job:
         made = {op.made_line for op in self.ops(lines) if op.made_file == self.file}
         found: set[int] = set()
         for call in source.nodes(ast.Call):
-            starred = call.args[0] if len(call.args) == 1 else None
             if call.lineno not in {*lines, *made} or source.torch_name(call.func) != "nn.Sequential":
                 continue
-            if not isinstance(starred, ast.Starred) or not isinstance(starred.value, ast.Name):
-                continue
-            name, scope = starred.value.id, source.scope(call)
+            names = {a.value.id for a in call.args if isinstance(a, ast.Starred) and isinstance(a.value, ast.Name)}
+            scope = source.scope(call)
             for stmt in source.nodes(ast.stmt, scope):
                 target = stmt.targets[0] if isinstance(stmt, ast.Assign) else getattr(stmt, "target", None)
                 if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
                     function = stmt.value.func
                     grows = isinstance(function, ast.Attribute) and function.attr in ("append", "extend")
                     target = function.value if grows and isinstance(function, ast.Attribute) else None
-                if isinstance(target, ast.Name) and target.id == name and not isinstance(stmt, ast.For):
+                if isinstance(target, ast.Name) and target.id in names and not isinstance(stmt, ast.For):
                     found.add(stmt.lineno)
         return sorted(found)
 
