@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ HOW = {2: "a second, tighter run", 3: "a second and a third, tighter run"}
 
 
 def claimed(
-    apart: dict[float, float | str], *, doubted: bool = True, unsure: bool = True, cost: float = 1.0
+    apart: dict[float, float | str],
+    *,
+    doubted: bool = True,
+    unsure: bool = True,
+    cost: float = 1.0,
+    growth: float = 0.0,
 ) -> Certificate:
     """The claim at rtol 1e-3 where other runs end so far from the first, or fail, after `cost` times the first one's gradients."""
     again: Any = Rerun.__new__(Rerun)
@@ -25,7 +31,7 @@ def claimed(
     again.motion = type("Motion", (), {"rtol": 1e-3, "t": torch.ones(1), "meter": meter})()
     again.kinked, again.tighter, again.own, again.spent, again.stopped, again.bound = True, 4.0, 100.0, 0.0, False, 0.03
     again.theta = torch.zeros(1, 1, dtype=torch.float64)
-    again.witness = type("Witness", (), {"growth": [0.0]})()
+    again.witness = type("Witness", (), {"growth": [growth]})()
     again._not_asked = lambda rows: {}
 
     def one(rows: list[int], rtol: float, most: float) -> Any:
@@ -60,6 +66,14 @@ def test_no_claim_is_made_where_no_third_run_can_be_had():
     assert claimed(FALSE_FRIENDS, cost=3.1).value == 0.032  # 9.6 times the path, about
     dear = claimed(FALSE_FRIENDS, cost=3.2)  # 10.2
     assert dear.ok is None and "a third would take about 1e+03 gradients" in dear.text
+
+
+def test_growth_times_rtol():
+    """Beside a separatrix two runs may take the wrong side alike, and their energy holds."""
+    calm, parted = (claimed(FALSE_FRIENDS, doubted=False, growth=math.log(x / 1e-3)) for x in (0.099, 0.101))
+    assert calm.value == 0.006 and parted.value == 0.032
+    found = claimed({1e-3 / 4: 0.04}, doubted=False, growth=math.log(200.0))
+    assert found.value == 0.04 and not found.ok  # broken by the second already: no third is asked for
 
 
 def held(w: Tensor) -> Tensor:

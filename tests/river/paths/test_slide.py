@@ -78,22 +78,23 @@ def test_a_kink_is_told_from_a_bend_and_from_one_that_is_crossed():
 
 
 def watched(
-    steps: int, h: float, longest: float, t_end: float, before: float = 0.0, afford: float | None = None
-) -> int:
+    steps: int, h: float, longest: float, t_end: float, before: float = 0.0, afford: float | None = None,
+    speed: float = 1.0, reason: str = "sliding",
+) -> int:  # fmt: skip
     """How many drops end where the last `steps` went so far each, after one step of the longest length."""
     motion = at(lambda w: w.abs().sum(), [0.1])
     motion.t, motion.live, motion.t_end = torch.zeros(1, dtype=D), torch.ones(1, dtype=torch.bool), t_end
     watch = Slide(motion)
-    watch.longest[0], watch.total[0] = longest, before
+    watch.longest[0], watch.total[0], watch.calm[0] = longest, before, 1.0
     motion.meter = _Metered(Potential(lambda w: w.abs().sum()))
     found = 0
     row = torch.zeros(1, dtype=torch.int64)
     for _ in range(steps):
         begin, motion.t = motion.t, motion.t + h
         one = torch.ones(1, dtype=D)
-        piece = Piece(row, begin, motion.t, motion.theta, motion.theta, one[None], one[None], None, None, one, one, one, one,
+        piece = Piece(row, begin, motion.t, motion.theta, motion.theta, one[None], one[None], None, None, speed * one, speed * one, one, one,
                       torch.tensor([3]), "rkmc2", True)  # fmt: skip
-        found += len(watch.ends(piece, motion, afford))
+        found += sum(status.reason == reason for status in watch.ends(piece, motion, afford).values())
     return found
 
 
@@ -118,6 +119,34 @@ def test_gradients_to_the_end():
 def test_gradients_to_the_end_over_spent():
     """3000 to the end; 72 of the window and what was spent before, times 8."""
     assert watched(24, 0.001, 1.0, 1.024, before=302.0) == 1 and watched(24, 0.001, 1.0, 1.024, before=304.0) == 0
+
+
+def test_speed_over_speed_of_long_steps():
+    """A path comes to a kink as fast as it goes; to a point where the rate is infinite ever faster."""
+    for speed, kink in ((9.9, True), (10.1, False)):
+        assert watched(24, 0.001, 1.0, 10.0, speed=speed) == kink
+        assert watched(24, 0.001, 1.0, 10.0, speed=speed, reason="not-lipschitz") == (not kink)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, D])
+def test_a_logarithm_is_no_kink(dtype: torch.dtype):
+    """Both sides of 0 lead to it, as those of |x| do, and the nearest that arithmetic tells apart are alike."""
+    start = torch.tensor([1.0, 2.0], dtype=dtype)
+    path = flow(lambda w: w[0].abs().log() + 0.5 * w[1] ** 2, 2.0, start=start)
+    assert path.status.reason == "not-lipschitz" and "log(x + eps)" in path.status.remedy
+    assert float(path.times[-1]) == pytest.approx(0.5, rel=1e-2)
+    kink = flow(lambda w: w[0].abs() + 0.5 * w[1] ** 2, 20.0, start=start)
+    assert kink.status.reason == "sliding"
+
+
+def test_nor_is_the_logarithm_of_an_output():
+    """Beyond its pole the loss is no number and its slope is one: it comes back from there as from a kink."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    x = torch.rand(100, 2)
+    field = LossField(model, lambda out, y: torch.log(out.mean() + 0.5) + 0 * y.sum(), (x, x[:, :1]))
+    path = flow(field, 2.0)
+    assert path.status.reason == "not-lipschitz" and "log(x + eps)" in path.status.remedy, str(path.status)
 
 
 def test_what_somebody_wants_to_afford_is_spent():

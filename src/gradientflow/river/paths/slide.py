@@ -26,6 +26,11 @@ STEEP = Limit(
     10.0,
     "chosen: at a millionth of the distance the jump of √|x| is a thousand times as large, that of |x| as large as ever",
 )
+FASTER = Limit(
+    "speed_over_speed_of_long_steps",
+    10.0,
+    "chosen: a path comes to a kink as fast as it goes; at a singular point, as the logarithm's at 0, without bound",
+)
 WINDOW = 24  # steps from one look at the pace to the next; doubled where there was no kink
 FARTHEST = 8  # doublings of the last step within which the kink is looked for
 HALVINGS = 40  # of the distance between its two sides, at most
@@ -40,6 +45,7 @@ class Slide:
         self.steps, self.wait = torch.zeros(drops, dtype=torch.int64), torch.full((drops,), WINDOW)
         self.begin, self.spent = motion.t.clone(), torch.zeros(drops, dtype=torch.float64)  # since the last look
         self.longest, self.total = (torch.zeros(drops, dtype=torch.float64) for _ in range(2))
+        self.calm = torch.zeros(drops, dtype=torch.float64)  # largest speed while steps were about as long as ever
 
     def ends(self, piece: Piece, motion: Motion, afford: float | None) -> dict[int, Status]:
         """Count a piece; return the drops that are to end, and why.
@@ -53,6 +59,8 @@ class Slide:
             return {}
         rows, found = piece.rows, {}
         self.longest[rows] = torch.maximum(self.longest[rows], piece.t1 - piece.t0)
+        long = piece.t1 - piece.t0 >= COLLAPSED * self.longest[rows]
+        self.calm[rows] = torch.where(long, torch.maximum(self.calm[rows], piece.speed0), self.calm[rows])
         self.steps[rows] += 1
         self.spent[rows] += piece.stages
         self.total[rows] += piece.stages
@@ -66,7 +74,9 @@ class Slide:
                 step = went / float(self.steps[i])
                 grown = jump(motion, i, step)
                 if grown is not None and grown > JUMPS:
-                    found[i] = _steep(motion, i, grown) if grown >= STEEP else _status(motion, i, step, rest)
+                    faster = float(piece.speed1[k]) / max(float(self.calm[i]), 1e-300)
+                    steep = grown >= STEEP or faster > FASTER
+                    found[i] = _steep(motion, i, max(grown, faster)) if steep else _status(motion, i, step, rest)
                 self.wait[i] *= 2
             self.steps[i], self.spent[i], self.begin[i] = 0, 0.0, motion.t[i]
         return found
@@ -144,9 +154,9 @@ def _status(motion: Motion, i: int, step: float, rest: float) -> Status:
 
 def _steep(motion: Motion, i: int, grown: float) -> Status:
     return Status(
-        "not-lipschitz", f"at t = {float(motion.t[i]):.9g} the path meets a point where dθ/dt is not Lipschitz: it jumps there, and "
-        f"by {grown:.2g} times as much from as near as can be told. The flow has no unique continuation there (Picard–Lindelöf "
-        "fails).", "Keep the operation away from its singular point (sqrt(x + eps), clamp), or stop before this time.",
+        "not-lipschitz", f"at t = {float(motion.t[i]):.9g} the path meets a point where dθ/dt is not Lipschitz: it turns round there, "
+        f"and grows {grown:.2g}-fold from as near as can be told, as that of a logarithm or a root does at 0. The flow has no unique continuation there (Picard–Lindelöf "
+        "fails).", "Keep the operation away from its singular point (log(x + eps), sqrt(x + eps), clamp), or stop before this time.",
     )  # fmt: skip
 
 
