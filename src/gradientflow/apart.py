@@ -25,6 +25,8 @@ from gradientflow.garbage import uncollected
 _CLOSE_RANGE, _UNSHARE_RANGE = 436, 2  # close_range(2) has one number on every architecture; CLOSE_RANGE_UNSHARE
 _CLONE_FILES = 0x400  # of unshare(2)
 _ALL = 0xFFFFFFFF
+# (once, ahead of the script: to load it again would leave rubbish behind that the script can count)
+_SYSTEM = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _T = TypeVar("_T")
 
 
@@ -90,10 +92,10 @@ def _let_go(problem: BaseException) -> BaseException:
 
 def _leave() -> bool:
     """Give this thread an empty table of descriptors of its own; False, and nothing has changed, where that cannot be done."""
-    if sys.platform != "linux":
+    system = _SYSTEM
+    if system is None:
         return False
     try:
-        system = ctypes.CDLL(None, use_errno=True)
         whole = (ctypes.c_long(_CLOSE_RANGE), ctypes.c_uint(0), ctypes.c_uint(_ALL), ctypes.c_uint(_UNSHARE_RANGE))
         if system.syscall(*whole) != 0:
             if system.unshare(_CLONE_FILES) != 0:

@@ -159,7 +159,7 @@ def lanczos(apply: Operator, start: Tensor, *, width: int, tolerance: float, lea
     while True:
         w = apply(basis[-1])
         w = w.clone() if w is basis[-1] else w
-        alphas.append(torch.linalg.vecdot(w, basis[-1]).double().cpu())
+        alphas.append(torch.linalg.vecdot(w, basis[-1]).real.double().cpu())
         for _ in range(2):
             for q in basis:
                 w.addcmul_(q, torch.linalg.vecdot(w, q)[:, None], value=-1.0)

@@ -95,6 +95,9 @@ INTERNALS: dict[str, Internal] = {}
 
 def lean_on(name: str, purpose: str, without: str, lazy: bool = False) -> Internal:
     found = INTERNALS[name] = Internal(name, purpose, without, lazy)
+    if not lazy:  # now, ahead of the script, which may put something of its own in its place
+        found._value = _resolve(name)
+        found._looked = found._value is not None
     return found
 
 

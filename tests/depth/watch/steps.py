@@ -46,7 +46,7 @@ class Bench:
         stepping = Stepping(self.registry)
         self.optimizer.zero_grad()
         self.loss().backward()
-        way.delivered()
+        way.delivered(self.params)
         between()
         self.passed = way.arrived(self.params)
         stepping.before(self.optimizer, way)

@@ -17,8 +17,11 @@ FLAT = Limit("spread_over_first", 0.01, "chosen: a hundredth of what they differ
 
 def all_alike(case: Case) -> list[Finding]:
     """Compare what the last layer puts out for different samples, at the first probe and at the last two."""
-    graphs = [g for g in case.finite if _answer(g) is not None]
-    if len(graphs) <= 2 or case.main.optimizer is None or losses.target(graphs[-1]) is not None:
+    main = case.main.optimizer
+    if main is None:
+        return []
+    graphs = [g for g in case.finite if _answer(g) is not None and g.probe.optimizer in (None, main.index)]
+    if len(graphs) <= 2 or losses.target(graphs[-1]) is not None:
         return []
     first, *_, before, last = (op for g in graphs if (op := _answer(g)) is not None)
     begun = first.value.spread or 0.0
@@ -26,7 +29,7 @@ def all_alike(case: Case) -> list[Finding]:
         return []
     if (first.value.spread or 0.0) <= ALIKE * first.value.rms:
         return []  # they never differed
-    place, made = places.of_op(last, case.meta), places.of_optimizer(case.main.optimizer, case.meta)
+    place, made = places.of_op(last, case.meta), places.of_optimizer(main, case.meta)
     step = graphs[-1].probe.step
     words = (
         f"At step {step} the last layer puts out the same for every sample: samples differ by {last.value.spread:.2g}, "

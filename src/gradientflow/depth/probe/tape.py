@@ -231,23 +231,26 @@ class Tape:
 
 
 def _run(call: _Call, made: dict[int, Tensor], instead: Mapping[int, Tensor]) -> Any:
-    def filled(value: Any) -> Any:
-        if isinstance(value, _Made):
-            return made[value.slot]
-        if isinstance(value, _Given):
-            if value.version is not None and _version(value.tensor) != value.version:
-                raise Refused("data that it computed with was written to since")
-            return instead.get(id(value.tensor), value.tensor)
-        if type(value) in (list, tuple):
-            return type(value)(filled(v) for v in value)
-        return {k: filled(v) for k, v in value.items()} if isinstance(value, dict) else value
-
+    args, kwargs = _filled(call.args, made, instead), _filled(call.kwargs, made, instead)
     if call.noise is not None:
         device, state = call.noise
         torch.set_rng_state(state) if device.type == "cpu" else torch.cuda.set_rng_state(state, device)
     with _cast(call.cast):
-        out = call.func(*filled(call.args), **filled(call.kwargs))
-    return filled(call.args)[0] if out is None and call.outs else out
+        out = call.func(*args, **kwargs)
+    return args[0] if out is None and call.outs else out
+
+
+def _filled(value: Any, made: dict[int, Tensor], instead: Mapping[int, Tensor]) -> Any:
+    """Return arguments with the tensors that stand for what is noted in them."""
+    if isinstance(value, _Made):
+        return made[value.slot]
+    if isinstance(value, _Given):
+        if value.version is not None and _version(value.tensor) != value.version:
+            raise Refused("data that it computed with was written to since")
+        return instead.get(id(value.tensor), value.tensor)
+    if type(value) in (list, tuple):
+        return type(value)(_filled(v, made, instead) for v in value)
+    return {k: _filled(v, made, instead) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _given(value: Any) -> Iterator[_Given]:

@@ -87,7 +87,7 @@ class CheapTier:
             direction: keep a copy of the gradient too, to tell whether the update goes down it.
         """
         traced = transformed()
-        there = [] if traced else [i for i, p in enumerate(self.params) if readable(p)]
+        there = [] if traced else [i for i, p in enumerate(self.params) if readable(p) and _measurable(p)]
         with torch.no_grad():
             if there != self._there:
                 self._there, self._copy, self._weights = there, [], {}
@@ -222,6 +222,11 @@ class CheapTier:
 
     def _each_gradient(self) -> list[tuple[int, Tensor]]:
         return _norms_of_all([(i, g) for i in self._graded if (g := self.params[i].grad) is not None and readable(g)])
+
+
+def _measurable(p: Tensor) -> bool:
+    """Whether PyTorch computes with numbers of its kind (it does not with those of a byte)."""
+    return p.is_complex() or (p.is_floating_point() and p.element_size() > 1)
 
 
 def _norms_of_all(graded: Sequence[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:

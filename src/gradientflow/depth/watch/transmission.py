@@ -84,12 +84,16 @@ class Transmission:
                 self._inside[hook.param] = sent, so_far * times
         self._by_hooks = _by_line([hook for hook in found if hook.param is not None])
 
-    def delivered(self) -> None:
+    def delivered(self, own: Iterable[int]) -> None:
         """Backward has returned: keep what it left, of as much as fits a fixed room. What was done to gradients before (cleared
         between two calls, say) is in it.
+
+        Args:
+            own: the parameters that this thread trains. (To read a gradient that another thread is replacing may end the process.)
         """
         self._calls = []
-        live = [(i, t) for i, t in self._registry.live() if (g := t.grad) is not None and readable(g)]
+        ours = [(i, t) for i in own if (t := self._registry.tensor(i)) is not None]
+        live = [(i, t) for i, t in ours if (g := t.grad) is not None and readable(g)]
         with torch.no_grad():
             pieces = Rotation([t for _, t in live]).next()
             self._pieces = {live[piece.index][0]: piece for piece in pieces}

@@ -243,8 +243,13 @@ class Window:
         """A backward call of a measured window has returned: follow what it left in `.grad` from here on."""
         if self.probe is not None:
             self._told(self._shield(self.falling.delivered))
-            self.way.delivered()
+            self.way.delivered(self._own(self.probe))
             self._tracer.between = self._between
+
+    def _own(self, probe: Probe) -> list[int]:
+        """Return the parameters of this thread: those that its backward call reached, and those of its optimizers."""
+        mine = [w.record.params for w in self._optimizers if w.thread == self._tracer.thread]
+        return sorted({*(s.param for s in probe.params), *(i for params in mine for i in params)})
 
     def _between(self, func: Callable[..., Any], args: tuple[Any, ...], run: Callable[[], Any], out: Any = None) -> Any:
         """Run a call between backward and the step, and see what it writes to: gradients, and weights where that is looked for."""
