@@ -189,6 +189,7 @@ class Probe(msgspec.Struct):
     isometry: Isometry | None = None  # only on request
     recurrent: list[Recurrence] = []  # the gradient over time, per layer and direction
     cuts: list[Cut] = []  # where values were taken out of the graph
+    hooks: list[Cut] = []  # of the script's own on what an operation gives
     buffers: Buffers | None = None  # None: none was looked at
     descent: Descent | str | None = None  # what the step did to the loss of this batch; or why that was not measured
     transit: Transit | None = None  # from backward to the weights; None: it was not measured

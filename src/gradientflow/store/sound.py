@@ -55,7 +55,9 @@ def _wrong_with_probe(probe: Probe) -> str | None:
         _out_of_range(_named_params(probe), "parameter", MOST_PARAMS)
         or _out_of_range((i for one in probe.recurrent for i in one.ops), "operation", count)
         or _out_of_range(_ends(probe), "operation", count)
-        or _out_of_range((cut.op + 1 for cut in probe.cuts), "operation", count + 1)  # (−1 is no operation)
+        or _out_of_range(
+            (cut.op + 1 for cut in [*probe.cuts, *probe.hooks]), "operation", count + 1
+        )  # (−1 is no operation)
     )
 
 

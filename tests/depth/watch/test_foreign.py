@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gradientflow.depth.watch.foreign import _scaled
 from gradientflow.records import Foreign, GroupStep
+from tests.depth.causes.by_hand import flips
 from tests.depth.watch.steps import Bench, batch, line_of, net, script, seen, transits
 
 Change = Callable[[Tensor, Tensor], object]  # of (a parameter, the same ahead of the step)
@@ -192,3 +194,41 @@ def test_the_optimizers_own_calls_are_not_taken_for_it(tmp_path: Path) -> None:
     """Nothing is searched for where nothing was done; where it was, what the optimizer writes is no candidate."""
     for t in transits(seen(tmp_path, script())):
         assert t.groups[0].foreign is None
+
+
+# ── how near is near ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+ROWS = torch.tensor([[0.3, 0.4, 0.0], [0.0, 0.6, 0.8], [0.2, 0.1, 0.2]], dtype=torch.float64)
+AHEAD = torch.tensor([[1.0, 2.0, 0.5], [0.3, 0.2, 0.9], [2.0, 0.1, 0.1]], dtype=torch.float64)
+
+
+def scaled(lengths: list[float]) -> Tensor:
+    """The rows, made as long as this."""
+    return ROWS / ROWS.norm(dim=1, keepdim=True) * torch.tensor(lengths, dtype=torch.float64)[:, None]
+
+
+def test_norms_that_are_one() -> None:
+    flips(
+        lambda off: _scaled(scaled([2.0, 2.0 * (1 + off), 2.0]), ROWS, AHEAD) == "rescaled", 1.6e-3, 1.4e-3
+    )  # (over their mean)
+
+
+def test_a_norm_that_is_what_it_was() -> None:
+    def held(off: float) -> str:
+        after = ROWS * (AHEAD.norm() / ROWS.norm()) * (1 + off)
+        return _scaled(after, ROWS, AHEAD)
+
+    flips(lambda off: held(off) == "rescaled", 1.1e-5, 0.9e-5)
+
+
+def test_a_row_that_was_left_alone() -> None:
+    flips(lambda off: _scaled(scaled([2.0, 2.0, 0.3 * (1 + off)]), ROWS, AHEAD) == "rescaled", 1.2e-7, 0.8e-7)
+
+
+def test_a_row_that_is_turned_is_not_scaled() -> None:
+    def turned(off: float) -> str:
+        after = scaled([2.0, 2.0, 0.3])
+        after[2] += 0.3 * off * torch.tensor([-0.1, 0.2, 0.0], dtype=torch.float64) / 0.05**0.5
+        return _scaled(after, ROWS, AHEAD)
+
+    flips(lambda off: turned(off) == "rescaled", 1.1e-6, 0.9e-6)

@@ -13,7 +13,7 @@ from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import SPIKE
 from gradientflow.limits import Limit, told
 from gradientflow.ops import STEPS
-from gradientflow.records import Finding, Op
+from gradientflow.records import Finding, Op, Place
 
 DEAD_UNITS = Limit("dead_units", 0.9, "chosen: of a layer's units, that give zero for the whole batch")
 LIVED = Limit("dead_units_first", 0.5, "chosen: of the units, at the first step; half of them at the most")
@@ -59,6 +59,8 @@ def dead(case: Case) -> list[Finding]:
     } | told(DEAD_UNITS, gates=(SPIKE, RECENT))  # fmt: skip
     if op.span == 1 or op.kind == "derivative" or flat(op):
         return []  # told by `terms`, with why
+    if (taken := _taken_by_a_hook(case, last, op, evidence)) is not None:
+        return [taken]
     when = "from the first step" if born_dead else f"since about step {_since(graphs)}"
     confidence = 0.9
     if not born_dead:
@@ -78,6 +80,21 @@ def dead(case: Case) -> list[Finding]:
     )
     kinds = ("fix-output",) if cause == "output-activation" else ("rescale-init", "swap-activation", "lower-step")
     return [Finding("dead", cause, confidence, place, summary, evidence, remedies(*kinds, at=place))]
+
+
+def _taken_by_a_hook(case: Case, graph: Graph, op: Op, evidence: dict[str, Any]) -> Finding | None:
+    """The gradient ends where the script has put a hook on what an operation is given."""
+    given = {o.op for o in op.operands if o.op is not None}
+    hook = next((h for h in graph.probe.hooks if h.op in given and h.file is not None), None)
+    if hook is None or (op.value.saturated or 0.0) >= DEAD_UNITS or (op.value.dead or 0.0) >= DEAD_UNITS:
+        return None
+    place = Place(hook.file, hook.line, None, hook.name)
+    return Finding(
+        "dead", "gradient-altered", 0.85, place,
+        f"The gradient ends between {op.name} at {op.file}:{op.line} and what is before it, where the script has put a hook "
+        f"({hook.file}:{hook.line}): what arrives is exactly zero, and nothing before it can learn.",
+        evidence, remedies("keep-gradient", at=place),
+    )  # fmt: skip
 
 
 def _spared(case: Case, last: Graph) -> bool:

@@ -15,6 +15,7 @@ from gradientflow.depth.probe.traced import Trace
 from gradientflow.records import Cut
 
 _MAX_CUTS = 200
+_MOST_HOOKS = 100
 _LEAVING = frozenset({"numpy", "item", "tolist", "__array__", "__float__"})  # calls that take values out of PyTorch
 
 
@@ -81,3 +82,12 @@ def _took(trace: Trace, index: int, name: str, out: Any = None, param: int | Non
     number = float(out) if isinstance(out, (int, float)) else None
     trace.cuts.append(Cut(index, name, where.file, where.line, param, number))
     return len(trace.cuts) - 1
+
+
+def hooked(trace: Trace, args: tuple[Any, ...], name: str) -> None:
+    """Note a hook that the script puts on the result of an operation."""
+    node = calls.grad_fn(args[0]) if args and isinstance(args[0], Tensor) else None
+    index = trace.owner.get(node) if node is not None else None
+    if index is not None and len(trace.hooks) < _MOST_HOOKS:
+        where = locate(3, modules=False, limit=1)
+        trace.hooks.append(Cut(index, name, where.file, where.line))

@@ -194,10 +194,11 @@ class Tracer(TorchFunctionMode):
         self.origins.see(args, out, raw, func if self.recording else None)
         if not self.recording:
             return
-        if raw in _HOOKING or (
-            raw == "__get__" and func == _GRAD_FN and out is not None
-        ):  # whoever reads grad_fn may hook the node
+        looks = raw == "__get__" and func == _GRAD_FN and out is not None  # (whoever reads grad_fn may hook the node)
+        if raw in _HOOKING or looks:
             self.trace.hook(raw, args[0])
+            if not looks:
+                cutting.hooked(self.trace, args, raw)
             return
         inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
         outputs = [t for t in calls.tensors(out) if calls.grad_fn(t) is not None]

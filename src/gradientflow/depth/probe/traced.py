@@ -49,7 +49,8 @@ class Trace:
     roots: dict[int, tuple[torch.nn.Module, Where]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     hooked: bool = False  # the user has hooks in this graph: no second backward over it
-    inner_hooks: list[dict[Any, Any]] = field(default_factory=list)  # on tensors within it, as PyTorch holds them
+    inner_hooks: list[dict[Any, Any]] = field(default_factory=list)  # those on tensors within it, as PyTorch holds them
+    hooks: list[Cut] = field(default_factory=list)  # of the user's on results of operations, with their lines
     checkpointed: bool = False
     full: bool = False
     without_grad: set[int] = field(default_factory=set)  # parameters used with gradients switched off

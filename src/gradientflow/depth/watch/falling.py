@@ -38,7 +38,7 @@ class Falling:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._looks = 0
-        self._spent = 0.0
+        self.spent = 0.0  # seconds of work
         self.begin(None)
 
     def begin(self, tape: Tape | None) -> None:
@@ -52,7 +52,7 @@ class Falling:
 
     def wanted(self, elapsed: float) -> bool:
         """Whether a forward pass is to be kept."""
-        return self._looks < LOOKS and self._spent <= allowed(DESCENTS, SHARE_OF_EXTRAS, elapsed)
+        return self._looks < LOOKS and self.spent <= allowed(DESCENTS, SHARE_OF_EXTRAS, elapsed)
 
     def backward(self, root: Tensor, elapsed: float, refused: str | None) -> str | None:
         """Backward is about to be called. Return why nothing will be measured.
@@ -66,7 +66,7 @@ class Falling:
         if tape is None:
             return None
         seconds = time.perf_counter() - tape.began if tape.began is not None else 0.0  # (watched, that is: at most)
-        if refused is None and _RUNS * seconds > allowed(DESCENTS, SHARE_OF_EXTRAS, elapsed) - self._spent:
+        if refused is None and _RUNS * seconds > allowed(DESCENTS, SHARE_OF_EXTRAS, elapsed) - self.spent:
             refused = "it would cost more than watching may cost on this script"
         if refused is not None:
             tape.refuse(refused)
@@ -113,7 +113,7 @@ class Falling:
             let_through(problem)
             return self._given_up(str(problem))
         finally:
-            self._spent += effort.seconds
+            self.spent += effort.seconds
         if not abs(self._start - self._loss) <= SAME * abs(self._loss):
             return self._given_up(
                 f"run again ahead of the step it gave {self._start:.6g}, where the script had {self._loss:.6g}"
@@ -138,7 +138,7 @@ class Falling:
             let_through(problem)
             return self._given_up(str(problem))
         finally:
-            self._spent += effort.seconds
+            self.spent += effort.seconds
             self.begin(None)
         bent = 8 * (middle - start + slope / 2) - (end - start + slope)
         return Descent(start, end, slope, bent, off, effort.by_the_clock)

@@ -139,7 +139,8 @@ class Monitor:
     # ── windows ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open_window(self, coming: int) -> None:
-        reason = self.schedule.due(coming, self.elapsed, self.shield.effort, max(1, self.optimizers.at_once))
+        spent = self.shield.effort - self.window.falling.spent  # (which has an allowance of its own)
+        reason = self.schedule.due(coming, self.elapsed, spent, max(1, self.optimizers.at_once))
         self.window.open(None if self.compiled else reason)
         if self.window.reason is not None:
             self.tracer.fresh()

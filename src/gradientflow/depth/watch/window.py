@@ -232,7 +232,7 @@ class Window:
         self._shield(self.way.hooked, measure.hooked.found())
         probe.ops = trace.ops
         self._shield(self.over_time.after, probe, measure, self._clock())
-        probe.cuts = trace.cuts
+        probe.cuts, probe.hooks = trace.cuts, trace.hooks
         probe.buffers = self._shield(buffers_within, trace.roots.values())
         probe.cost += time.perf_counter() - began
         self._left = trace.rest() if self._optimizers.several else None
