@@ -181,10 +181,12 @@ def finding(cause: str, symptom: str = "crawling", line: int = 1) -> Finding:
 )  # fmt: skip
 def test_a_finding_quotes_what_is_about_it_and_is_a_little_surer(message: str, cause: str, symptom: str) -> None:
     about, other = finding(cause, symptom), finding("init-too-small", "vanishing")
+    about.evidence["gates"] = {"usual": 2.0}
     heard([about, other], [Warned("UserWarning", message, "/lib/loss.py", 3, 0, 1, "train.py", 9)])
     assert message[:20] in about.evidence["the_script_was_warned"]
     assert "train.py:9" in about.evidence["the_script_was_warned"]
     assert about.confidence == pytest.approx(0.6 + HEARD * 0.4)
+    assert about.evidence["gates"] == {"usual": 2.0, HEARD.name: HEARD}
     assert other.confidence == 0.6
     assert other.evidence == {}
 
