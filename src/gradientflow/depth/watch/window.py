@@ -63,9 +63,7 @@ class Window:
         self._measured = False
         self._loose: Probe | None = None  # of a backward call on a loss without a graph
         self._left: Trace | None = None  # what this window traced, for the next
-        self._rest: Trace | None = (
-            None  # what the window before traced: of several optimizers the second may step on it
-        )
+        self.rest: Trace | None = None  # what the window before traced, where several optimizers step in turn
 
     def saw(self, root: Tensor) -> None:
         """Count a backward call."""
@@ -79,15 +77,14 @@ class Window:
         """Begin a window."""
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
         self._loose = None
-        self._rest = self._left if reason is not None else None
-        self._left = None
+        self.rest, self._left = self._left if reason is not None else None, None
         self.again, self._roots = 0, []
         self.way.begin()
         self._tracer.between = None
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
-        self.reason = self.probe = self._loose = self._rest = self._left = None
+        self.reason = self.probe = self._loose = self.rest = self._left = None
         self.way.begin()
         self._tracer.between = None
 
@@ -111,13 +108,9 @@ class Window:
         trace = self._tracer.trace
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
-        if (
-            root is None and self._rest is not None
-        ):  # two losses, and one optimizer stepped before the second's backward
-            trace = self._tracer.trace = self._rest
+        if trace.earlier and trace.settle(measure.reached):
             measure = BackwardMeasure(trace, self._registry, self._shield)
             root = measure.survey(roots)
-        self._rest = None
         if root is None:  # wait for the next backward call
             self._without_graph(roots, step)
             return None
