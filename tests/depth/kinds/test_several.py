@@ -213,3 +213,22 @@ def test_what_waits_for_a_second_call_is_let_go_of(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(watching + "del lp, lv, v, r, a, dist\nleft = sum(s() is not None for s in seen)\n", "utf-8")
     assert watched(script, probe_every=1).scope["left"] <= 1  # of twenty: that of the last step may still wait
+
+
+def test_of_very_many_the_first_are_followed(tmp_path: Path) -> None:
+    text = """\
+import torch
+torch.manual_seed(0)
+nets = [torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)) for _ in range(12)]
+opts = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+x = torch.randn(8, 4)
+for step in range(4):
+    for net, opt in zip(nets, opts):
+        opt.zero_grad(); (net(x) - 1).pow(2).mean().backward(); opt.step()
+"""
+    outcome = run(text, tmp_path)
+    followed = [bool(own.budget.by_op) for own in outcome.verdict.optimizers]
+    assert (len(followed), any(followed[8:])) == (12, False)
+    assert sum(followed) >= 4
+    assert "first 8 optimizers only" in outcome.verdict.optimizers[-1].budget.note
+    assert "8 more optimizers" in outcome.verdict.summary
