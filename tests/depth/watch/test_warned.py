@@ -228,3 +228,18 @@ def test_both_reports_have_one_row_of_it() -> None:
     assert row.endswith("and 2 more")
     assert "the script was warned" in render_html(verdict, run)
     assert "the script was warned" not in calm
+
+
+def test_two_watchers_that_leave_in_the_wrong_order_hear_nothing_afterwards() -> None:
+    outer, inner = Warnings(Shield(), lambda: 0), Warnings(Shield(), lambda: 0)
+    made = vars(warnings.WarningMessage)["__init__"]
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        outer.open()
+        inner.open()
+        warnings.warn("both", stacklevel=1)
+        outer.close()
+        inner.close()
+        warnings.warn("neither", stacklevel=1)
+    assert [w.message for w in outer.found] == [w.message for w in inner.found] == ["both"]
+    warnings.WarningMessage.__init__ = made  # type: ignore[method-assign]
