@@ -15,7 +15,15 @@ from gradientflow.report.closing import best_remedy, deciding, gist, next_comman
 from gradientflow.report.html import render_html
 from gradientflow.report.step_table import spread, tables
 from tests.report.builders import Case
-from tests.report.cases import CASES, make_healthy, make_hostile, make_proven, make_replayed, make_vanishing
+from tests.report.cases import (
+    CASES,
+    make_healthy,
+    make_hostile,
+    make_proven,
+    make_replayed,
+    make_several,
+    make_vanishing,
+)
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 KEYS = [
@@ -270,3 +278,12 @@ def test_what_was_not_measured_is_said_once() -> None:
     ]
     told = [text for kind, text in tell.notes(verdict, run) if kind == "not measured"]
     assert told == ["sharpness: the gradient is zero", "a loop: no", "one plain note"]
+
+
+def test_in_brief_each_of_several_optimizers_has_its_loss() -> None:
+    text = brief(*make_several())
+    assert "run: gan.py, 60 steps, losses Adam of D 1.2 -> 1.08; Adam of G 0.641 -> 0.699\n" in text
+    assert len(text) <= MOST
+    many = make_several()
+    many.verdict.optimizers *= 100
+    assert len(brief(*many)) <= MOST

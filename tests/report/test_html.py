@@ -257,3 +257,20 @@ def test_white_on_the_strip_has_contrast() -> None:
 def test_contrast_check_can_fail() -> None:
     assert contrast("#777777", "#888888") < 1.5
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
+
+
+def test_what_the_headline_says_is_not_said_again(cases: Makers) -> None:
+    verdict, run = cases["vanishing"]()
+    verdict.findings[0].summary = verdict.summary
+    text = render_html(verdict, run).split('<script type="application/json"')[0]
+    assert text.count(verdict.summary) == 1
+    verdict.findings[0].summary = "something else"  # control
+    text = render_html(verdict, run).split('<script type="application/json"')[0]
+    assert text.count("something else") == 1
+
+
+def test_a_sentence_among_the_numbers_is_set_as_one(cases: Makers) -> None:
+    verdict, run = cases["vanishing"]()
+    assert 'class="long"' not in render_html(verdict, run)
+    verdict.findings[0].evidence["the_script_was_warned"] = "UserWarning at train.py:20: " + "look here, " * 6
+    assert '<td class="long" colspan="2">UserWarning at train.py:20' in render_html(verdict, run)

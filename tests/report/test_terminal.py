@@ -18,6 +18,7 @@ from rich.console import Console
 
 from gradientflow.records import Run, Share, Verdict
 from gradientflow.report import print_verdict
+from gradientflow.report.html import render_html
 
 SNAPSHOTS = pathlib.Path(__file__).parent / "snapshots"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -165,3 +166,16 @@ def test_empty_rows_and_odd_numbers_do_not_break_it(cases: dict[str, Callable[[]
     verdict.budget.by_kind = verdict.budget.by_op[:9]
     for text in (plain(verdict, run), ANSI.sub("", colour(verdict, run, 80))):
         assert max(cell_len(line) for line in text.split("\n")) <= 100
+
+
+def test_of_very_many_optimizers_a_few_are_drawn_and_the_rest_counted(
+    cases: dict[str, Callable[[], tuple[Verdict, Run]]],
+) -> None:
+    verdict, run = cases["several"]()
+    assert "more optimizer" not in plain(verdict, run)
+    verdict.optimizers = [copy.copy(verdict.optimizers[k % 2]) for k in range(200)]
+    text = plain(verdict, run)
+    assert text.count("the gradient's way back") == 4
+    assert "and 196 more optimizers" in text
+    assert len(text.split("\n")) < 130
+    assert render_html(verdict, run).count('<table class="wf"') == 4

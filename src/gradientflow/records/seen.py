@@ -341,17 +341,21 @@ class Run(msgspec.Struct):
     notes: list[Note] = []
     rewrites: list[Rewrite] = []
 
-    def losses_of(self, optimizer: int) -> list[float]:
-        """Return the losses of one optimizer's steps; a step without a backward call of its own stands on the loss of the call
+    def losses(self) -> dict[int, list[float]]:
+        """Return the losses of each optimizer's steps; a step without a backward call of its own stands on the loss of the call
         before it (two optimizers that step after one call).
         """
-        found: list[float] = []
+        found: dict[int, list[float]] = {}
         before: float | None = None
         for step in self.steps:
             before = step.loss if step.loss is not None or step.backwards else before
-            if step.optimizer == optimizer and before is not None:
-                found.append(before)
+            if before is not None:
+                found.setdefault(step.optimizer, []).append(before)
         return found
+
+    def losses_of(self, optimizer: int) -> list[float]:
+        """Return the losses of one optimizer's steps."""
+        return self.losses().get(optimizer, [])
 
     def add(self, record: Record) -> None:
         """Put a record where it belongs."""

@@ -7,10 +7,12 @@ cut is the command that comes next.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from gradientflow.records import Finding, Run, Verdict
 from gradientflow.report import closing, tell, words
+from gradientflow.report.ways import called
 
 FORM = "gradientflow.brief/1"
 MOST = 1000  # characters: 300 tokens of three and a third, which is what paths and numbers come to
@@ -56,6 +58,9 @@ def _lines(verdict: Verdict, run: Run | None, folder: str | None, room: _Room) -
     yield f"form: {FORM}"
     first, last = verdict.loss.first, verdict.loss.last
     loss = f", loss {words.number(first)} -> {words.number(last)}" if first is not None else ""
+    if verdict.optimizers:
+        each = (f"{called(o)} {words.number(o.loss.first)} -> {words.number(o.loss.last)}" for o in verdict.optimizers)
+        loss = f", losses {'; '.join(islice(each, room.also + 1))}"
     yield f"run: {words.elide(words.one_line(verdict.script), NAME)}, {words.count(verdict.steps, 'step')}{loss}"
     failed = tell.crash(run)
     if failed is not None:

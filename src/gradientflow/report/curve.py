@@ -8,7 +8,7 @@ from html import escape
 
 from gradientflow.records import Run, Step, Trained
 from gradientflow.report import words
-from gradientflow.report.ways import called
+from gradientflow.report.ways import MOST, called
 
 POINTS = 600  # of the curve at most
 
@@ -50,7 +50,7 @@ def loss_chart(run: Run, optimizers: Sequence[Trained] = ()) -> str:
         )
     use_log = log and max(good) > 30 * min(good)
     drawn = sorted({s.optimizer for s in told})
-    own = [o for o in optimizers if o.index in drawn]
+    own = [o for o in optimizers if o.index in drawn][:MOST]
     said = [f"{called(o)} {words.number(o.loss.first)} → {words.number(o.loss.last)}" for o in own]
     from_to = f"{words.number(told[0].loss)} → {words.number(told[-1].loss)}"
     legend = "".join(

@@ -15,6 +15,7 @@ from gradientflow.report.ways import called, row_id, ways
 
 TONES = ("vanishing", "exploding", "not-finite", "dead", "healthy", "not-measured")
 STRIP_INKS = 6
+LONG = 60  # characters of a value that is a sentence, and no number
 
 
 def tone(symptom: str | None) -> str:
@@ -79,7 +80,8 @@ def findings(verdict: Verdict, run: Run | None) -> str:
     if not verdict.findings:
         return ""
     drawn = [way.budget.by_op for way in ways(verdict)]
-    cards = "".join(_finding(f, k, run, _row_of(drawn, f)) for k, f in enumerate(verdict.findings))
+    said = tell.headline(verdict)  # stands above already
+    cards = "".join(_finding(f, k, run, _row_of(drawn, f), said) for k, f in enumerate(verdict.findings))
     return f'<section class="findings" aria-labelledby="h-f"><h2 id="h-f">What was found</h2>{cards}</section>'
 
 
@@ -88,7 +90,7 @@ def _row_of(drawn: Sequence[Sequence[Share]], f: Finding) -> tuple[int, int] | N
     return next(((k, row) for k, rows in enumerate(drawn) if (row := row_of(rows, f.place)) is not None), None)
 
 
-def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None) -> str:
+def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None, said: str) -> str:
     where = ""
     if f.place is not None:
         parts = "".join(f"<code>{escape(part)}</code>" for part in tell.place(f.place, run.meta if run else None))
@@ -103,6 +105,8 @@ def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None
         f"<tr><th scope=row>{escape(x.name)}</th><td>{escape(x.value)}</td>"
         + (f"<td>{escape(x.threshold)}</td>" if held else "")
         + "</tr>"
+        if len(x.value) <= LONG
+        else f'<tr><th scope=row>{escape(x.name)}</th><td class="long" colspan="{1 + held}">{escape(x.value)}</td></tr>'
         for x in facts
     )
     evidence = (
@@ -114,6 +118,7 @@ def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None
     )
     remedies = "".join(_remedy(r) for r in f.remedies)
     helps = f'<div><h3>what would help</h3><ul class="remedies">{remedies}</ul></div>' if remedies else ""
+    say = f'<p class="say">{prose(f.summary)}</p>' if words.one_line(f.summary) != said else ""
     lower = f'<p class="lower">ranks lower: {prose(f.reason)}.</p>' if f.reason else ""
     body = source(run, f.place.file, f.place.line, words.mark(f.symptom)) if f.place is not None else ""
     return (
@@ -122,7 +127,7 @@ def _finding(f: Finding, rank: int, run: Run | None, row: tuple[int, int] | None
         f'<span class="because">because of</span> {text(f.cause)}</h3>'
         f'<span class="sure" title="confidence"><i style="--p:{_clamp(f.confidence):.2f}"></i>'
         f"confidence {tell.confidence(f)}</span></div>"
-        f'{where}<p class="say">{prose(f.summary)}</p>{lower}{body}<div class="cols">{evidence}{helps}</div></article>'
+        f'{where}{say}{lower}{body}<div class="cols">{evidence}{helps}</div></article>'
     )
 
 

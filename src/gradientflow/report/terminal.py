@@ -23,7 +23,7 @@ from gradientflow.report.over_time_terminal import time_lines
 from gradientflow.report.proof import certificate_lines, step_lines
 from gradientflow.report.replay_terminal import replay_lines
 from gradientflow.report.way_terminal import Drawing
-from gradientflow.report.ways import Way, called, ways
+from gradientflow.report.ways import MOST, Way, called, ways
 
 PLAIN_WIDTH = 100
 DECIDING = 5  # numbers of the evidence
@@ -264,11 +264,13 @@ class Page:
     def footer(self, report: str | None) -> Iterator[Text]:
         """Loss first to last, what was watched and at what cost, what else should be told, where the page is."""
         v = self.verdict
-        for k, own in enumerate(v.optimizers):
+        for k, own in enumerate(v.optimizers[:MOST]):
             curve = sparkline(self.run.losses_of(own.index), 30) if self.run else ""
             ends = f"{words.number(own.loss.first)} → {words.number(own.loss.last)}"
             says = f"{ends}   {called(own)}, {words.count(own.steps, 'step')}   "
             yield self._pair("" if k else "losses", Text.assemble(says, (curve, "" if self.plain else INK["healthy"])))
+        if v.optimizers[MOST:]:
+            yield self._pair("", Text(f"and {words.count(len(v.optimizers) - MOST, 'more optimizer')}", "dim"))
         if not v.optimizers and (v.loss.first is not None or v.loss.last is not None):
             curve = sparkline([s.loss for s in self.run.steps], 40) if self.run else ""
             ends = f"{words.number(v.loss.first)} → {words.number(v.loss.last)}"

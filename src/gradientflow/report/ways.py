@@ -7,6 +7,8 @@ from typing import NamedTuple
 from gradientflow.records import Budget, Trained, Verdict
 from gradientflow.report import tell, words
 
+MOST = 4  # ways back, and losses, that are drawn
+
 
 class Way(NamedTuple):
     """One way back, and the optimizer whose it is; None where there is one optimizer."""
@@ -22,8 +24,8 @@ def ways(verdict: Verdict) -> list[Way]:
     each = [Way(own.budget, own) for own in verdict.optimizers]
     first = next((k for k, way in enumerate(each) if way.budget == verdict.budget), None)
     if first is None:
-        return [Way(verdict.budget), *each]
-    return [each[first], *each[:first], *each[first + 1 :]]
+        return [Way(verdict.budget), *each[: MOST - 1]]
+    return [each[first], *each[:first], *each[first + 1 :]][:MOST]
 
 
 def called(own: Trained) -> str:

@@ -121,7 +121,7 @@ def test_of_two_optimizers_each_has_its_own_loss_steps_and_way_back(tmp_path: Pa
     console = Console(width=110, file=io.StringIO(), color_system=None)
     print_verdict(outcome.verdict, outcome.run, console)
     told = [line for line in console.file.getvalue().splitlines() if "200 steps" in line]  # type: ignore[attr-defined]
-    assert len([line for line in told if "→" in line]) == 2
+    assert len([line for line in told if "→" in line]) == 4  # a way back and a loss of each
 
 
 def test_one_optimizer_is_not_told_apart(tmp_path: Path) -> None:

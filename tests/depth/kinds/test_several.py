@@ -95,7 +95,18 @@ def keep(node):
     node.metadata["token"] = token = Token()  # lives as long as the graph
     seen.append(weakref.ref(token))
 """
-KINDS = {"gan": (GAN, ("D", "G")), "towers": (TOWERS, ("users", "items")), "agent": (ACTOR_CRITIC, ("agent.actor", "agent.critic"))}  # fmt: skip
+SHARED = GAN.replace("lg = bce(D(G(torch.randn(64, 8))), torch.ones(64, 1))", "lg = bce(D(fake), torch.ones(64, 1))")
+SICK = """\
+import torch
+from torch import nn
+torch.manual_seed(0)
+layers = [nn.Linear(8, 32)]
+for _ in range(10):
+    layers += [nn.Sigmoid(), nn.Linear(32, 32)]
+G = nn.Sequential(*layers, nn.Linear(32, 2))
+D = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
+""" + SHARED[SHARED.index("og, od =") :]
+KINDS = {"gan": (GAN, ("D", "G")), "one fake": (SHARED, ("D", "G")), "towers": (TOWERS, ("users", "items")), "agent": (ACTOR_CRITIC, ("agent.actor", "agent.critic"))}  # fmt: skip
 
 
 def run(text: str, folder: Path) -> Outcome:
@@ -125,10 +136,24 @@ def test_each_has_its_own_way_back_to_what_it_trains(kind: str, tmp_path: Path) 
     assert verdict.budget in [own.budget for own in verdict.optimizers]
 
 
-def test_the_generators_way_leads_through_the_discriminator_and_not_the_other_way_round(tmp_path: Path) -> None:
-    d, g = run(GAN, tmp_path).verdict.optimizers
+@pytest.mark.parametrize("text", [GAN, SHARED], ids=["a fresh fake", "the fake of the step before"])
+def test_the_generators_way_leads_through_the_discriminator_and_not_the_other_way_round(
+    text: str, tmp_path: Path
+) -> None:
+    d, g = run(text, tmp_path).verdict.optimizers
     assert {row.line for row in d.budget.by_op if row.kind == "linear"} == {10, 12}
     assert {row.line for row in g.budget.by_op if row.kind == "linear"} == {5, 7, 10, 12}
+
+
+def test_a_generator_whose_forward_lies_ahead_of_the_other_step_is_judged_too(tmp_path: Path) -> None:
+    verdict = run(SICK, tmp_path).verdict
+    assert (verdict.symptom, verdict.findings[0].cause) == ("vanishing", "saturating-activation")
+    place = verdict.findings[0].place
+    assert place is not None and place.line == 6
+    assert verdict.budget.body_decades is not None and verdict.budget.body_decades < -8
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    assert run(SHARED, calm).verdict.symptom == "healthy"
 
 
 def test_one_backward_call_for_both_is_the_loss_of_both(tmp_path: Path) -> None:
@@ -188,3 +213,22 @@ def test_what_waits_for_a_second_call_is_let_go_of(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(watching + "del lp, lv, v, r, a, dist\nleft = sum(s() is not None for s in seen)\n", "utf-8")
     assert watched(script, probe_every=1).scope["left"] <= 1  # of twenty: that of the last step may still wait
+
+
+def test_of_very_many_the_first_are_followed(tmp_path: Path) -> None:
+    text = """\
+import torch
+torch.manual_seed(0)
+nets = [torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)) for _ in range(12)]
+opts = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
+x = torch.randn(8, 4)
+for step in range(4):
+    for net, opt in zip(nets, opts):
+        opt.zero_grad(); (net(x) - 1).pow(2).mean().backward(); opt.step()
+"""
+    outcome = run(text, tmp_path)
+    followed = [bool(own.budget.by_op) for own in outcome.verdict.optimizers]
+    assert (len(followed), any(followed[8:])) == (12, False)
+    assert sum(followed) >= 4
+    assert "first 8 optimizers only" in outcome.verdict.optimizers[-1].budget.note
+    assert "8 more optimizers" in outcome.verdict.summary

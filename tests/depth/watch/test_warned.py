@@ -181,10 +181,12 @@ def finding(cause: str, symptom: str = "crawling", line: int = 1) -> Finding:
 )  # fmt: skip
 def test_a_finding_quotes_what_is_about_it_and_is_a_little_surer(message: str, cause: str, symptom: str) -> None:
     about, other = finding(cause, symptom), finding("init-too-small", "vanishing")
+    about.evidence["gates"] = {"usual": 2.0}
     heard([about, other], [Warned("UserWarning", message, "/lib/loss.py", 3, 0, 1, "train.py", 9)])
     assert message[:20] in about.evidence["the_script_was_warned"]
     assert "train.py:9" in about.evidence["the_script_was_warned"]
     assert about.confidence == pytest.approx(0.6 + HEARD * 0.4)
+    assert about.evidence["gates"] == {"usual": 2.0, HEARD.name: HEARD}
     assert other.confidence == 0.6
     assert other.evidence == {}
 
@@ -226,3 +228,18 @@ def test_both_reports_have_one_row_of_it() -> None:
     assert row.endswith("and 2 more")
     assert "the script was warned" in render_html(verdict, run)
     assert "the script was warned" not in calm
+
+
+def test_two_watchers_that_leave_in_the_wrong_order_hear_nothing_afterwards() -> None:
+    outer, inner = Warnings(Shield(), lambda: 0), Warnings(Shield(), lambda: 0)
+    made = vars(warnings.WarningMessage)["__init__"]
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        outer.open()
+        inner.open()
+        warnings.warn("both", stacklevel=1)
+        outer.close()
+        inner.close()
+        warnings.warn("neither", stacklevel=1)
+    assert [w.message for w in outer.found] == [w.message for w in inner.found] == ["both"]
+    warnings.WarningMessage.__init__ = made  # type: ignore[method-assign]

@@ -50,6 +50,25 @@ case(
 case("werror", STD + LOOP + "fin(m,losses)\n", env={"PYTHONWARNINGS": "error"})
 case("werror_in_script", "import warnings; warnings.simplefilter('error')\n" + STD + LOOP + "fin(m,losses)\n")
 case(
+    "warnings_shown_by_a_hook",
+    STD
+    + r"""
+import warnings, traceback, threading, numpy as np
+def mine(message, category, filename, lineno, file=None, line=None):
+    traceback.print_stack(file=sys.stderr); frame, names = sys._getframe(1), []
+    while frame is not None and frame.f_code.co_name != '<module>': names.append(frame.f_code.co_name); frame = frame.f_back
+    print(category.__name__, message, os.path.basename(filename), names if category is Odd else '', file=sys.stderr)
+np.log(np.zeros(1)); warnings.showwarning = mine; warnings.simplefilter('always')
+class Odd(UserWarning):
+    def __str__(self): print('asked'); return 'odd'
+for i in range(6):
+    warnings.warn(Odd()); F.mse_loss(m(x)[:,:1], torch.randn(16)).backward(); opt.step()
+    with warnings.catch_warnings(record=True) as kept: warnings.warn('kept'); print(len(kept), type(kept[0]) is warnings.WarningMessage)
+t=threading.Thread(target=warnings.warn,args=('elsewhere',)); t.start(); t.join()
+fin(m)
+""",
+)
+case(
     "warnings_once",
     "import warnings\n"
     + STD

@@ -163,6 +163,19 @@ case(
     timeout=400,
 )
 case(
+    "two_optimizers_on_one_forward",
+    r"""
+import weakref
+G=mlp(out=8); D=mlp(); og=torch.optim.Adam(G.parameters(),1e-3); od=torch.optim.SGD(D.parameters(),.1); losses=[]; refs=[]
+class Held: pass
+for i in range(24):
+    fake=G(torch.randn(16,8)); held=Held(); fake.grad_fn.metadata['held']=held; refs.append(weakref.ref(held)); del held
+    ld=F.cross_entropy(D(fake.detach()),torch.zeros(16,dtype=torch.long)); od.zero_grad(); ld.backward(); od.step()
+    lg=F.cross_entropy(D(fake),torch.ones(16,dtype=torch.long)); og.zero_grad(); lg.backward(); og.step(); losses.append((ld.item(),lg.item()))
+fin(G,D,losses)
+""",
+)
+case(
     "many_optimizers",
     r"""
 ms=[nn.Linear(4,1) for _ in range(200)]; os_=[torch.optim.SGD(q.parameters(),lr=.1) for q in ms]; x=torch.randn(4,4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from gradientflow.depth.causes import certificates, flow, latent, several
 from gradientflow.depth.causes.case import Case
 from gradientflow.depth.causes.passes import LATE
@@ -70,7 +72,8 @@ def _healthy(case: Case, verdict: Verdict) -> str:
     elif decades is not None:
         limit = "limit" if abs(decades) <= flow.DECADES else "in a run that learns; else the limit is"
         parts.append(
-            f"the gradient changes by {_signed(decades)} decades between the last and the first layer ({limit} ±{flow.DECADES:g})"
+            f"the gradient changes by {_signed(decades)} decades{_factor(decades)} between the last and the first layer "
+            f"({limit} ±{flow.DECADES:g})"
         )
     if not verdict.optimizers and verdict.loss.first is not None and verdict.loss.last is not None:
         rises = case.main.measured and case.main.end > case.main.start
@@ -105,3 +108,8 @@ def _proven(checked: list[Certificate]) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
+
+
+def _factor(decades: float) -> str:
+    """Say what so many decades are as a factor, where a float holds it."""
+    return f", ×{10.0**decades:.2g}," if abs(decades) < sys.float_info.max_10_exp else ""

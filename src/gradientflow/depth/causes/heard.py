@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from textwrap import shorten
 
-from gradientflow.limits import Limit, told
+from gradientflow.limits import GATES, Limit, told
 from gradientflow.records import Finding, Warned
 
 HEARD = Limit("confidence_by_a_warning", 0.25, "chosen: a quarter of what is missing to certainty")
@@ -40,7 +40,8 @@ def heard(findings: list[Finding], warned: list[Warned]) -> None:
     for finding in findings:
         found = next((w for w in warned if _speaks_for(w, finding)), None)
         if found is not None:
-            finding.evidence |= {"the_script_was_warned": quoted(found)} | told(HEARD)
+            gates = {**finding.evidence.get(GATES, {}), **told(gates=(HEARD,))[GATES]}
+            finding.evidence |= {"the_script_was_warned": quoted(found), GATES: gates}
             finding.confidence += HEARD * (1.0 - finding.confidence)
 
 

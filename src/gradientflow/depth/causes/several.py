@@ -7,9 +7,14 @@ import itertools
 from gradientflow.depth.causes import budget, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
+from gradientflow.depth.causes.trend import Trend
 from gradientflow.records import Budget, Finding, Loss, Optimizer, Trained
 
 MODULES = 3  # that are named of what an optimizer trains
+FOLLOWED = 8  # optimizers whose way back is worked out: the first
+TOLD = 4  # that a sentence names
+UNTRACED = "none of its backward passes was traced"
+MANY = f"it is worked out for the first {FOLLOWED} optimizers only"
 
 
 def each(case: Case, step: int | None = None) -> list[Trained]:
@@ -22,21 +27,23 @@ def each(case: Case, step: int | None = None) -> list[Trained]:
     stepped = [(t.optimizer, t) for t in case.trends if t.optimizer is not None and t.steps]
     if len(stepped) <= 1:
         return []
-    rows = []
-    for optimizer, trend in stepped:
-        place = places.of_optimizer(optimizer, case.meta)
-        graph = _graph(case, optimizer, step)
-        losses = case.run.losses_of(optimizer.index)
-        rows.append(
-            Trained(
-                optimizer.name, len(trend.steps), Loss(losses[0], losses[-1]) if losses else Loss(),
-                place.file if place else None, place.line if place else None,
-                rounded(graph.body_decades) if graph is not None else None,
-                index=optimizer.index, trains=_trains(case, optimizer),
-                budget=budget.build(graph) if graph is not None else Budget(note="none of its backward passes was traced"),
-            )
-        )  # fmt: skip
-    return rows
+    losses = case.run.losses()
+    rows = [_row(case, o, t, losses.get(o.index, []), _graph(case, o, step), UNTRACED) for o, t in stepped[:FOLLOWED]]
+    return rows + [_row(case, o, t, losses.get(o.index, []), None, MANY) for o, t in stepped[FOLLOWED:]]
+
+
+def _row(
+    case: Case, optimizer: Optimizer, trend: Trend, losses: list[float], graph: Graph | None, why_not: str
+) -> Trained:
+    """Return what one optimizer did, with the way back in a graph; where there is none, why not."""
+    place = places.of_optimizer(optimizer, case.meta)
+    return Trained(
+        optimizer.name, len(trend.steps), Loss(losses[0], losses[-1]) if losses else Loss(),
+        place.file if place else None, place.line if place else None,
+        rounded(graph.body_decades) if graph is not None else None,
+        index=optimizer.index, trains=_trains(case, optimizer),
+        budget=budget.build(graph) if graph is not None else Budget(note=why_not),
+    )  # fmt: skip
 
 
 def main(rows: list[Trained], shown: Budget, findings: list[Finding]) -> Budget:
@@ -87,7 +94,7 @@ def _shared(paths: list[list[str]]) -> list[str]:
 def told(rows: list[Trained]) -> str:
     """Say in words what each did: steps, loss, and what its gradient changes by on its way back."""
     parts = []
-    for row in rows:
+    for row in rows[:TOLD]:
         of = f" of {row.trains}" if row.trains else ""
         told = f"{row.name}{of} took {row.steps} steps"
         if row.loss.first is not None and row.loss.last is not None:
@@ -95,6 +102,7 @@ def told(rows: list[Trained]) -> str:
         if row.decades is not None:
             told += f", gradient {_signed(f'{row.decades:+.1f}')} decades"
         parts.append(told)
+    parts += [f"{len(rows) - TOLD} more optimizers"] if rows[TOLD:] else []
     return "; ".join(parts)
 
 

@@ -146,9 +146,9 @@ class Tracer(TorchFunctionMode):
                 self.shield(self._keep, func.__name__, args, out, noise)
         return out
 
-    def fresh(self) -> None:
-        """Begin a new window: forget the last one and its graph."""
-        self.trace = Trace()
+    def fresh(self, rest: Trace | None = None) -> None:
+        """Begin a new window: forget the last one and its graph, but for what of it the new one goes on with."""
+        self.trace = rest if rest is not None else Trace()
         self.registry.forget_paths()
         self.origins.prune()
 

@@ -15,6 +15,7 @@ from gradientflow.depth.probe.severed import Severed
 from gradientflow.records import Cut, Op
 from gradientflow.torch_internals import backward_hooks
 
+_MOST_LEFT = 5000  # operations of a window that the next may go on with
 _RECENT = 100  # operations that are never taken for dropped: their results may be on the way to the next
 
 
@@ -58,6 +59,7 @@ class Trace:
     calls: dict[int, Call] = field(default_factory=dict)  # of opaque recurrences, by operation
     cuts: list[Cut] = field(default_factory=list)
     severed: Severed = field(default_factory=Severed)
+    earlier: int = 0  # operations at its head that are of the window before
 
     def release(self) -> None:
         """Let go of the script's things: its graph, its modules and, with its frames, its local variables."""
@@ -72,20 +74,54 @@ class Trace:
         if hooks is not None and not any(known is hooks for known in self.inner_hooks):
             self.inner_hooks.append(hooks)
 
-    def rest(self) -> Trace:
-        """What a later backward call may still be measured on: the operations without their gradients, and the graph; none of the
-        script's modules and frames.
+    def rest(self) -> Trace | None:
+        """What the next window goes on with, whose loss may stand on what was computed in this one: the operations without their
+        gradients, and the graph; none of the script's modules and frames. None where that is too much.
         """
+        if self.full or len(self.ops) > _MOST_LEFT:
+            return None
         bare = [
             msgspec.structs.replace(
-                op, grad=None, operands=[msgspec.structs.replace(o, grad=None) for o in op.operands]
+                op, grad=None, operands=[msgspec.structs.replace(o, grad=None, cut=None) for o in op.operands]
             )
             for op in self.ops
         ]
-        return Trace(
-            bare, self.traced, self.owner, notes=list(self.notes), hooked=self.hooked, checkpointed=self.checkpointed,
-            full=self.full, cuts=list(self.cuts),
-        )  # fmt: skip
+        left = Trace(
+            bare, self.traced, self.owner, hooked=self.hooked, checkpointed=self.checkpointed, earlier=len(bare)
+        )
+        left.sweep()
+        return left
+
+    def settle(self, reached: set[int]) -> bool:
+        """Forget operations of the window before on which nothing stands: neither a backward call nor a later operation.
+
+        Args:
+            reached: operations that the backward call goes through.
+
+        Returns:
+            Whether the operations that are left have other numbers now.
+        """
+        before, self.earlier = self.earlier, 0
+        kept = reached | set(range(before, len(self.ops))) | {c.op for c in self.cuts if c.op >= 0}
+        todo = list(kept)
+        while todo:
+            needed = {o.op for o in self.ops[todo.pop()].operands if o.op is not None} - kept
+            kept |= needed
+            todo += needed
+        if len(kept) == len(self.ops):
+            return False
+        number = {old: new for new, old in enumerate(sorted(kept))}
+        self.ops = [self.ops[old] for old in number]
+        self.traced = [self.traced[old] for old in number]
+        self.owner = {node: number[old] for node, old in self.owner.items() if old in number}
+        self.calls = {number[old]: call for old, call in self.calls.items()}
+        for op in self.ops:
+            op.index = number[op.index]
+            for operand in op.operands:
+                operand.op = number[operand.op] if operand.op is not None else None
+        for cut in self.cuts:
+            cut.op = number.get(cut.op, cut.op)
+        return True
 
     def sweep(self) -> None:
         """Let go of graphs that the script has dropped without a backward call: it may run on without gradients for long.

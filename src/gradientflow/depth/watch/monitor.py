@@ -143,7 +143,8 @@ class Monitor:
         reason = self.schedule.due(coming, self.elapsed, spent, max(1, self.optimizers.at_once))
         self.window.open(None if self.compiled else reason)
         if self.window.reason is not None:
-            self.tracer.fresh()
+            self.tracer.fresh(self.window.rest)
+            self.window.rest = None
             self.tracer.recording = self.tracer.listening = True
             self._post.enter()
         else:

@@ -37,6 +37,7 @@ class Warnings:
         self._made: Any = None
         self._ours: Any = None
         self._shown: Any = None
+        self._listens = False  # (somebody else's hook may stand on ours when we leave)
 
     @property
     def found(self) -> list[Warned]:
@@ -53,15 +54,17 @@ class Warnings:
         @wraps(made)
         def listening(message: Any, *args: Any, **named: Any) -> None:
             made(message, *args, **named)
-            if not self._shield.inside:
+            if self._listens and not self._shield.inside:
                 self._shield(self._take, message, sys._getframe(1))
 
         self._made, self._ours = made, listening
+        self._listens = True
         is_ours(self._ours.__code__)
         _MESSAGE.__init__ = self._ours
 
     def close(self) -> None:
         """Listen no longer."""
+        self._listens = False
         if self._ours is not None and vars(_MESSAGE).get("__init__") is self._ours:
             _MESSAGE.__init__ = self._made
 

@@ -75,7 +75,7 @@ class Window:
         self._measured = False
         self._loose: Probe | None = None  # of a backward call on a loss without a graph
         self._left: Trace | None = None  # what this window traced, for the next
-        self._rest: Trace | None = None  # of the window before: of several optimizers the second may step on it
+        self.rest: Trace | None = None  # what the window before traced, where several optimizers step in turn
 
     def saw(self, root: Tensor) -> None:
         """Count a backward call."""
@@ -91,8 +91,7 @@ class Window:
         self._ahead = frozenset(map(id, self._tracer.trace.owner)) if unused else frozenset()
         self.reason, self.probe, self._measured, self.backwards = reason, None, False, 0
         self._loose = None
-        self._rest = self._left if reason is not None else None
-        self._left = None
+        self.rest, self._left = self._left if reason is not None else None, None
         self.again, self.cleared, self._roots = 0, 0, []
         self.way.begin()
         self._tracer.between = None
@@ -102,7 +101,7 @@ class Window:
 
     def drop(self) -> None:
         """What was seen of this window is nothing to go by."""
-        self.reason = self.probe = self._loose = self._rest = self._left = None
+        self.reason = self.probe = self._loose = self.rest = self._left = None
         self.way.begin()
         self._tracer.between = self._tracer.tape = None
         self.falling.begin(None)
@@ -128,12 +127,9 @@ class Window:
         measure = BackwardMeasure(trace, self._registry, self._shield)
         root = measure.survey(roots)
         self.late += bool(self._ahead) and self._computed_ahead(roots)
-        if root is None and self._rest is not None:
-            # two losses, and one optimizer stepped before the second's backward
-            trace = self._tracer.trace = self._rest
+        if trace.earlier and trace.settle(measure.reached):
             measure = BackwardMeasure(trace, self._registry, self._shield)
             root = measure.survey(roots)
-        self._rest = None
         if root is None:  # wait for the next backward call
             self._without_graph(roots, step)
             return None
