@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from gradientflow.river.fields.base import Field, Potential
+from gradientflow.river.fields.base import Field, Potential, VectorField
 from gradientflow.river.fields.culprit import quoted
 from gradientflow.torch_internals import is_instance_or_batch_norm, trains
 
@@ -28,10 +28,17 @@ KINKS = {  # nodes whose function has a first derivative that jumps
     "CummaxBackward0": "maximum", "CumminBackward0": "minimum", "MedianBackward0": "median", "MedianBackward1": "median",
     "NanmedianBackward0": "median", "NanmedianBackward1": "median",
 }  # fmt: skip
+JUMPS = {  # nodes whose function is in pieces itself
+    "SignBackward0", "WhereBackward0", "WhereSelfBackward0", "FloorBackward0", "CeilBackward0", "RoundBackward0",
+    "TruncBackward0", "HeavisideBackward0", "FracBackward0", "RemainderBackward0", "RemainderBackward1", "MaskedFillBackward0",
+}  # fmt: skip
 
 
 def nodes(field: Field, row: Tensor) -> list[torch.autograd.graph.Node]:
-    """Return the nodes of the graph of a field's loss at one point, (1, P), first batch; empty where there is none."""
+    """Return the nodes of the graph of a field's loss at one point, (1, P), first batch; empty where there is none.
+
+    Of a vector field: of its rate.
+    """
     gradients = getattr(field, "gradients", None)
     with torch.enable_grad():
         if gradients is not None:
@@ -39,6 +46,8 @@ def nodes(field: Field, row: Tensor) -> list[torch.autograd.graph.Node]:
             root = gradients.losses(gradients.leaves(row), x, y, many=False).grad_fn
         elif isinstance(field, Potential):
             root = field._values(row.detach().clone().requires_grad_()).grad_fn
+        elif isinstance(field, VectorField):
+            root = field._rate(row.detach().clone().requires_grad_()).grad_fn
         else:
             return []
     return list(_walk(root))
@@ -62,6 +71,14 @@ def kinks_of(field: Field, row: Tensor) -> list[str]:
 def kinks(graph: list[torch.autograd.graph.Node]) -> list[str]:
     """Return which functions with kinks a graph holds."""
     return sorted({KINKS[node.name()] for node in graph if node.name() in KINKS})
+
+
+def smooth(field: Field, row: Tensor) -> bool:
+    """Return whether a vector field is made of smooth functions alone, by its graph at one point, (1, P); of others nothing is known."""
+    if not isinstance(field, VectorField):
+        return False
+    names = {node.name() for node in nodes(field, row)}
+    return bool(names) and not names & (KINKS.keys() | JUMPS)
 
 
 def crooked(graph: list[torch.autograd.graph.Node], modules: dict[str, nn.Module]) -> dict[str, list[str]]:
