@@ -74,12 +74,9 @@ class Rerun:
         out, why = self._not_asked(rows), f"rtol {rtol:g} leaves no room for another run"
         if left := [i for i in rows if i not in out]:
             out |= self._looser(left)
-        if self.stopped:
-            why = "the second run ended by cancelled"
-            return [out.get(i) or checks.none("error", why, self.bound) for i in rows]
         for other in (rtol / self.tighter, min(LOOSER * rtol, 0.1)):
             left = [i for i in rows if i not in out]
-            if not left or not self._room(other) or rtol < other < 3 * rtol:
+            if self.stopped or not left or not self._room(other) or rtol < other < 3 * rtol:
                 continue
             apart, unsure, said = self._apart(left, other, MOST)
             why = said or why
@@ -88,8 +85,7 @@ class Rerun:
             for i in apart:
                 if i not in out:
                     out[i] = self._claim(i, apart[i] / self._part(other), tighter=other < rtol)
-            if self.stopped:
-                break
+        why = "the second run ended by cancelled" if self.stopped else why
         return [out.get(i) or checks.none("error", why, self.bound) for i in rows]
 
     def _not_asked(self, rows: list[int]) -> dict[int, Certificate]:
