@@ -32,7 +32,7 @@ def claimed(
     again.kinked, again.tighter, again.own, again.spent, again.stopped, again.bound = True, 4.0, 100.0, 0.0, False, 0.03
     again.theta = torch.zeros(1, 1, dtype=torch.float64)
     again.witness = type("Witness", (), {"growth": [growth]})()
-    again._not_asked = lambda rows: {}
+    again._not_asked = again._looser = lambda rows: {}
 
     def one(rows: list[int], rtol: float, most: float) -> Any:
         again.spent = meter.equivalents

@@ -58,7 +58,7 @@ def audit(field: Field, theta: Tensor | None = None, seed: int = 0) -> list[Rema
 
     Returns:
         Remarks: the measured errors; a warning for each that is off; a warning where third derivatives are wrong in this
-        PyTorch (layer norm, batch norm in train mode), with the modules; a note on kinks, which Hessians do not see.
+        PyTorch or not to be had (layer norm, batch norm in train mode), with the modules; a note on kinks, which Hessians do not see.
 
     Raises:
         FieldError: there is no point to look at.

@@ -320,7 +320,9 @@ def as_field(field: Field | Callable[[Tensor], Tensor]) -> Field:
 def _load_forward_mode() -> None:
     """Let PyTorch load its forward mode, which warns of something it does itself (torch.jit.script), once."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings(
+            "ignore", ".torch.jit.script. is deprecated"
+        )  # of a category that depends on the release
         torch.func.jvp(torch.neg, (torch.zeros(()),), (torch.zeros(()),))
 
 

@@ -63,7 +63,7 @@ class ModifiedFlow(Wrapped):
         warning = getattr(self.base, "third_derivative_warning", None)
         if order == 3 and warning and not trust:
             raise FieldError(
-                f"the modified flow of order 3 needs third derivatives of {self.base.name}, whose own are wrong: {warning} "
+                f"the modified flow of order 3 needs third derivatives of {self.base.name}, which PyTorch does not give right: {warning} "
                 "Use order=2, which needs none; or pass trust=True, to take them from differences of Hessian-vector products."
             )
         self.lr, self.order = lr, order

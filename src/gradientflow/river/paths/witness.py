@@ -39,6 +39,9 @@ class Witness:
         self.start = motion.theta.clone() if drops > 1 else motion.theta
         self.far = torch.zeros(drops, dtype=torch.float64)  # largest distance from the start
         self.doubt = torch.zeros(drops, dtype=torch.float64)  # largest ‖θ‖·‖rate‖: what a relative error in θ does to L
+        self.cubes = torch.zeros(
+            drops, dtype=torch.float64
+        )  # Σh³: what the local errors of a method of order 2 sum to, but for a factor
         self.begin = motion.loss()
         self.last = None if self.begin is None else self.begin.clone()  # after the last whole step
         laws = field.conserved(motion.theta)
@@ -63,6 +66,7 @@ class Witness:
         self.steps += 1
         self.floor.see(piece)
         self.work[rows] += piece.work
+        self.cubes[rows] += (piece.t1 - piece.t0) ** 3
         if bottom is not None:
             new = (bottom[rows] != self.bottom[rows]) & ~bottom[rows].isnan()  # looked at before this step
             self.part(rows[new], piece.t0[new], bottom)
