@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, distributed
 from torch.optim import Optimizer as TorchOptimizer
@@ -33,23 +33,17 @@ from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.rewriting import Rewriting
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.shield import Shield
+from gradientflow.depth.watch.sink import Sink
 from gradientflow.depth.watch.warned import Warnings
 from gradientflow.depth.watch.window import Window
 from gradientflow.limits import Limit
-from gradientflow.records import Other, Step
+from gradientflow.records import Step
 from gradientflow.torch_internals import never_compile
 
 _NORMS_EVERY_STEP = 256  # per-parameter norms of every step up to here, then thinned in proportion
 
 
 BY_HAND = Limit("backward_calls", 50, "chosen: an optimizer that was made and has not stepped by then will not")
-
-
-class Sink(Protocol):
-    """Where records go: 1. `step` once per step; 2. `add` for anything rarer; 3. neither may raise."""
-
-    def step(self, step: Step) -> None: ...
-    def add(self, record: Other) -> None: ...
 
 
 class Monitor:
