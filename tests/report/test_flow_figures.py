@@ -124,6 +124,28 @@ def test_the_dock_says_what_is_drawn_and_the_caption_which_ink_is_which() -> Non
     assert "BROKEN" not in told
 
 
+def test_the_small_curve_shades_what_the_tolerance_does_not_resolve() -> None:
+    import copy
+
+    from matplotlib.collections import PolyCollection
+
+    from gradientflow.report.water_page import draw_water
+
+    flow, portrait = copy.deepcopy(w1w2())
+    track = flow.stories[0].flow
+
+    def shaded(floor: float) -> bool:
+        track.loss_floor = [floor] * len(track.times)
+        figure = draw_water(flow, portrait)
+        curve = next(a for a in figure.axes for t in [a.get_title(loc="left")] if t.startswith("loss over flow time"))
+        areas = [c for c in curve.collections if isinstance(c, PolyCollection)]
+        assert bool(areas) == ("shaded: unresolved at rtol 1e−3" in curve.get_title(loc="left"))
+        return bool(areas)
+
+    least = min(x for x in track.loss or [] if x is not None)
+    assert shaded(2 * least) and not shaded(0.5 * least)
+
+
 def test_a_broken_certificate_is_in_both_figures() -> None:
     from gradientflow.report.panels import draw_panels
     from gradientflow.report.water_page import draw_water

@@ -37,6 +37,11 @@ def tolerance(track: Track | Drops) -> str:
     return "" if not isinstance(rtol, (int, float)) else f"rtol {power(rtol)}"
 
 
+def unresolved(values: Sequence[float | None], floors: Sequence[float | None]) -> list[bool]:
+    """Where a flow's loss or ‖∇L‖ lies below what its tolerance resolves."""
+    return [y is not None and f is not None and 0 <= y < f for y, f in zip(values, floors, strict=False)]
+
+
 def power(x: float) -> str:
     """A tolerance or a step as people write it: 1e−3, 0.1."""
     if x and not 0.01 <= abs(x) < 1000:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradientflow.records import Flow, Story, Track
 from gradientflow.report.dock import wrapped
-from gradientflow.report.flow_words import power, solved_by, solving, tolerance, trust
+from gradientflow.report.flow_words import power, solved_by, solving, tolerance, trust, unresolved
 from gradientflow.report.words import number
 
 if TYPE_CHECKING:
@@ -170,13 +170,12 @@ def _slope(axes: Axes, story: Story) -> None:
 
 def _shade(axes: Axes, track: Track, values: Sequence[float | None], floors: Sequence[float | None]) -> None:
     """Shade what the flow's tolerance does not resolve, over the times at which the flow itself is there."""
-    pairs = list(zip(track.times, values, floors, strict=False))
-    low = [y is not None and f is not None and 0 <= y < f for _, y, f in pairs]
+    low = unresolved(values, floors)
     if not any(low):
         return
     bottom = axes.get_ylim()[0]
-    times = [t for t, _, _ in pairs]
-    tops = [max(f or bottom, bottom) for _, _, f in pairs]
+    times = track.times[: len(low)]
+    tops = [max(f or bottom, bottom) for f in floors[: len(low)]]
     axes.fill_between(
         times, tops, bottom, where=low, color=GREY, alpha=0.22, lw=0, hatch="////", edgecolor="#ffffff", zorder=3.5
     )

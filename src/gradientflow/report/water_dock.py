@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradientflow.records import Flow, Portrait, Story, Track
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, Dock
-from gradientflow.report.flow_words import losses, point, scatter
+from gradientflow.report.flow_words import losses, point, scatter, tolerance, unresolved
 from gradientflow.report.signs import DARK, DROP, GLYPHS, INKS, LINE, MOST_DOTS, MOST_NUMBERED, SHAPES, Glyph, basin_ink
 from gradientflow.report.words import count, number
 
@@ -155,13 +155,25 @@ def _curve(dock: Dock, story: Story) -> None:
         values = [float("nan") if x is None else x for x in track.loss or []]
         axes.plot(track.times, values, color=ink, lw=1.8 if track is story.flow else 0.9)
     axes.set_xlim(0, max(t.times[-1] for t in tracks))
+    shaded = _shade(axes, story.flow)
     axes.set_title(
-        "loss over flow time" + (f", drop {story.drop}" if story.drop > 1 else ""),
+        "loss over flow time" + (f", drop {story.drop}" if story.drop > 1 else "") + (f"; {shaded}" if shaded else ""),
         size=8,
         color=FAINT,
         loc="left",
         pad=4,
     )
+
+
+def _shade(axes: Axes, flow: Track) -> str:
+    """Shade where the flow's loss is below what its tolerance resolves, and say what is shaded; "" where it never is."""
+    low = unresolved(flow.loss or [], flow.loss_floor)
+    if not any(low):
+        return ""
+    bottom = axes.get_ylim()[0]
+    tops = [max(f or bottom, bottom) for f in flow.loss_floor[: len(low)]]
+    axes.fill_between(flow.times[: len(low)], tops, bottom, where=low, color=CALM, alpha=0.25, lw=0, zorder=1.5)
+    return f"shaded: unresolved at {tolerance(flow) or 'this tolerance'}"
 
 
 def _scale(dock: Dock, speeds: tuple[float, float]) -> None:

@@ -68,7 +68,7 @@ def test_no_claim_is_made_where_no_third_run_can_be_had():
     assert dear.ok is None and "a third would take about 1e+03 gradients" in dear.text
 
 
-def test_growth_times_rtol():
+def test_growth_times_rtol_of_two_runs():
     """Beside a separatrix two runs may take the wrong side alike, and their energy holds."""
     calm, parted = (claimed(FALSE_FRIENDS, doubted=False, growth=math.log(x / 1e-3)) for x in (0.099, 0.101))
     assert calm.value == 0.006 and parted.value == 0.032

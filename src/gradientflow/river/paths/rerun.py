@@ -26,7 +26,7 @@ AFFORDED = 0.3  # of max_gradients that a path may have taken: the second run ta
 MOST = 5.0  # times what the path took, that a second run may take: a tighter one takes about twice as much, or slides
 MOST_OF_THIRD = 10.0  # and a third one; where a path slides it would take ever so many
 PARTED = Limit(
-    "growth_times_rtol",
+    "growth_times_rtol_of_two_runs",
     0.1,
     "chosen: beside a separatrix, where two runs took the wrong side alike, it was 0.17 to 1.2; elsewhere up to 0.012",
 )
