@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,8 @@ class Internal:
         try:
             return function(*args)
         except Exception as problem:
+            if _handled_elsewhere(problem):
+                raise
             self._failed(problem)
             return default
 
@@ -72,8 +75,21 @@ def any_says(internals: Sequence[Internal], thing: Any) -> bool:
             if function is not None and function(thing):
                 return True
         except Exception as problem:
+            if _handled_elsewhere(problem):
+                raise
             one._failed(problem)
     return False
+
+
+_OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+
+def _handled_elsewhere(problem: Exception) -> bool:
+    """Whether an exception is none of PyTorch's or ours: one that a signal handler of the script's raised meanwhile."""
+    at = problem.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and not at.tb_frame.f_code.co_filename.startswith(_OWN)
 
 
 def _resolve(name: str) -> Any:

@@ -61,8 +61,13 @@ class Optimizers:
 
     @property
     def several(self) -> bool:
-        """Whether the script made more than one."""
-        return max(len(self._all), len(self._births.optimizers)) > 1
+        """Whether the script holds more than one."""
+        held = {
+            id(o)
+            for ref in (*(w.ref for w in self._all), *(r for r, *_ in self._births.optimizers.values()))
+            if (o := ref()) is not None
+        }
+        return len(held) > 1
 
     @property
     def at_once(self) -> int:
