@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gradientflow.torch_internals import INTERNALS
+from gradientflow.torch_internals.wall import Internal, any_says
 from tests.depth.scripts import differences, plain, sandbox, watched, write
 
 SCRIPT = """
@@ -24,6 +25,34 @@ for _ in range(12):
     optimizer.step()
     record.append(loss.detach().clone())
 """
+
+
+class Stop(Exception):
+    """What a signal handler of a script's raises."""
+
+
+class Interrupted:
+    """Stands for a function of PyTorch's without a frame, during which a handler of the script's runs and raises."""
+
+    __call__ = staticmethod(lambda *args: stop())
+
+
+def stop() -> None:
+    raise Stop
+
+
+def test_what_a_handler_of_the_script_raises_meanwhile_goes_through() -> None:
+    internal = Internal("torch.Tensor", "", "")
+    internal._value = Interrupted()
+    with pytest.raises(Stop):
+        internal.ask(None, 1)
+    with pytest.raises(Stop):
+        any_says([internal], 1)
+    assert not internal.broken
+    internal._value = stop  # the control: the function itself fails
+    assert internal.ask(7) == 7 and "failed (Stop" in internal.broken
+
+
 LOADED = sorted(name for name, internal in INTERNALS.items() if not internal.lazy)
 
 

@@ -53,7 +53,7 @@ class Internal:
         try:
             return function(*args)
         except Exception as problem:
-            if _handled_elsewhere(problem):
+            if _handled_elsewhere(problem, function):
                 raise
             self._failed(problem)
             return default
@@ -75,7 +75,7 @@ def any_says(internals: Sequence[Internal], thing: Any) -> bool:
             if function is not None and function(thing):
                 return True
         except Exception as problem:
-            if _handled_elsewhere(problem):
+            if _handled_elsewhere(problem, function):
                 raise
             one._failed(problem)
     return False
@@ -84,9 +84,11 @@ def any_says(internals: Sequence[Internal], thing: Any) -> bool:
 _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
-def _handled_elsewhere(problem: Exception) -> bool:
-    """Whether an exception is none of PyTorch's or ours: one that a signal handler of the script's raised meanwhile."""
+def _handled_elsewhere(problem: Exception, function: Any) -> bool:
+    """Whether an exception is not the function's: one that a signal handler of the script's raised while it ran."""
     at = problem.__traceback__
+    if at is not None and at.tb_next is not None and at.tb_next.tb_frame.f_code is getattr(function, "__code__", at):
+        return False
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     return at is not None and not at.tb_frame.f_code.co_filename.startswith(_OWN)
