@@ -48,6 +48,7 @@ from gradientflow.ops.singular import (
     SMALLEST,
     WITHIN_ONE,
 )
+from gradientflow.ops.writing import writes
 
 __all__ = [
     "ACTIVATIONS",
@@ -90,4 +91,5 @@ __all__ = [
     "kind_of",
     "output_range",
     "plain_name",
+    "writes",
 ]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gradientflow.depth.probe.frames import OURS, TORCH, Where, classify, locate
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.ops import writes
 from gradientflow.torch_internals import (
     initialises,
     is_compiler_module,
@@ -86,7 +87,7 @@ class Births:
         first = args[0] if args else kwargs.get("tensor")
         target = first if isinstance(first, Tensor) else None
         module = getattr(func, "__module__", "") or ""
-        if target is not None and (module == "torch.nn.init" or (name.endswith("_") and not name.endswith("__"))):
+        if target is not None and (module == "torch.nn.init" or writes(name)):
             if name == "requires_grad_":
                 if target.is_leaf and target.requires_grad:
                     self.registry.made(target, locate(3, modules=False, limit=1))

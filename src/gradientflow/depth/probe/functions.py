@@ -22,6 +22,7 @@ from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.stats import value_stat
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.limits import Limit
+from gradientflow.ops import writes
 from gradientflow.records import Linearity, Op, Operand
 from gradientflow.torch_internals import function_behind, output_metadata
 
@@ -166,7 +167,7 @@ def _calm(node: ast.AST, local: set[str]) -> bool:
     if not isinstance(node.func, ast.Attribute):
         return False
     name, root = node.func.attr, node.func.value
-    if name in _DRAWING or (name.endswith("_") and not name.endswith("__")):
+    if name in _DRAWING or writes(name):
         return False
     while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
         if isinstance(root, ast.Attribute) and root.attr in _ELSEWHERE:

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from gradientflow.depth.probe.calls import grad_fn
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.names import op_name
-from gradientflow.ops import kind_of
+from gradientflow.ops import kind_of, writes
 from gradientflow.torch_internals import weak
 
 Origin = tuple[str | None, int | None, str | None]  # file, line, and the operation that first made it not finite
@@ -113,7 +113,7 @@ class Origins:
             self._taken_over(args, out)
         if self._left <= 0 or name == "__get__":
             return
-        if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
+        if writes(name):
             target = args[0] if args else None
             if isinstance(target, Tensor) and not target.requires_grad and target.dim():
                 self._remember(target, self._here())

@@ -32,7 +32,7 @@ from gradientflow.depth.probe.taken import reads, span
 from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.tracebacks import take_out
 from gradientflow.depth.probe.traced import Edge, Trace, Traced
-from gradientflow.ops import kind_of
+from gradientflow.ops import kind_of, writes
 from gradientflow.records import Op, Operand
 from gradientflow.torch_internals import readable, saving_is_hooked, transformed, weak
 
@@ -200,7 +200,7 @@ class Tracer(TorchFunctionMode):
             if not looks:
                 cutting.hooked(self.trace, args, raw)
             return
-        inplace = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
+        inplace = writes(raw)
         outputs = [t for t in calls.tensors(out) if calls.grad_fn(t) is not None]
         if not outputs and inplace and args and isinstance(args[0], Tensor) and calls.grad_fn(args[0]) is not None:
             outputs = [args[0]]

@@ -21,6 +21,7 @@ from gradientflow.depth.probe.hooked import Hook
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.watch.rotation import Piece, Rotation
 from gradientflow.depth.watch.vectors import factor, norm
+from gradientflow.ops import writes
 from gradientflow.records import HOOK, UNSCALE, Alteration, Passed
 from gradientflow.torch_internals import readable
 
@@ -110,11 +111,10 @@ class Transmission:
             out: what the call was told to write to.
         """
         raw = getattr(func, "__name__", "")
-        writes = raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
         touched: list[int] = []
         if raw == "__set__" and func == _SET_GRAD:
             touched = self._shield(self._whose, args[:1]) or []
-        elif writes or out is not None:
+        elif writes(raw) or out is not None:
             touched = self._shield(self._written, calls.tensors([*args[:1], out])) or []
         result = run()
         if touched:

@@ -20,6 +20,7 @@ from gradientflow.depth.probe.frames import TORCH, USER, classify
 from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.watch.transmission import called_by
 from gradientflow.limits import Limit
+from gradientflow.ops import writes
 from gradientflow.torch_internals import readable
 
 WINDOWS = Limit(
@@ -69,8 +70,7 @@ class Writers:
         """
         raw = getattr(func, "__name__", "")
         sets = raw == "__set__" and func == _SET_DATA
-        writes = raw.startswith("__i") or raw == "__setitem__" or (raw.endswith("_") and not raw.endswith("__"))
-        if not (sets or writes or out is not None):
+        if not (sets or writes(raw) or out is not None):
             return run()
         frame = sys._getframe(1)
         before = self._shield(self._before, calls.tensors([*args[:1], out]), frame)

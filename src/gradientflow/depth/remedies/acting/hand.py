@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from gradientflow.depth.probe.names import is_relu6, op_name
 from gradientflow.depth.probe.trace import BACKWARD_CALLS
 from gradientflow.depth.remedies.acting.base import Acting
+from gradientflow.ops import writes
 from gradientflow.torch_internals import function_modes, set_function_modes, transformed
 
 _KNOWN_MOST = 4000  # functions whose names are remembered
@@ -38,7 +39,7 @@ class Call:
     @property
     def inplace(self) -> bool:
         """Whether the call writes into its first argument."""
-        return (self.raw.endswith("_") and not self.raw.endswith("__")) or self.raw.startswith("__i")
+        return writes(self.raw)
 
     def argument(self, position: int, *names: str) -> Any:
         """Return an argument by position, or by the first of its names that is given; None where it is not."""
