@@ -21,6 +21,7 @@ from torch.nn import Parameter
 
 from gradientflow.depth.probe.calls import grad_fn, tensors
 from gradientflow.limits import Limit
+from gradientflow.ops import RECURRENT
 from gradientflow.torch_internals import readable
 
 CALLS = Limit("calls_of_a_forward_pass", 5000, "chosen: some hundred layers; each is kept with its arguments")
@@ -31,7 +32,7 @@ _NORMS = {
 }  # where among the arguments it says whether the batch's own statistics are used
 _STATISTICS = ("running_mean", "running_var")
 _LOOK_UP = frozenset({"embedding", "embedding_bag"})
-_DRAWS = ("drop", "rrelu", "bernoulli", "multinomial", "normal", "rand", "gumbel", "attention", "rnn_", "lstm", "gru", "exponential", "uniform", "poisson")  # fmt: skip
+_DRAWS = ("drop", "rrelu", "bernoulli", "multinomial", "normal", "rand", "gumbel", "attention", "exponential", "uniform", "poisson")  # fmt: skip
 
 
 class Refused(Exception):
@@ -94,7 +95,7 @@ class Tape:
         if first is None or first.device.type == "cpu":
             return torch.device("cpu"), torch.get_rng_state()
         name = getattr(func, "__name__", "")
-        if first.device.type == "cuda" and any(part in name for part in _DRAWS):
+        if first.device.type == "cuda" and (name in RECURRENT or any(part in name for part in _DRAWS)):
             return first.device, torch.cuda.get_rng_state(first.device)
         return None
 
