@@ -133,7 +133,7 @@ def test_an_old_system_is_asked_otherwise_and_one_that_refuses_is_told_from_it(
     refused: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     old = _Old(refused)
-    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: old)
+    monkeypatch.setattr("gradientflow.apart._SYSTEM", old)
     with open(tmp_path / "ours", "w") as ours:
         alone, numbers = apart(lambda alone: (alone, _numbers()))
         assert alone is not refused

@@ -235,9 +235,9 @@ def few_examples(activation: torch.nn.Module) -> LossField:
 def test_a_check_that_kinks_break_says_so_and_how_far_off_the_end_is():
     path = flow(few_examples(torch.nn.ReLU()), 20.0)
     broken = path.certificates.named("energy")
-    assert (
-        broken.ok is False and "The loss has kinks (ReLU)" in broken.text and "The end is off by about" in broken.text
-    )
+    assert broken.ok is False and "The loss has kinks (ReLU)" in broken.text
+    unknown = "not estimated" in path.certificates.named("error").text
+    assert ("how far off the end is was not estimated" if unknown else "The end is off by about") in broken.text
     smooth = flow(few_examples(torch.nn.Tanh()), 20.0)
     assert smooth.certificates.ok and "kink" not in str(smooth.certificates)  # negative control
 

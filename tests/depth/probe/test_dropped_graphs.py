@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.traced import Trace
 from tests.depth.scripts import sandbox, watched, write
 
@@ -47,9 +48,10 @@ def test_dropped_graphs_are_let_go(tmp_path: Path) -> None:
     assert len(probe.params) == 16
 
 
-def test_without_the_look_they_are_all_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("keeper", [Trace, Tape])
+def test_without_the_look_they_are_all_held(keeper: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    monkeypatch.setattr(Trace, "sweep", lambda trace: None)
+    monkeypatch.setattr(keeper, "sweep", lambda self: None)
     assert watched(write(tmp_path, SCRIPT)).scope["alive"] == ROUNDS
 
 

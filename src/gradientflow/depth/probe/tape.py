@@ -180,6 +180,19 @@ class Tape:
         found = self._known.get(id(t))
         return found[1] if found is not None and found[0]() is t else None
 
+    def sweep(self) -> None:
+        """Let go of calls whose results the script has dropped, and of what they were given."""
+        if self._writes or self.why:
+            return
+        wanted = {slot for ref, slot in self._known.values() if ref() is not None}
+        kept = []
+        for call in reversed(self._calls):
+            if wanted.intersection(call.outs):
+                kept.append(call)
+                wanted.update(call.needs)
+        self._calls = kept[::-1]
+        self._known = {at: known for at, known in self._known.items() if known[0]() is not None}
+
     # ── afterwards ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def end_at(self, root: Tensor) -> None:

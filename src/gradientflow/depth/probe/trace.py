@@ -268,6 +268,8 @@ class Tracer(TorchFunctionMode):
         trace.traced.append(Traced(nodes, edges, channel, [weak(t) for t in outputs]))
         if len(trace.traced) % _SWEEP == 0:
             trace.sweep()
+            if self.tape is not None:
+                self.tape.sweep()
 
     def _consumed(self, data: Sequence[Tensor], masks: Sequence[Tensor], operands: list[Operand]) -> None:
         """Add what an operation consumes that has no place in the graph: data, with its value and where it comes from."""

@@ -202,11 +202,12 @@ def at_kinks(found: list[Certificate], kinks: list[str], jumps: int, steps: int,
         f"its Hessian allows no such change (more than {int(SLIDES)} are no chance); the path slides along the kink, or crosses it back and forth.{harm} {mend}"
     )
     at = f". The point is a kink ({where}), where the gradient jumps.{harm} {mend}"
-    across = f". The loss has kinks ({where}), across which ∫‖∇L‖² is had less exactly than the path.{harm}"
+    across = f". The loss has kinks ({where}), across which ∫‖∇L‖² is had less exactly than the path"
+    across += f".{harm}" if end is not None else "; how far off the end is was not estimated (see error)."
     right = end is not None and end.ok is True
     out = []
     for c in found:
-        if c.ok is False and c.name == "energy" and not slides and right:
+        if c.ok is False and c.name == "energy" and not slides and (right or end is None):
             c = replace(c, text=c.text + across)
         elif c.ok is False and c.name in ("monotone", "energy", "stability", "lipschitz") and slides:
             c = replace(c, text=c.text + why)
