@@ -49,6 +49,9 @@ def test_what_a_handler_of_the_script_raises_meanwhile_goes_through() -> None:
     with pytest.raises(Stop):
         any_says([internal], 1)
     assert not internal.broken
+    internal._value = lambda *args: stop()  # (a function in Python, within which it comes)
+    with pytest.raises(Stop):
+        internal.ask(None, 1)
     internal._value = stop  # the control: the function itself fails
     assert internal.ask(7) == 7 and "failed (Stop" in internal.broken
 

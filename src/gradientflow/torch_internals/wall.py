@@ -87,11 +87,11 @@ _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 def _handled_elsewhere(problem: Exception, function: Any) -> bool:
     """Whether an exception is not the function's: one that a signal handler of the script's raised while it ran."""
     at = problem.__traceback__
-    if at is not None and at.tb_next is not None and at.tb_next.tb_frame.f_code is getattr(function, "__code__", at):
-        return False
     while at is not None and at.tb_next is not None:
         at = at.tb_next
-    return at is not None and not at.tb_frame.f_code.co_filename.startswith(_OWN)
+    if at is None or at.tb_frame.f_code is getattr(function, "__code__", None):
+        return False
+    return not at.tb_frame.f_code.co_filename.startswith(_OWN)
 
 
 def _resolve(name: str) -> Any:
