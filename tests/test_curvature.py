@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 
-from gradientflow.curvature import flat, hessian_operator, top_eigenpair
+from gradientflow.curvature import flat, hessian_operator, lanczos, top_eigenpair
 
 
 def symmetric(eigenvalues: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -73,3 +75,11 @@ def test_a_linear_loss_has_no_curvature() -> None:
     w = torch.ones(3, requires_grad=True)
     (g,) = torch.autograd.grad((2 * w).sum(), [w], create_graph=True)
     assert torch.equal(hessian_operator(g, [w])(torch.ones(3)), torch.zeros(3))
+
+
+def test_complex_vectors_raise_no_warning_and_have_the_same_ends() -> None:
+    d = torch.tensor([[1.0, 2.0, 5.0]], dtype=torch.complex128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = lanczos(lambda v: d * v, torch.ones(1, 3, dtype=torch.complex128), width=3, tolerance=1e-9)
+    assert float(found.top) == pytest.approx(5.0) and float(found.bottom) == pytest.approx(1.0)

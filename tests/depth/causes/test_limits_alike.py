@@ -42,6 +42,20 @@ def test_a_squared_error_may_end_with_equal_answers() -> None:
     assert causes(alike.all_alike, run(chain(1, 1.0), chain(20, 1e-4), chain(40, 1e-4))) == []
 
 
+def test_another_optimizer_that_comes_later_hides_nothing() -> None:
+    """Embeddings that have collapsed, and a probe that is trained on them afterwards."""
+
+    def chain(step: int, spread: float) -> Chain:
+        answer = linear(value=value(1.0, (64, 4), spread=spread))
+        return Chain([linear(), answer, Row("mean", "reduce", value=value(shape=()))], step=step)
+
+    seen = run(chain(1, 1.0), chain(20, 1e-4), chain(40, 1e-4), chain(50, 1.0), chain(60, 1.0))
+    assert causes(alike.all_alike, seen) == []  # the control: it is its own
+    for probe in seen.probes:
+        probe.optimizer = 0 if probe.step <= 40 else 1
+    assert causes(alike.all_alike, seen) == ["collapse"]
+
+
 def test_how_far_rows_are_apart() -> None:
     import torch
 

@@ -247,7 +247,7 @@ def test_a_loss_that_comes_out_otherwise_is_not_measured() -> None:
     """A second run that is off by more than rounding is no measure of anything."""
 
     def measured(off: float) -> bool:
-        meter = falling.Falling(None)  # type: ignore[arg-type]
+        meter = falling.Falling()
         p = torch.nn.Parameter(torch.ones(2))
         meter._grads, meter._loss = {id(p): torch.ones(2)}, 1.0
 

@@ -47,3 +47,50 @@ def test_a_hook_that_looks_on_is_none(hook: str, tmp_path: Path) -> None:
     left = watched(write(tmp_path, SCRIPT.replace("HOOK", hook)))
     assert left.outcome is not None and left.outcome.verdict.symptom == "healthy", left.outcome
     assert not any(a.name == "hook" for p in left.outcome.run.probes if p.transit for a in p.transit.alterations)
+
+
+WITHIN = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(256, 8)
+y = x[:, :1] * 2 + 1
+below, above = nn.Sequential(nn.Linear(8, 32), nn.Tanh()), nn.Linear(32, 1)
+params = [*below.parameters(), *above.parameters()]
+optimizer = torch.optim.Adam(params, lr=0.05)
+
+
+def answer():
+    h = below(x)
+    if h.requires_grad:
+        h.register_hook(lambda g: FACTOR * g)  # HERE
+        h.register_hook(lambda g: None)
+    return above(h)
+
+
+for step in range(40):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(answer(), y)
+    loss.backward()
+    optimizer.step()
+record = [p.detach().clone() for p in params]
+"""
+
+
+@pytest.mark.parametrize("factor", [-3.0, 1e-4, 1.0, 0.5])
+def test_what_a_hook_within_the_graph_makes_of_the_gradient_is_read_and_changes_nothing(
+    factor: float, tmp_path: Path
+) -> None:
+    file = write(tmp_path, WITHIN.replace("FACTOR", repr(factor)))
+    alone, left = plain(file), watched(file, probe_every=5)
+    assert differences(alone, left) == []
+    assert left.outcome is not None and left.outcome.verdict.watch.errors == []
+    (line,) = [n for n, text in enumerate(file.read_text().splitlines(), 1) if "# HERE" in text]
+    inner = [p.transit.inner for p in left.outcome.run.probes if p.transit is not None]
+    assert inner
+    if factor == 1.0:  # (one that changes nothing is none)
+        assert not any(inner)
+        return
+    for (hook,) in inner:  # nor is the second
+        assert hook.line == line and hook.factor == pytest.approx(factor, rel=1e-5)

@@ -126,3 +126,15 @@ def test_one_read_from_the_device_per_step() -> None:
     with Reads() as reads:
         [float(p.grad.norm()) for p in params if p.grad is not None]  # negative control: the plain way
     assert reads.count == 20
+
+
+def test_numbers_that_pytorch_does_not_compute_with_are_left_out() -> None:
+    kinds = [torch.float32, torch.bool, torch.float8_e5m2, torch.int8, torch.complex64, torch.bfloat16]
+    params = [torch.ones(4, dtype=kind) for kind in kinds]
+    tier = CheapTier(params)
+    tier.before()
+    for p in (params[0], params[4]):
+        p.mul_(0.5)
+    norms = tier.after(None, False)
+    assert [w != ABSENT for w in norms.weight] == [True, False, False, False, True, True]
+    assert norms.update[0] == pytest.approx(1.0) and norms.update[5] == 0.0

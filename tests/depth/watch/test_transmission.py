@@ -6,7 +6,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
+from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.watch.transmission import Transmission
 from gradientflow.records import Transit
 from tests.depth.watch.steps import START, line_of, script, seen, transits
 
@@ -198,3 +201,17 @@ def test_an_optimizer_that_steps_within_backward(tmp_path: Path) -> None:
     run = seen(tmp_path, START + textwrap.dedent(loop))
     assert len(run.steps) == 12
     assert not [a for t in transits(run) for a in t.alterations]
+
+
+def test_gradients_of_another_thread_are_not_read() -> None:
+    """What else trains in this process has gradients too, which its own thread may be replacing just now."""
+    ours, theirs = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    registry = Registry()
+    optimizers = [torch.optim.SGD([t], lr=0.1) for t in (ours, theirs)]
+    mine, other = map(registry.stepped_by, optimizers)
+    ours.grad, theirs.grad = torch.ones(3), torch.ones(3)
+    way = Transmission(registry, lambda function, *args: function(*args))
+    way.delivered(mine)
+    assert way.kept(mine[0]) is not None and way.kept(other[0]) is None
+    way.delivered([*mine, *other])  # the control
+    assert way.kept(other[0]) is not None

@@ -112,36 +112,25 @@ class Tape:
         if self.why:
             return
         try:
-            self._keep(func, args, kwargs, out, noise, inplace)
+            name = getattr(func, "__name__", "")
+            if len(self._calls) >= CALLS:
+                raise Refused(f"it makes more than {CALLS:.0f} calls")
+            if name == "grad":
+                raise Refused("a derivative is a part of the loss")
+            self.began = time.perf_counter() if self.began is None else self.began
+            args, kwargs = _harmless(name, args, kwargs)
+            if inplace:
+                self._writes = True
+                if not args or not isinstance(args[0], Tensor) or self._slot(args[0]) is None:
+                    raise Refused(f"{name} writes into a tensor that was no part of the graph")
+            needs: list[int] = []
+            kept, named = self._held(args, needs), self._held(kwargs, needs)
+            if noise is not None and noise[0].type == "cpu" and torch.equal(noise[1], torch.get_rng_state()):
+                noise = None
+            outs = [self._name(t) for t in tensors(out)]
+            self._calls.append(_Call(func, kept, named, outs, needs, noise, _casts()))
         except Refused as refused:
             self.refuse(str(refused))
-
-    def _keep(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        out: Any,
-        noise: Any,
-        inplace: bool,
-    ) -> None:
-        name = getattr(func, "__name__", "")
-        if len(self._calls) >= CALLS:
-            raise Refused(f"it makes more than {CALLS:.0f} calls")
-        if name == "grad":
-            raise Refused("a derivative is a part of the loss")
-        self.began = time.perf_counter() if self.began is None else self.began
-        args, kwargs = _harmless(name, args, kwargs)
-        if inplace:
-            self._writes = True
-            if not args or not isinstance(args[0], Tensor) or self._slot(args[0]) is None:
-                raise Refused(f"{name} writes into a tensor that was no part of the graph")
-        needs: list[int] = []
-        kept, named = self._held(args, needs), self._held(kwargs, needs)
-        if noise is not None and noise[0].type == "cpu" and torch.equal(noise[1], torch.get_rng_state()):
-            noise = None
-        outs = [self._name(t) for t in tensors(out)]
-        self._calls.append(_Call(func, kept, named, outs, needs, noise, _casts()))
 
     def _name(self, t: Tensor) -> int:
         self._slots += 1
@@ -184,13 +173,8 @@ class Tape:
         """Let go of calls whose results the script has dropped, and of what they were given."""
         if self._writes or self.why:
             return
-        wanted = {slot for ref, slot in self._known.values() if ref() is not None}
-        kept = []
-        for call in reversed(self._calls):
-            if wanted.intersection(call.outs):
-                kept.append(call)
-                wanted.update(call.needs)
-        self._calls = kept[::-1]
+        alive = {slot for ref, slot in self._known.values() if ref() is not None}
+        self._calls = _leading_to(alive, self._calls)
         self._known = {at: known for at, known in self._known.items() if known[0]() is not None}
 
     # ── afterwards ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -202,14 +186,9 @@ class Tape:
             self.refuse("backward was not called on one number that the forward pass ends at")
             return
         last = next(k for k, c in enumerate(self._calls) if slot in c.outs)
-        calls, wanted = self._calls[: last + 1], {slot}
+        calls = self._calls[: last + 1]
         if not self._writes:
-            kept = []
-            for call in reversed(calls):
-                if wanted.intersection(call.outs):
-                    kept.append(call)
-                    wanted.update(call.needs)
-            calls = kept[::-1]
+            calls = _leading_to({slot}, calls)
         self._calls, self._root, self._known = calls, slot, {}
         self._last = {s: k for k, call in enumerate(calls) for s in (*call.needs, *call.outs)}
 
@@ -242,6 +221,16 @@ class Tape:
                     if self._last[slot] <= k and slot != self._root and not self._writes:
                         made.pop(slot, None)
             return float(made[self._root])
+
+
+def _leading_to(wanted: set[int], calls: list[_Call]) -> list[_Call]:
+    """Return the calls that these results stand on, in their order."""
+    wanted, kept = set(wanted), []
+    for call in reversed(calls):
+        if wanted.intersection(call.outs):
+            kept.append(call)
+            wanted.update(call.needs)
+    return kept[::-1]
 
 
 def _run(call: _Call, made: dict[int, Tensor], instead: Mapping[int, Tensor]) -> Any:

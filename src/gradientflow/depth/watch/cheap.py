@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ class CheapTier:
             direction: keep a copy of the gradient too, to tell whether the update goes down it.
         """
         traced = transformed()
-        there = [] if traced else [i for i, p in enumerate(self.params) if readable(p) and _measurable(p)]
+        there = [] if traced else [i for i, p in enumerate(self.params) if readable(p) and _measurable(p.dtype)]
         with torch.no_grad():
             if there != self._there:
                 self._there, self._copy, self._weights = there, [], {}
@@ -224,9 +225,10 @@ class CheapTier:
         return _norms_of_all([(i, g) for i in self._graded if (g := self.params[i].grad) is not None and readable(g)])
 
 
-def _measurable(p: Tensor) -> bool:
-    """Whether PyTorch computes with numbers of its kind (it does not with those of a byte)."""
-    return p.is_complex() or (p.is_floating_point() and p.element_size() > 1)
+@cache  # (asked of every parameter at every step)
+def _measurable(dtype: torch.dtype) -> bool:
+    """Whether PyTorch computes with numbers of a kind (it does not with those of a byte)."""
+    return dtype.is_complex or (dtype.is_floating_point and dtype.itemsize > 1)
 
 
 def _norms_of_all(graded: Sequence[tuple[int, Tensor]]) -> list[tuple[int, Tensor]]:

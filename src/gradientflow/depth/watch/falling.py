@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradientflow.depth.probe.registry import Registry
 from gradientflow.depth.probe.tape import Tape
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.watch.allowance import DESCENTS, SHARE_OF_EXTRAS, allowed
@@ -29,14 +28,9 @@ _RUNS = 3  # of the forward pass
 
 
 class Falling:
-    """Measures what single steps do to the loss of their batch.
+    """Measures what single steps do to the loss of their batch."""
 
-    Args:
-        registry: who is who among the parameters.
-    """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self) -> None:
         self._looks = 0
         self.spent = 0.0  # seconds of work
         self.begin(None)

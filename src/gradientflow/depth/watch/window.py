@@ -55,7 +55,7 @@ class Window:
         self.way = Transmission(registry, shield)
         self.stepping = Stepping(registry)
         self.writers = Writers(registry, shield)
-        self.falling = Falling(registry)
+        self.falling = Falling()
         self.search: Callable[..., Any] | None = None  # runs the calls between two steps, to see which writes weights
         self._beside = False  # something beside an optimizer's rule moved its weights in a step that was looked at
         self._hunting = False  # the calls within a step are looked at
