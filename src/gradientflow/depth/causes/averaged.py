@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from gradientflow.depth.causes import places
@@ -171,14 +172,7 @@ def _data(operand: Operand) -> bool:
 def _over_samples(reduction: Op, shape: list[int]) -> bool:
     """Whether a reduction takes the first axis, of more than one sample, away."""
     left = reduction.value
-    return bool(shape) and shape[0] > 1 and left.shape[:1] != shape[:1] and left.numel * shape[0] <= _numel(shape)
-
-
-def _numel(shape: list[int]) -> int:
-    found = 1
-    for size in shape:
-        found *= size
-    return found
+    return bool(shape) and shape[0] > 1 and left.shape[:1] != shape[:1] and left.numel * shape[0] <= math.prod(shape)
 
 
 def _held_against_a_mean(case: Case, graph: Graph, reduction: Op) -> bool:
