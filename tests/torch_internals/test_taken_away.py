@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.modules import module as modules
 
 from gradientflow.torch_internals import INTERNALS
 from gradientflow.torch_internals.wall import Internal, any_says
@@ -86,3 +87,25 @@ def test_without_it_watching_goes_on(name: str, harm: str, tmp_path: Path, monke
             assert len(told) <= 1
         monkeypatch.undo()
         internal.broken = ""
+
+
+def test_a_mode_that_cannot_be_taken_off_the_stack_listens_to_no_module_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still called with every torch call behind the run; `no_hook_is_left` looks at what it does there."""
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16)  # one with a fast path: modules are listened to on account of it
+    internal = INTERNALS["torch._C._get_function_stack_at"]
+
+    def fails(*args: object) -> None:
+        raise TypeError("takes no arguments of this kind")
+
+    with sandbox():
+        torch.set_num_threads(1)
+        monkeypatch.setattr(internal, "_value", fails)
+        watched(write(tmp_path, SCRIPT), probe_every=3)
+        assert modules._global_forward_hooks == {}
+        torch.ones(2).add(1)
+        assert modules._global_forward_hooks == {}
+        monkeypatch.undo()
+        internal.broken = ""
+    assert layer.training

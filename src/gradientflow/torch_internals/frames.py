@@ -53,13 +53,13 @@ def layer_being_reset() -> FrameType | None:
 
 def running_frame(name: str, filename_end: str, depth: int = 1) -> FrameType | None:
     """Return the innermost frame on this thread's stack that runs function `name` of a file ending in `filename_end`."""
-    frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == name and code.co_filename.endswith(filename_end):
-            return frame
+    return _up_from(sys._getframe(depth), name, filename_end)
+
+
+def _up_from(frame: FrameType | None, name: str, filename_end: str) -> FrameType | None:
+    while frame is not None and not (frame.f_code.co_name == name and frame.f_code.co_filename.endswith(filename_end)):
         frame = frame.f_back
-    return None
+    return frame
 
 
 _looking = threading.Lock()
@@ -81,11 +81,7 @@ def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
     if frame is not None:
         return frame
     tops = {ident: top for ident, top in frames_of_threads().items() if ident != threading.get_ident()}
-    for start in tops.values():  # (never our own frame: it would hold itself alive, and with it the script's variables)
-        frame = start
-        while frame is not None:
-            code = frame.f_code
-            if code.co_name == name and code.co_filename.endswith(filename_end):
-                return frame
-            frame = frame.f_back
-    return None
+    found = (
+        _up_from(top, name, filename_end) for top in tops.values()
+    )  # (our own frame would hold the script's variables)
+    return next((frame for frame in found if frame is not None), None)

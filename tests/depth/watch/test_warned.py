@@ -74,32 +74,26 @@ def test_shown_warnings_are_taken_down_with_line_step_and_number(tmp_path: Path)
     assert all(w["at_file"].endswith("train.py") for w in verdict["warned"])
 
 
-def test_a_warning_late_in_training_tells_its_step(tmp_path: Path) -> None:
-    _, verdict = both(script(tmp_path, within="step == 2 and warnings.warn('late')"))
+def test_what_was_never_shown_is_not_taken_down_and_a_late_warning_tells_its_step(tmp_path: Path) -> None:
+    ways = """
+    def ignored():
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            warnings.warn('hidden')
+    def recorded():
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter('always')
+            warnings.warn('kept to itself')
+    def raised():
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            try:
+                warnings.warn('raised')
+            except UserWarning:
+                pass
+    """
+    _, verdict = both(script(tmp_path, ways, "ignored(); recorded(); raised(); step == 2 and warnings.warn('late')"))
     assert [(w["message"], w["steps"]) for w in verdict["warned"]] == [("late", 2)]
-
-
-@pytest.mark.parametrize(
-    ("before", "within"),
-    [
-        ("", "pass"),
-        ("warnings.simplefilter('ignore')", "warnings.warn('hidden')"),
-        (
-            "def quietly():\n    with warnings.catch_warnings(record=True):\n        warnings.simplefilter('always')\n"
-            "        warnings.warn('kept to itself')",
-            "quietly()",
-        ),
-        (
-            "warnings.simplefilter('error')\ndef caught():\n    try:\n        warnings.warn('raised')\n"
-            "    except UserWarning:\n        pass",
-            "caught()",
-        ),
-    ],
-    ids=["none", "ignored", "recorded", "raised"],
-)
-def test_what_was_never_shown_is_not_taken_down(before: str, within: str, tmp_path: Path) -> None:
-    _, verdict = both(script(tmp_path, before, within))
-    assert verdict["warned"] == []
 
 
 def test_warnings_as_errors_end_the_script_as_they_do_unwatched(tmp_path: Path) -> None:

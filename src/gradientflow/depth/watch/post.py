@@ -39,6 +39,7 @@ class _Here(threading.local):
 
     def __init__(self) -> None:
         self.on = False
+        self.over = False  # what was left stays left: a mode that could not be taken off the stack is still called
         self.aside: list[nn.Module] = []
 
 
@@ -64,6 +65,7 @@ class Post:
         here = self._here
         if not modes_can_be_moved():
             return
+        here.over = False
         if not here.on or here.aside:
             here.aside = []
             self._put()
@@ -72,7 +74,7 @@ class Post:
 
     def heed(self) -> None:
         """Listen to modules from now on, if there are layers with a fast path. Cheap: to be called with every torch call."""
-        if self._handles or not self._here.on:
+        if self._handles or self._here.over or not self._here.on:
             return
         if not self._found:
             references = _references() if _COUNTED else []
@@ -89,6 +91,7 @@ class Post:
     def leave(self) -> None:
         """Take the mode off the stack. From within a call of the mode itself, when it is not on it, it stays in place."""
         here = self._here
+        here.over = True
         if here.on and (here.aside or self._take()):
             here.on, here.aside = False, []
         for handle in self._handles:

@@ -1,0 +1,29 @@
+"""What holds for every test: it leaves none of PyTorch's hooks of all modules behind, which every later test would run through."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+def _hooks() -> list[object]:
+    """Return the hooks of all modules and optimizers that stand; none where nothing has loaded PyTorch yet."""
+    rooms = [sys.modules.get(name) for name in ("torch.nn.modules.module", "torch.optim.optimizer")]
+    return [
+        hook
+        for room in rooms
+        if room is not None
+        for name, hooks in vars(room).items()
+        if name.startswith("_global_") and isinstance(hooks, dict)
+        for hook in hooks.values()
+    ]
+
+
+@pytest.fixture(autouse=True)
+def no_hook_is_left() -> Iterator[None]:
+    before = _hooks()
+    yield
+    left = [hook for hook in _hooks() if not any(hook is one for one in before)]
+    assert left == [], "hooks of all modules that this test left behind"
