@@ -29,6 +29,7 @@ TYPES = (
     records.Verdict, records.Replay,
 )  # fmt: skip
 FIRST_SIDE = 48  # samples along a side of the first water
+FIRST_BOX = (-4.0, 4.0, -2.5, 2.5)  # wide enough for most windows
 
 
 def types() -> str:
@@ -98,7 +99,7 @@ def first() -> bytes:
     from gradientflow.app.fields import FIRST
     from gradientflow.app.water import sampled
 
-    drawn = river.portrait(river.zoo.named(FIRST).field, n=FIRST_SIDE, structure=False)
+    drawn = river.portrait(river.zoo.named(FIRST).field, FIRST_BOX, FIRST_SIDE, structure=False)
     drawn.loss = None
     drawn.u, drawn.v = ([float(f"{x:.3g}") for x in xs] for xs in (drawn.u, drawn.v))
     return sampled(drawn)

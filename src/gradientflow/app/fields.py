@@ -96,8 +96,7 @@ def _rate(field: Any, start: tuple[float, float], t: float) -> float:
     if not field.potential:
         return float(f"{t / 200:.0e}")
     try:
-        found = river.sharpness(field, list(start))
-        top = abs(float(found.value))
+        top = abs(float(river.sharpness(field, list(start))))
     except Exception:  # a field whose Hessian cannot be had is no reason not to open
         return float(f"{t / 200:.0e}")
     return float(f"{min(0.4 / max(top, 1e-12), t / 20):.0e}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.resources import files
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ from gradientflow.app.drops import drops, line
 from gradientflow.app.fields import Fields
 from gradientflow.app.guard import Guard, Keys
 from gradientflow.app.water import waters
-from gradientflow.app.work import Job, Work
-from gradientflow.errors import GradientflowError, OutputError
-from gradientflow.records import DropAsk, LineAsk, WaterAsk
+from gradientflow.app.wire import frame
+from gradientflow.app.work import Job, Token, Work
+from gradientflow.errors import GradientflowError, OutputError, UsageError
+from gradientflow.records import Answer, DropAsk, LineAsk, WaterAsk
 
 PAGE = files("gradientflow.app") / "static"
 NEEDED = ("index.html", "app.js", "style.css", "first.bin")
@@ -65,16 +66,16 @@ def serve(fields: Fields, keys: Keys) -> Any:
 
     async def water(request: Request) -> Response:
         ask = await _asked(request, WaterAsk)
-        return await _stream(work.run(lambda token: waters(fields, ask, token), slow=ask.structure))
+        return await _stream(work.run(_spoken(lambda token: waters(fields, ask, token)), slow=ask.structure))
 
     async def drop(request: Request) -> Response:
         ask = await _asked(request, DropAsk)
-        job: Job = lambda token: drops(fields, ask, token)  # noqa: E731
+        job = _spoken(lambda token: drops(fields, ask, token))
         return await _stream(work.run(job, lane=ask.lane, slow=ask.level == "settled"))
 
     async def many(request: Request) -> Response:
         ask = await _asked(request, LineAsk)
-        return await _stream(work.run(lambda token: line(fields, ask, token), lane=ask.lane, slow=True))
+        return await _stream(work.run(_spoken(lambda token: line(fields, ask, token)), lane=ask.lane, slow=True))
 
     async def wrong(request: Request, problem: Exception) -> Response:
         return _told(422, str(problem))
@@ -95,6 +96,28 @@ def serve(fields: Fields, keys: Keys) -> Any:
 
 async def _asked(request: Request, kind: type[Asked]) -> Asked:
     return msgspec.json.decode(await request.body(), type=kind)
+
+
+def _spoken(job: Job) -> Job:
+    """A job whose failure is the last part of its answer, in words, where it had begun to answer; else it is raised."""
+
+    def run(token: Token) -> Iterator[bytes]:
+        begun = False
+        try:
+            for part in job(token):
+                begun = True
+                yield part
+        except GradientflowError as problem:
+            if not begun:
+                raise
+            yield frame(Answer("refused", text=str(problem)))
+        except Exception as problem:  # of a field that the user wrote: whatever it raises
+            told = f"{type(problem).__name__}: {problem}"
+            if not begun:
+                raise UsageError(told) from problem
+            yield frame(Answer("refused", text=told))
+
+    return run
 
 
 async def _stream(parts: AsyncIterator[bytes]) -> Response:

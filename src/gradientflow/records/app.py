@@ -90,7 +90,8 @@ class DropAsk(msgspec.Struct):
     """Solve a drop.
 
     lane: who asks; a later ask on a lane ends the earlier one. level: "drag" is answered coarsely and at once, "settled" as
-    well as it can be. turn: which of the rivals a drag answers, counted on by the page. back: follow the flow backwards too.
+    well as it can be. turn: which of the rivals a drag answers, counted on by the page. flow: whether a drag answers the flow
+    too. back: follow the flow backwards too.
     """
 
     target: str
@@ -100,6 +101,7 @@ class DropAsk(msgspec.Struct):
     rivals: list[Rival] = []
     level: Literal["drag", "settled"] = "settled"
     turn: int = 0
+    flow: bool = True
     back: bool = False
 
 

@@ -83,6 +83,7 @@ export interface DropAsk {
   rivals: Rival[];
   level: "drag" | "settled";
   turn: number;
+  flow: boolean;
   back: boolean;
 }
 
@@ -313,6 +314,7 @@ export interface Track {
   spent: Spent;
   checks: Check[];
   points: ([number, number])[];
+  clock: number[];
   start: number[];
   final: number[];
   notes: string[];
