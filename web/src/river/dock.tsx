@@ -3,14 +3,14 @@ import { TINT } from "../wire/colours";
 import type { River } from "./river";
 import { SIGNS } from "./overlay";
 import { type Drop, type Kind, KINDS, LOOKS, type Picture, type Solving, told } from "./state";
-import { active, sharpnessOf } from "./words";
+import { active, type Said, sharpnessOf } from "./words";
 
-export function Dock({ picture: p, words, river, still }: { picture: Picture; words: string; river: River; still: string }) {
+export function Dock({ picture: p, said, river, still }: { picture: Picture; said: Said; river: River; still: string }) {
   const d = active(p);
   return (
     <aside class="dock" aria-label="panels" tabIndex={-1}>
       <section class="what">
-        <h1>River</h1>
+        <h1 class="hidden">River</h1>
         <div class="row">
           <select aria-label="field" value={p.opened?.target ?? ""} onChange={(e) => river.choose(e.currentTarget.value)}>
             {p.opened && !p.opened.fields.some((f) => f.name === p.opened!.target) && <option value={p.opened.target}>{p.opened.name}</option>}
@@ -26,7 +26,7 @@ export function Dock({ picture: p, words, river, still }: { picture: Picture; wo
           <button aria-pressed={p.tale === x.key} onClick={() => river.tell(x.key)}><kbd>{k + 1}</kbd>{x.title}</button>
         ))}
       </section>
-      <p class={"says" + (p.problem || d?.problem ? " wrong" : "")} role="status" aria-live="polite">{words}</p>
+      <p class={"says" + (p.problem || d?.problem ? " wrong" : "")} role="status" aria-live="polite">{said.text}{said.why.map(([kind, text]) => <span class={`why ${kind}`}><span class="key" aria-hidden="true">{LOOKS[kind].mark}</span><span class="hidden">{LOOKS[kind].name}</span> {text}</span>)}</p>
       <section class="rivals" aria-label="paths from the drop">
         <div class="rival flow"><span class="key">{LOOKS.flow.mark}</span><b>flow</b><span class="soft">dθ/dt = −∇L(θ), solved</span></div>
         {KINDS.map((kind) => <Rival kind={kind} p={p} d={d} river={river} />)}
@@ -44,6 +44,7 @@ export function Dock({ picture: p, words, river, still }: { picture: Picture; wo
   );
 }
 
+const SHORT: Record<string, string> = { flow: "flow", gd: "GD", momentum: "momentum", adam: "Adam" };
 const LOW = -4; // decades of the learning rate's slider
 const HIGH = 1;
 
@@ -54,8 +55,7 @@ function Rival({ kind, p, d, river }: { kind: Kind; p: Picture; d: Drop | undefi
   return (
     <div class={`rival ${kind}${p.on[kind] ? "" : " off"}`}>
       <label class="key"><input type="checkbox" checked={p.on[kind]} onChange={(e) => river.setOn(kind, e.currentTarget.checked)} aria-label={LOOKS[kind].name} /><span>{LOOKS[kind].mark}</span></label>
-      <b>{LOOKS[kind].name}</b>
-      <span class="soft">{state}</span>
+      <b title={state}>{LOOKS[kind].name}</b>
       <label class="eta">η <input type="range" min={LOW} max={HIGH} step="0.01" value={Math.log10(lr)} aria-valuetext={told(lr)} aria-label={`learning rate of ${LOOKS[kind].name}`}
         onInput={(e) => river.setRate(kind, Number((10 ** Number(e.currentTarget.value)).toPrecision(3)))} />
         <output>{told(lr)}</output></label>
@@ -73,7 +73,7 @@ function Edge({ p, d }: { p: Picture; d: Drop | undefined }) {
   const at = (x: number) => `${Math.min(100, Math.max(0, (100 * x) / most)).toFixed(1)}%`;
   const over = sharp.end > edge;
   return (
-    <div class={"edge" + (over ? " over" : "")}>
+    <div class={"edge" + (over ? " past" : "")}>
       <div class="soft">sharpness λ where the flow ends, against {track.threshold_name}</div>
       <svg viewBox="0 0 300 26" preserveAspectRatio="none" aria-hidden="true">
         <rect x="0" y="9" width="300" height="8" class="rail" />
@@ -99,7 +99,7 @@ function Table({ p, d }: { p: Picture; d: Drop }) {
             const end = s?.track.final;
             return (
               <tr class={name}>
-                <th scope="row"><span class="key">{LOOKS[name as Kind].mark}</span>{name === "gd" ? "GD" : name}</th>
+                <th scope="row"><span class="key">{LOOKS[name as Kind].mark}</span>{SHORT[name]}</th>
                 <td>{end?.length === 2 && s!.track.ending.reason !== "diverged" ? end.map((x) => told(x)).join(", ") : s ? "✕ diverged" : "…"}{s && !s.exact ? " …" : ""}</td>
                 <td>{s ? told(s.track.loss?.at(-1)) : ""}</td>
                 {law && <td>{told(s?.track.conserved[law]?.[1])}</td>}

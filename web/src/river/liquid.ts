@@ -24,6 +24,7 @@ export class Liquid {
   private streaks!: Target;
   private samples: Samples | null = null;
   private box: Box = [0, 1, 0, 1];
+  private ratio = 1;
   private width = 0;
   private height = 0;
   private seed = 1;
@@ -52,7 +53,7 @@ export class Liquid {
 
   /** Fit the drawing to the canvas's size on the screen. */
   resize(): void {
-    const ratio = Math.min(devicePixelRatio || 1, 2);
+    const ratio = (this.ratio = Math.min(devicePixelRatio || 1, 2));
     const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio));
     const height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
     if (width === this.width && height === this.height) return;
@@ -107,7 +108,7 @@ export class Liquid {
     const dt = this.pace() * Math.min(seconds, 0.05);
     this.step(dt, this.trueTime ? 1 : BEND, RENEW);
     this.paint(Math.pow(KEEP, Math.min(seconds, 0.1) * 60));
-    this.show(0.42);
+    this.show(0.5);
     this.pacing(seconds * 1000, performance.now() - began);
   }
 
@@ -179,7 +180,7 @@ export class Liquid {
     const s = this.samples!;
     const p = this.programs.still.use();
     this.fieldOf(p, 1);
-    p.vec("size", [this.width, this.height]).vec("levels", [s.low, s.high]).float("longest", 88 * Math.min(devicePixelRatio || 1, 2));
+    p.vec("size", [this.width, this.height]).vec("levels", [s.low, s.high]).float("longest", 88 * this.ratio).float("grain", 4.2 * this.ratio).float("dense", this.ratio);
     this.into(this.streaks, this.width, this.height);
     this.gl.drawArrays(this.gl.TRIANGLES, 0, 3);
     this.drawn = true;

@@ -1,14 +1,14 @@
 // River: the screen. It holds the picture's state and what mouse, keys and the app's answers do to it.
 import { Component, type ComponentType, createRef } from "preact";
 import { Away, frames, get, Locked, stream } from "../wire/ask";
-import type { Answer, Opened, Order, Water } from "../wire/types";
+import type { Answer, Opened, Order, Tale, Water } from "../wire/types";
 import type { Theme } from "../shell/theme";
 import { Dock } from "./dock";
 import { Overlay, toField, toScreen, type Frame } from "./overlay";
 import { type Box, contours, type Point, samplesOf } from "./samples";
-import { type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, wantedOf } from "./state";
+import { type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, type Wanted, wantedOf } from "./state";
 import { isAway, Lane, solveLine } from "./solve";
-import { sentence } from "./words";
+import { sentence, spoken } from "./words";
 import { Water as Canvas, type WaterView } from "./water";
 
 const SAMPLES = 256;
@@ -32,6 +32,16 @@ export interface ExtraProps {
   picture: Picture;
   stage: HTMLElement;
   close: () => void;
+}
+
+/** What a story shows, as a link would hold it. */
+function toldBy(tale: Tale): Wanted {
+  const wanted = { ...wantedOf(""), target: tale.target, drops: [tale.start as Point], t: tale.t, tale: tale.key };
+  for (const r of tale.rivals) {
+    wanted.on[r.kind] = true;
+    wanted.lr[r.kind] = r.lr;
+  }
+  return wanted;
 }
 
 export class River extends Component<{ theme: Theme }, State> {
@@ -100,6 +110,8 @@ export class River extends Component<{ theme: Theme }, State> {
 
   async open(target: string, wanted = wantedOf("")): Promise<void> {
     const opened = await get<Opened>("/api/open?target=" + encodeURIComponent(target));
+    const greeting = !location.hash.startsWith("#river?") && !target ? opened.tales.find((x) => x.target === opened.target) : undefined;
+    if (greeting) wanted = toldBy(greeting);
     const tale = opened.tales.find((x) => x.key === wanted.tale);
     const view = wanted.view ?? this.fitted(opened.box);
     const some = KINDS.some((k) => wanted.on[k]);
@@ -297,12 +309,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const { opened } = this.state;
     const tale = opened?.tales.find((x) => x.key === key);
     if (!opened || !tale) return;
-    const wanted = { ...wantedOf(""), drops: [tale.start as Point], t: tale.t, tale: key };
-    for (const r of tale.rivals) {
-      wanted.on[r.kind] = true;
-      wanted.lr[r.kind] = r.lr;
-    }
-    this.open(tale.target, wanted).then(() => this.link(), (p) => this.failed(p));
+    this.open(tale.target, toldBy(tale)).then(() => this.link(), (p) => this.failed(p));
   };
 
   choose = (target: string): void => {
@@ -508,17 +515,17 @@ export class River extends Component<{ theme: Theme }, State> {
 
   render({ theme }: { theme: Theme }, s: State) {
     const { Time, Extra } = s;
-    const words = sentence(s);
+    const said = sentence(s);
     return (
       <main class="river">
         <div class={"stage" + (s.said === "held" ? " held" : "")} ref={this.stage} tabIndex={0} role="application" aria-label="the water: arrow keys move a cursor, Enter drops, ? lists the keys"
           onPointerDown={this.down} onPointerMove={this.move} onPointerUp={this.up} onPointerCancel={this.up} onWheel={this.wheel}>
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
             ready={(w) => (this.water = w)} />
-          {s.view && <Overlay picture={s} frame={s.frame} describe={words} />}
+          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
           {!s.opened && !s.problem && <p class="wait">loading what solves it …</p>}
         </div>
-        <Dock picture={s} words={words} river={this} still={this.water?.kind ?? ""} />
+        <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
         <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.scrub} /> : null}</section>
         {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>

@@ -120,17 +120,21 @@ void main() {
 export const STILL = `${FIELD}
 uniform vec2 size;         // pixels
 uniform vec2 levels;
+uniform float grain;       // pixels between two dots
+uniform float dense;       // pixels of the screen to one of the page
 uniform float longest;     // pixels of a streak where the water is fastest
 out vec4 ink;              // strength, level of the colour
 
 float dot_(vec2 p) {
-  ivec2 cell = ivec2(floor(p / 3.0)) + 4096;
+  ivec2 cell = ivec2(floor(p / grain)) + 4096;
   uvec2 q = uvec2(cell) * uvec2(1597334677u, 3812015801u);
   uint n = (q.x ^ q.y) * 1597334677u;
   n ^= n >> 15; n *= 2246822519u; n ^= n >> 13;
   float r = float(n) / 4294967295.0;
-  r *= r; r *= r; r *= r;
-  return r;
+  uint m = n * 2654435761u;
+  vec2 middle = 0.3 + 0.4 * vec2(float(m & 65535u), float(m >> 16)) / 65535.0;
+  vec2 off = (fract(p / grain) - middle) * grain / dense;
+  return max(0.0, 1.0 - dot(off, off) / 1.3) * (r < 0.5 ? 0.0 : 0.25 + 3.0 * pow(2.0 * r - 1.0, 3.0));
 }
 
 void main() {
@@ -155,7 +159,7 @@ void main() {
     sum += a * dot_(q);
     weight += a;
   }
-  ink = vec4(1.0 - exp(-3.4 * sum / sqrt(weight)), level, 0.0, 1.0);
+  ink = vec4(1.0 - exp(-1.15 * sum / sqrt(weight)), level, 0.0, 1.0);
 }`;
 
 /** Ground, still streaks, moving trails. */

@@ -43,7 +43,7 @@ export class TimeBar extends Component<TimeProps> {
     const tracks: [("flow" | Kind), Track][] = [];
     if (d?.flow) tracks.push(["flow", d.flow.track]);
     for (const k of KINDS) if (p.on[k] && d?.rivals[k]) tracks.push([k, d.rivals[k]!.track]);
-    const key = tracks.map(([k, t]) => `${k}${t.moments}${t.times.at(-1)}${t.final}${t.threshold}${t.sharpness.length}${t.grad_norm[1]}`).join("|") + theme + p.t;
+    const key = tracks.map(([k, t]) => `${k}${t.moments}${t.times.at(-1)}${t.final}${t.threshold}${t.sharpness.filter((x) => x !== null).length}${t.grad_norm[1]}`).join("|") + theme + p.t;
     if (anew || key !== this.drawn) {
       this.drawn = key;
       for (const old of this.plots) old.destroy();
