@@ -1,7 +1,7 @@
 """What a drop does, in parts: a first answer at once, then the whole of it, certified and compared.
 
 The numbers are the river's own (`flow`, `descend`, `compare`); here is only the order in which they are asked for. While a
-drop is dragged each answer is its flow, as far as it gets in `DRAG` seconds, and one of the optimizers in turn.
+drop is dragged each answer is its flow, as far as it gets, and one of the optimizers in turn, in `DRAG` seconds both.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from gradientflow.records import Rival as Asked
 if TYPE_CHECKING:
     from gradientflow.river import Field, Path
 
-DRAG = 0.04  # seconds that a dragged drop's flow, and its optimizer, may take each
+DRAG = 0.04  # seconds for an answer to a drag: with what the way takes, twenty and more in a second
+SHARE = 0.7  # of it that the flow may take where an optimizer is to be answered too
 COARSE = 1e-2  # relative error of a step while dragging; a path drawn 1000 pixels wide shows no less
+NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as good as to rest, and rests if λmin ≥ 0
 FIRST = 0.3  # seconds of a settled drop's first answer, for each path
 WHOLE = 8.0  # seconds of its whole flow, and of each optimizer
 BACK = 0.6  # seconds that a path is followed backwards; most run to infinity
@@ -48,15 +50,18 @@ def drops(fields: Fields, ask: DropAsk, token: Token) -> Iterator[bytes]:
 
 
 def _dragged(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
+    began = time.perf_counter()
     if ask.flow:
-        yield _sent("flow", lambda: _flow(field, ask, token, DRAG, rtol=COARSE, certify=False), field, ask)
+        share = DRAG * (SHARE if ask.rivals else 1.0)
+        yield _sent("flow", lambda: _coarse(field, ask, token, share), field, ask)
     if ask.rivals and not token.cancelled:
         one = ask.rivals[ask.turn % len(ask.rivals)]
-        yield _sent(one.kind, lambda: _descent(field, ask, one, token, DRAG), field, ask)
+        left = max(began + DRAG - time.perf_counter(), DRAG * (1 - SHARE))
+        yield _sent(one.kind, lambda: _descent(field, ask, one, token, left), field, ask)
 
 
 def _settled(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
-    yield _sent("flow", lambda: _flow(field, ask, token, FIRST, rtol=COARSE, certify=False), field, ask)
+    yield _sent("flow", lambda: _coarse(field, ask, token, FIRST), field, ask)
     for one in ask.rivals:
         if token.cancelled:
             return
@@ -66,7 +71,7 @@ def _settled(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
     if token.cancelled:
         return
     began = time.perf_counter()
-    path = _flow(field, ask, token, WHOLE, certify=True, sharpness=field.potential)
+    path = _flow(field, ask, token, WHOLE)
     descents: dict[str, Path] = {}
     if not token.cancelled:
         yield _part("flow", _tracks(field, ask, path)[0], began, exact=True)
@@ -108,15 +113,28 @@ def line(fields: Fields, ask: LineAsk, token: Token) -> Iterator[bytes]:
 # ── one path ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _flow(
-    field: Field, ask: DropAsk, token: Token, seconds: float, *, rtol: float | None = None, certify: bool,
-    sharpness: bool = False,
-) -> Path:  # fmt: skip
+def _flow(field: Field, ask: DropAsk, token: Token, seconds: float) -> Path:
+    """The whole flow, to the usual tolerance, with its certificates and its sharpness."""
     from gradientflow import river
 
     return river.flow(
-        field, ask.t, start=list(ask.start), rtol=rtol, certify=certify, max_seconds=seconds,
-        keep=river.Keep(sharpness=1 if sharpness else 0), callback=lambda _: token.cancelled,
+        field, ask.t, start=list(ask.start), max_seconds=seconds, keep=river.Keep(sharpness=1 if field.potential else 0),
+        callback=lambda _: token.cancelled,
+    )  # fmt: skip
+
+
+def _coarse(field: Field, ask: DropAsk, token: Token, seconds: float) -> Path:
+    """The flow as the eye needs it: it ends where the drop as good as rests, and, spent or not, after so many seconds."""
+    import torch
+
+    from gradientflow import river
+
+    start = torch.tensor([ask.start], dtype=field.dtype)
+    speed = float(field.evaluate(start).rate.norm())
+    rest = [river.SteadyState(rate=NEARLY * speed)] if field.potential and 0 < speed < math.inf else []
+    return river.flow(
+        field, ask.t, start=start[0], rtol=COARSE, atol=0.1 * COARSE, certify=False, max_seconds=seconds, events=rest,
+        keep=river.Keep(sharpness=0), callback=lambda _: token.cancelled,
     )  # fmt: skip
 
 

@@ -38,6 +38,9 @@ HEADERS = {
 class TooLargeError(Exception):
     """A body goes on past what may be sent."""
 
+    def __init__(self) -> None:
+        super().__init__(f"the request is larger than {LARGEST} bytes.")
+
 
 class Keys:
     """The token of the link and the value of the cookie.
@@ -120,10 +123,7 @@ class Guard:
                 ]
             await send(message)
 
-        try:
-            await self.app(scope, bounded, headed)
-        except TooLargeError:
-            await _words(413, f"the request is larger than {LARGEST} bytes.")(scope, receive, headed)
+        await self.app(scope, bounded, headed)
 
     def _refused(self, request: Request) -> Response | None:
         """Return the answer to what is not let in, or to what brings the token; None: it may pass."""
@@ -141,8 +141,9 @@ class Guard:
             return _words(405, "only GET and POST are answered.")
         if request.method == "POST" and origin is None:
             return _words(403, "a POST must say which page it comes from (Origin).")
-        if int(headers.get("content-length") or 0) > LARGEST:
-            return _words(413, f"the request is larger than {LARGEST} bytes.")
+        said = headers.get("content-length") or "0"
+        if not (said.isascii() and said.isdigit()) or int(said[:20]) > LARGEST:
+            return _words(413, str(TooLargeError()))
         token = request.query_params.get("token")
         if request.url.path == "/" and token is not None and request.method == "GET":
             return self._entered(request, token)

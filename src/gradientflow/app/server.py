@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from gradientflow.app.drops import drops, line
 from gradientflow.app.fields import Fields
-from gradientflow.app.guard import Guard, Keys
+from gradientflow.app.guard import Guard, Keys, TooLargeError
 from gradientflow.app.water import waters
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
@@ -77,6 +77,9 @@ def serve(fields: Fields, keys: Keys) -> Any:
         ask = await _asked(request, LineAsk)
         return await _stream(work.run(_spoken(lambda token: line(fields, ask, token)), lane=ask.lane, slow=True))
 
+    async def large(request: Request, problem: Exception) -> Response:
+        return _told(413, str(problem))
+
     async def wrong(request: Request, problem: Exception) -> Response:
         return _told(422, str(problem))
 
@@ -88,7 +91,9 @@ def serve(fields: Fields, keys: Keys) -> Any:
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
     ]
-    refusals: dict[Any, Callable[..., Any]] = {GradientflowError: wrong, msgspec.MsgspecError: wrong}
+    refusals: dict[Any, Callable[..., Any]] = {
+        GradientflowError: wrong, msgspec.MsgspecError: wrong, TooLargeError: large,
+    }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=refusals)
     app.state.work = work
     return Guard(app, keys)
