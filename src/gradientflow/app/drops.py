@@ -28,7 +28,7 @@ NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as
 FIRST = 0.3  # seconds of a settled drop's first answer, for each path
 WHOLE = 8.0  # seconds of its whole flow, and of each optimizer
 BACK = 0.6  # seconds that a path is followed backwards; most run to infinity
-LOOKS = 40  # steps of a descent whose sharpness is measured
+LOOKS = 24  # steps of a descent whose sharpness is measured
 MOST = 48  # drops of a line
 MOMENTS = 120  # at which their places are kept
 LONGEST = 1e6  # flow time
@@ -183,7 +183,7 @@ def _compared(
             raise _LeftError
 
     try:
-        found = river.compare(path, *whole.values(), points=32, predict=False, progress=wanted)
+        found = river.compare(path, *whole.values(), points=24, predict=False, progress=wanted)
     except _LeftError:
         return
     told = river.tell(field, target=ask.target, t=ask.t, stories=[(path, list(whole.values()), found)])

@@ -75,6 +75,7 @@ def _listen(port: int | None) -> socket.socket:
         except OSError:
             listening.close()
             continue
+        listening.listen()  # who comes before the server is ready waits a moment, and is not refused
         return listening
     raise UsageError(f"--port {port}: another program listens there. Leave --port out, and a free one is found.")
 

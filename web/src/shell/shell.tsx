@@ -18,6 +18,10 @@ export class Shell extends Component<object, State> {
   override componentDidMount(): void {
     applyTheme(this.state.theme);
     addEventListener("hashchange", () => this.go(tabOf()));
+    addEventListener("keydown", (e) => {
+      const typing = /^(INPUT|SELECT|TEXTAREA)$/.test((e.target as HTMLElement).tagName);
+      if (e.key === "t" && !typing && !e.ctrlKey && !e.metaKey && !e.altKey) this.setState({ theme: nextTheme(this.state.theme) });
+    });
     this.go(this.state.tab);
   }
 
