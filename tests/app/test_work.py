@@ -22,7 +22,7 @@ def work() -> Iterator[Work]:
 def counting(seen: list[str], name: str, ended: threading.Event) -> object:
     def job(token: Token) -> Iterator[bytes]:
         for k in range(500):
-            if token.cancelled:
+            if token.cancelled():
                 seen.append(f"{name} was told")
                 break
             yield f"{name}{k}".encode()

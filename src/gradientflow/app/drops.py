@@ -54,7 +54,7 @@ def _dragged(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
     if ask.flow:
         share = DRAG * (SHARE if ask.rivals else 1.0)
         yield _sent("flow", lambda: _coarse(field, ask, token, share), field, ask)
-    if ask.rivals and not token.cancelled:
+    if ask.rivals and not token.cancelled():
         one = ask.rivals[ask.turn % len(ask.rivals)]
         left = max(began + DRAG - time.perf_counter(), DRAG * (1 - SHARE))
         yield _sent(one.kind, lambda: _descent(field, ask, one, token, left), field, ask)
@@ -63,26 +63,26 @@ def _dragged(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
 def _settled(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
     yield _sent("flow", lambda: _coarse(field, ask, token, FIRST), field, ask)
     for one in ask.rivals:
-        if token.cancelled:
+        if token.cancelled():
             return
         yield _sent(one.kind, lambda one=one: _descent(field, ask, one, token, FIRST), field, ask)  # type: ignore[misc]
-    if ask.back and not token.cancelled:
+    if ask.back and not token.cancelled():
         yield _sent("back", lambda: _back(field, ask, token), field, ask)
-    if token.cancelled:
+    if token.cancelled():
         return
     began = time.perf_counter()
     path = _flow(field, ask, token, WHOLE)
     descents: dict[str, Path] = {}
-    if not token.cancelled:
+    if not token.cancelled():
         yield _part("flow", _tracks(field, ask, path)[0], began, exact=True)
     for one in ask.rivals:
-        if token.cancelled:
+        if token.cancelled():
             return
         began = time.perf_counter()
         steps = max(1, math.ceil(ask.t / one.lr / LOOKS)) if field.potential else 0
         descents[one.kind] = _descent(field, ask, one, token, WHOLE, looks=steps)
         yield _part(one.kind, _tracks(field, ask, path, [descents[one.kind]])[1], began, exact=True)
-    if not token.cancelled:
+    if not token.cancelled():
         yield from _compared(field, ask, path, descents, token)
 
 
@@ -104,7 +104,7 @@ def line(fields: Fields, ask: LineAsk, token: Token) -> Iterator[bytes]:
     times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-5, 0, MOMENTS, dtype=torch.float64)])
     many = river.flow(
         field, ask.t, starts=torch.tensor(ask.starts, dtype=field.dtype), keep=river.Keep(at=times * ask.t), certify=False,
-        max_seconds=WHOLE, callback=lambda _: token.cancelled,
+        max_seconds=WHOLE, callback=lambda _: token.cancelled(),
     )  # fmt: skip
     told = river.tell(field, target=ask.target, t=ask.t, drops=many)
     yield frame(Answer("line", exact=True, drops=told.drops, seconds=time.perf_counter() - began))
@@ -119,7 +119,7 @@ def _flow(field: Field, ask: DropAsk, token: Token, seconds: float) -> Path:
 
     return river.flow(
         field, ask.t, start=list(ask.start), max_seconds=seconds, keep=river.Keep(sharpness=1 if field.potential else 0),
-        callback=lambda _: token.cancelled,
+        callback=lambda _: token.cancelled(),
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _coarse(field: Field, ask: DropAsk, token: Token, seconds: float) -> Path:
     rest = [river.SteadyState(rate=NEARLY * speed)] if field.potential and 0 < speed < math.inf else []
     return river.flow(
         field, ask.t, start=start[0], rtol=COARSE, atol=0.1 * COARSE, certify=False, max_seconds=seconds, events=rest,
-        keep=river.Keep(sharpness=0), callback=lambda _: token.cancelled,
+        keep=river.Keep(sharpness=0), callback=lambda _: token.cancelled(),
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _descent(field: Field, ask: DropAsk, one: Asked, token: Token, seconds: floa
     maker, settings = makers[one.kind]
     return river.descend(
         field, maker, ask.t, lr=one.lr, start=list(ask.start), sharpness_every=looks, max_seconds=seconds,
-        callback=lambda _: token.cancelled, **settings,
+        callback=lambda _: token.cancelled(), **settings,
     )  # fmt: skip
 
 
@@ -161,7 +161,7 @@ def _back(field: Field, ask: DropAsk, token: Token) -> Path:
         lambda points: -field.evaluate(points).rate, start=list(ask.start), name=field.name, batched=True
     )
     return river.flow(
-        against, ask.t, rtol=COARSE, certify=False, max_seconds=BACK, callback=lambda _: token.cancelled
+        against, ask.t, rtol=COARSE, certify=False, max_seconds=BACK, callback=lambda _: token.cancelled()
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def _compared(
     began = time.perf_counter()
 
     def wanted(_: object) -> None:
-        if token.cancelled or time.perf_counter() - began > WHOLE:
+        if token.cancelled() or time.perf_counter() - began > WHOLE:
             raise _LeftError
 
     try:

@@ -74,13 +74,19 @@ class Fields:
         start = field.start()
         begin = (1.0, 1.0) if start is None else (float(start[0]), float(start[1]))
         box = getattr(field, "box", None)
-        sides = _around(begin) if box is None else tuple(float(x) for pair in box for x in pair)
+        sides = _around(begin) if box is None else _sides(box)
         t = found.time or 10.0
         named = [Named(n, river.zoo.named(n).text) for n in SHOWN]
         return Opened(
             target=target, name=field.name, about=found.about, size=2, potential=field.potential, box=sides, start=begin, t=t,
             lr=_rate(field, begin, t), fields=named, tales=list(TALES),
         )  # fmt: skip
+
+
+def _sides(box: Any) -> tuple[float, float, float, float]:
+    """A field's own box as four numbers; it may say it as two pairs."""
+    x0, x1, y0, y1 = (float(x) for side in box for x in (side if hasattr(side, "__len__") else [side]))
+    return x0, x1, y0, y1
 
 
 def _around(at: tuple[float, float]) -> tuple[float, float, float, float]:

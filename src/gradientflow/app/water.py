@@ -26,7 +26,7 @@ def waters(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
         raise UsageError(f"samples along a side: expected 8 to {MOST}, got {ask.n}.")
     field = fields.get(ask.target).field
     yield sampled(river.portrait(field, ask.box, ask.n, structure=False))
-    if ask.structure and not token.cancelled:
+    if ask.structure and not token.cancelled():
         drawn = river.portrait(field, ask.box, SEARCHED)
         yield frame(Order(drawn.box, drawn.fixed, drawn.valleys, drawn.ridges, drawn.separatrices, drawn.notes))
 

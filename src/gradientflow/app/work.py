@@ -22,7 +22,6 @@ class Token:
         """Nobody waits any more."""
         self._ended.set()
 
-    @property
     def cancelled(self) -> bool:
         """Whether somebody said so."""
         return self._ended.is_set()
@@ -56,9 +55,9 @@ class Work:
 
         def carry_out() -> None:
             try:
-                if not token.cancelled:
+                if not token.cancelled():
                     for part in job(token):
-                        if token.cancelled:
+                        if token.cancelled():
                             break
                         tell(part)
                 tell(None)

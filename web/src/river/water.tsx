@@ -38,6 +38,11 @@ export class Water extends Component<Props> {
     this.follow();
   }
 
+  override shouldComponentUpdate(next: Props): boolean {
+    const was = this.props;
+    return (["samples", "box", "width", "height", "theme", "paused", "trueTime"] as const).some((k) => next[k] !== was[k]);
+  }
+
   override componentDidUpdate(): void {
     this.follow();
   }
