@@ -43,12 +43,32 @@ mutants: $(STAMP) ## Change each threshold a little: does a test notice? (minute
 	$(BIN)/python scripts/mutants.py $(ONLY)
 
 .PHONY: check
-check: $(STAMP) ## Format, lint, types, import contracts, and the examples in the docs; changes nothing
+check: $(STAMP) check-web ## Format, lint, types, import contracts, and the examples in the docs; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_docs.py
+
+# The front end is built by Node; what it builds is committed, so that nothing else needs Node.
+web/node_modules: web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.PHONY: web
+web: $(STAMP) web/node_modules ## Build the app's page from web/ into the package (needs Node 20)
+	$(BIN)/python scripts/wire_types.py
+	cd web && npx tsc --noEmit && node build.mjs
+
+.PHONY: check-web
+check-web: $(STAMP)
+	$(BIN)/python scripts/wire_types.py --check
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web/node_modules && cd web && npx tsc --noEmit && node build.mjs --check; \
+	else echo "no Node here: the app's page was not built anew and compared"; fi
+
+.PHONY: app
+app: $(STAMP) ## Open a field in the browser
+	$(BIN)/gradientflow app
 
 .PHONY: format
 format: $(STAMP) ## Format the code and mend what the linter can mend

@@ -80,9 +80,9 @@ def test_a_path_in_the_plane_is_drawn_finer_than_its_moments() -> None:
 def test_steps_that_hardly_move_are_not_drawn_and_long_ones_all_are() -> None:
     zigzag = [(0.1 * k, (-1.0) ** k) for k in range(50)]
     rest = [(5.0, 1e-6 * k) for k in range(5000)]
-    assert steps(zigzag) == zigzag
+    assert steps(zigzag) == list(range(50))
     kept = steps(zigzag + rest)
-    assert kept[:50] == zigzag and len(kept) < 60 and kept[-1] == rest[-1]
+    assert kept[:50] == list(range(50)) and len(kept) < 60 and kept[-1] == 5049
     assert len(steps([*zigzag, (1e12, 0.0)])) == 51  # one step that diverges does not hide the others
 
 

@@ -1,19 +1,21 @@
 """The sluice: the only types that leave the torch side.
 
 Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
-PyTorch. Five families:
+PyTorch. Six families:
 
 - `seen`     what was seen of a training run: `Run` = `Meta` + `Step` + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
 - `transit`  of it, the way from backward to the weights: `Transit` of a probed step, `Rewrite` between two steps
 - `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
+- `app`      what the local app and its page say to each other
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
 time, of which one gradient-descent step of learning rate η takes η.
 """
 
+from gradientflow.records.app import Answer, DropAsk, LineAsk, Named, Opened, Order, Rival, Tale, Water, WaterAsk
 from gradientflow.records.checks import Isolation, Linearity
 from gradientflow.records.extras import Buffers, Descent, Isometry, Noise, Recurrence, Sharpness, Stretch
 from gradientflow.records.flow import (
@@ -130,6 +132,7 @@ __all__ = [
     "WIN",
     "WORSE",
     "Alteration",
+    "Answer",
     "Apart",
     "Budget",
     "Buffers",
@@ -139,6 +142,7 @@ __all__ = [
     "Cut",
     "Descent",
     "Doubt",
+    "DropAsk",
     "Drops",
     "Ending",
     "Factor",
@@ -151,14 +155,18 @@ __all__ = [
     "GroupStep",
     "Isolation",
     "Isometry",
+    "LineAsk",
     "Linearity",
     "Loss",
     "Meta",
+    "Named",
     "Noise",
     "Note",
     "Op",
+    "Opened",
     "Operand",
     "Optimizer",
+    "Order",
     "Other",
     "Outlook",
     "Param",
@@ -174,6 +182,7 @@ __all__ = [
     "Replay",
     "Rest",
     "Rewrite",
+    "Rival",
     "Run",
     "Share",
     "Sharpness",
@@ -183,6 +192,7 @@ __all__ = [
     "StepBudget",
     "Story",
     "Stretch",
+    "Tale",
     "Track",
     "Trained",
     "Transit",
@@ -191,4 +201,6 @@ __all__ = [
     "Verdict",
     "Warned",
     "Watch",
+    "Water",
+    "WaterAsk",
 ]

@@ -76,6 +76,7 @@ class Track(msgspec.Struct):
     checks: list[Check] = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
     # moments by cubic Hermite interpolation, of a descent its steps, but for those that hardly move
+    clock: list[float] = []  # flow time at each of these points
     start: list[float] = []  # only for fields of a few parameters
     final: list[float] = []
     notes: list[str] = []

@@ -14,11 +14,13 @@ from gradientflow import records
 from gradientflow.records import Apart, Check, Drops, Ending, Flow, Rest, Spent, Story, Track
 from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.compare import Comparison
+from gradientflow.river.paths.edges import stability_edge
 from gradientflow.river.paths.path import Certificates, Cost, Ensemble, Path, Status
 
 MOMENTS = 4000  # moments of one path that go into a record
 FEW = 8  # parameters up to which start and end are written out
 FINE = 1500  # points that a path in the plane is drawn with, about
+PARTS = 32  # between two moments at most
 STILL = 1e-3  # of the way so far: a shorter move of a descent is not drawn
 CLOSE = 5e-3  # of the spread of all drops: closer is one place
 TRAIL = 240  # and the trail of one of many drops
@@ -94,6 +96,7 @@ def track(path: Path, field: Field) -> Track:
         keep = torch.unique(torch.cat([even, known[:: max(1, len(known) // MOMENTS)]]))
     plane = path.final.numel() == 2
     few = path.final.numel() <= FEW
+    clock, points = _drawn(path, field) if plane else ([], [])
     return Track(
         label=path.label,
         kind=path.kind,
@@ -111,7 +114,8 @@ def track(path: Path, field: Field) -> Track:
         checks=checks(path.certificates),
         loss_floor=[] if path.loss_floor is None else numbers(path.loss_floor[keep]),
         grad_floor=[] if path.grad_floor is None else numbers(path.grad_floor[keep]),
-        points=_drawn(path, field) if plane else [],
+        points=points,
+        clock=clock,
         start=[float(x) for x in path.start] if few else [],
         final=[float(x) for x in path.final] if few else [],
         notes=list(path.notes),
@@ -121,30 +125,48 @@ def track(path: Path, field: Field) -> Track:
     )
 
 
-def _drawn(path: Path, field: Field) -> list[tuple[float, float]]:
-    """The path in the plane, where θ was kept: of a flow finer than its moments, of a descent the steps that move."""
+def _drawn(path: Path, field: Field) -> tuple[list[float], list[tuple[float, float]]]:
+    """The path in the plane and its times, where θ was kept: a flow finer than its moments, of a descent the steps that move."""
     if path.theta is None:
-        return pairs(torch.stack([path.start, path.final]))
-    if path.kind == "descent":
-        return steps(pairs(path.theta))
-    return pairs(finer(field, path.times, path.theta, FINE))
+        ends = torch.stack([path.start, path.final])
+        return _clocked(path.times[[0, -1]], ends)
+    if path.kind != "descent":
+        parts = max(1, min(PARTS, FINE // max(len(path.times) - 1, 1)))
+        return _clocked(between(path.times, parts), finer(field, path.times, path.theta, FINE, whole=True))
+    times, points = _clocked(path.times, path.theta)
+    kept = steps(points)
+    return [times[k] for k in kept], [points[k] for k in kept]
 
 
-def steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points without those closer than `STILL` of the way so far to the last one that stays.
+def _clocked(times: Tensor, points: Tensor) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return times and points, without those that are not finite."""
+    known = torch.isfinite(points).all(1)
+    return times.to(points.device)[known].tolist(), pairs(points[known])
+
+
+def steps(points: list[tuple[float, float]]) -> list[int]:
+    """Return which points to draw: not those closer than `STILL` of the way so far to the last one that stays.
 
     The way so far is the largest distance from the start. Long steps all stay, so that a zig-zag is drawn as one; the
     thousands of steps at a place of rest become one.
     """
-    kept, way = points[:1], 0.0
-    for p in points[1:-1]:
-        way = max(way, math.dist(p, points[0]))
-        if math.dist(p, kept[-1]) > STILL * way:
-            kept.append(p)
-    return [*kept, *points[1:][-1:]]
+    kept, way = [0][: len(points)], 0.0
+    for k in range(1, len(points) - 1):
+        way = max(way, math.dist(points[k], points[0]))
+        if math.dist(points[k], points[kept[-1]]) > STILL * way:
+            kept.append(k)
+    return [*kept, len(points) - 1] if len(points) > 1 else kept
 
 
-def finer(field: Field, times: Tensor, theta: Tensor, about: int) -> Tensor:
+def between(times: Tensor, parts: int) -> Tensor:
+    """Return times with so many parts between each two, evenly."""
+    if len(times) < 2:
+        return times
+    s = torch.arange(parts, dtype=torch.float64) / parts
+    return torch.cat([(times[:-1, None] + (times[1:] - times[:-1])[:, None] * s).reshape(-1), times[-1:]])
+
+
+def finer(field: Field, times: Tensor, theta: Tensor, about: int, *, whole: bool = False) -> Tensor:
     """Return points between the kept ones, by cubic Hermite interpolation with the field's own rates.
 
     A slope that would carry further than three times the chord is cut to that (Fritsch & Carlson 1980): a fast transient
@@ -155,12 +177,13 @@ def finer(field: Field, times: Tensor, theta: Tensor, about: int) -> Tensor:
         times: of the points, shape (n,).
         theta: the points, shape (n, P).
         about: how many points to return, about; never fewer than n.
+        whole: with the points that are not finite, so that each still has its time.
 
     Returns:
         Shape (m, P), the given points among them.
     """
     n = len(times)
-    parts = max(1, min(32, about // max(n - 1, 1)))
+    parts = max(1, min(PARTS, about // max(n - 1, 1)))
     if n < 2 or parts == 1:
         return theta
     rate = field.evaluate(theta.to(field.dtype)).rate.double()
@@ -177,7 +200,7 @@ def finer(field: Field, times: Tensor, theta: Tensor, about: int) -> Tensor:
     )
     inner = cubic.transpose(0, 1).reshape(-1, theta.shape[1])
     out = torch.cat([inner, theta[-1:].double()])
-    return out[torch.isfinite(out).all(1)]
+    return out if whole else out[torch.isfinite(out).all(1)]
 
 
 def _cut(slope: Tensor, chord: Tensor) -> Tensor:
@@ -345,9 +368,9 @@ def apart(comparison: Comparison) -> list[Apart]:
 def _descents(descents: list[Path], comparison: Comparison | None, field: Field) -> list[Track]:
     """Descents as records, with the sharpness at which each gets unstable, where a number is known."""
     told = [track(d, field) for d in descents]
-    edges = {b.label: b.edge for b in comparison.beside} if comparison is not None else {}
-    for one in told:
-        edge = edges.get(one.label)
+    compared = {b.label: b.edge for b in comparison.beside} if comparison is not None else {}
+    for one, path in zip(told, descents, strict=True):
+        edge = compared[one.label] if one.label in compared else stability_edge(path)
         if edge is not None:
             one.threshold, one.threshold_name = edge, edge_rule(one.settings)
     return told

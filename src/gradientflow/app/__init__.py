@@ -1,0 +1,10 @@
+"""The local app: River and Depth in the browser, served from this machine to this machine alone.
+
+One thought a file: `start` (port, browser, the printed link), `server` (routes), `guard` (who may speak), `wire` (frames),
+`work` (jobs off the server's thread), `fields` (what is open), `water` and `drops` (River's answers).
+Nothing here is imported before `gradientflow app` is called, and torch only after the page has been served.
+"""
+
+from gradientflow.app.start import Call, start
+
+__all__ = ["Call", "start"]

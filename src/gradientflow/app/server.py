@@ -1,0 +1,141 @@
+"""The routes: the page and its files, and what River asks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from gradientflow.app.drops import drops, line
+from gradientflow.app.fields import Fields
+from gradientflow.app.guard import Guard, Keys, TooLargeError
+from gradientflow.app.water import waters
+from gradientflow.app.wire import frame
+from gradientflow.app.work import Job, Token, Work
+from gradientflow.errors import GradientflowError, OutputError, UsageError
+from gradientflow.records import Answer, DropAsk, LineAsk, WaterAsk
+
+PAGE = files("gradientflow.app") / "static"
+NEEDED = ("index.html", "app.js", "style.css", "first.bin")
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".bin": "application/octet-stream"}
+FRAMES = "application/octet-stream"
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+
+
+def packaged() -> dict[str, bytes]:
+    """Return the page's files by name.
+
+    Raises:
+        OutputError: one that the page needs is not there: the package was built without its page.
+    """
+    found = {f.name: f.read_bytes() for f in PAGE.iterdir() if f.is_file()} if PAGE.is_dir() else {}
+    missing = [name for name in NEEDED if name not in found]
+    if missing:
+        raise OutputError(
+            f"the app's page is not whole: {', '.join(missing)} is missing from {PAGE}. Install gradientflow again, or run "
+            "`make web` in a copy of the repository."
+        )
+    return found
+
+
+def serve(fields: Fields, keys: Keys) -> Any:
+    """Return the app as ASGI, behind its guard."""
+    kept, work = packaged(), Work()
+
+    async def page(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        body = kept.get(name)
+        if body is None:
+            return _told(404, f"there is no file {name!r}.")
+        return Response(body, media_type=KINDS.get(name[name.rfind(".") :], "application/octet-stream"))
+
+    async def opened(request: Request) -> Response:
+        target = request.query_params.get("target") or fields.called
+        try:
+            found = await anyio.to_thread.run_sync(fields.opened, target)
+        except GradientflowError as problem:
+            return _told(422, str(problem))
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    async def water(request: Request) -> Response:
+        ask = await _asked(request, WaterAsk)
+        return await _stream(work.run(_spoken(lambda token: waters(fields, ask, token)), slow=ask.structure))
+
+    async def drop(request: Request) -> Response:
+        ask = await _asked(request, DropAsk)
+        job = _spoken(lambda token: drops(fields, ask, token))
+        return await _stream(work.run(job, lane=ask.lane, slow=ask.level == "settled"))
+
+    async def many(request: Request) -> Response:
+        ask = await _asked(request, LineAsk)
+        return await _stream(work.run(_spoken(lambda token: line(fields, ask, token)), lane=ask.lane, slow=True))
+
+    async def large(request: Request, problem: Exception) -> Response:
+        return _told(413, str(problem))
+
+    async def wrong(request: Request, problem: Exception) -> Response:
+        return _told(422, str(problem))
+
+    routes = [
+        Route("/", page),
+        Route("/static/{name}", page),
+        Route("/api/open", opened),
+        Route("/api/water", water, methods=["POST"]),
+        Route("/api/drop", drop, methods=["POST"]),
+        Route("/api/line", many, methods=["POST"]),
+    ]
+    refusals: dict[Any, Callable[..., Any]] = {
+        GradientflowError: wrong, msgspec.MsgspecError: wrong, TooLargeError: large,
+    }  # fmt: skip
+    app = Starlette(routes=routes, exception_handlers=refusals)
+    app.state.work = work
+    return Guard(app, keys)
+
+
+async def _asked(request: Request, kind: type[Asked]) -> Asked:
+    return msgspec.json.decode(await request.body(), type=kind)
+
+
+def _spoken(job: Job) -> Job:
+    """A job whose failure is the last part of its answer, in words, where it had begun to answer; else it is raised."""
+
+    def run(token: Token) -> Iterator[bytes]:
+        begun = False
+        try:
+            for part in job(token):
+                begun = True
+                yield part
+        except GradientflowError as problem:
+            if not begun:
+                raise
+            yield frame(Answer("refused", text=str(problem)))
+        except Exception as problem:  # of a field that the user wrote: whatever it raises
+            told = f"{type(problem).__name__}: {problem}"
+            if not begun:
+                raise UsageError(told) from problem
+            yield frame(Answer("refused", text=told))
+
+    return run
+
+
+async def _stream(parts: AsyncIterator[bytes]) -> Response:
+    """Answer with what a job yields. A job that fails before its first part is answered in words."""
+    first = await anext(parts, b"")
+
+    async def all_parts() -> AsyncIterator[bytes]:
+        yield first
+        async for part in parts:
+            yield part
+
+    return StreamingResponse(all_parts(), media_type=FRAMES)
+
+
+def _told(status: int, text: str) -> Response:
+    return Response(msgspec.json.encode({"problem": text}), status, media_type="application/json")

@@ -1,0 +1,95 @@
+"""The app from its start to its end: a free port, the link, the browser, and a quiet end at Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import uvicorn
+
+from gradientflow.app.fields import FIRST, Fields, Target
+from gradientflow.app.guard import Keys
+from gradientflow.app.server import serve
+from gradientflow.errors import UsageError
+
+HOST = "127.0.0.1"
+PORT = 8765  # where nobody names one: the same each time, so that a page goes on after the app was started again
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the app was called with.
+
+    Attributes:
+        load: from a target to its field.
+        target: to open the page with; None: a field with a name.
+        port: to listen on; None: the usual one, or the next that is free.
+        browse: open the browser.
+        say: tells the user a line.
+    """
+
+    load: Callable[[str], Target]
+    target: str | None = None
+    port: int | None = None
+    browse: bool = True
+    say: Callable[[str], None] = print
+
+
+def start(call: Call) -> None:
+    """Serve the app until Ctrl-C.
+
+    Raises:
+        UsageError: the port is taken.
+        OutputError: the package was built without its page.
+    """
+    listening = _listen(call.port)
+    port = int(listening.getsockname()[1])
+    keys = Keys(port)
+    app = serve(Fields(call.target or FIRST, call.load), keys)
+    link = f"http://{HOST}:{port}/?token={keys.token}"
+    call.say(f"the app is at {link}")
+    call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
+    threading.Thread(target=_warm, args=(call, server), daemon=True).start()
+    if call.browse:
+        threading.Thread(target=_browse, args=(link, call.say), daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(sockets=[listening])
+    app.app.state.work.close()
+
+
+def _listen(port: int | None) -> socket.socket:
+    """Return a socket on this machine's own address."""
+    wanted = [port] if port is not None else [PORT, *range(PORT + 1, PORT + 10), 0]
+    for one in wanted:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if sys.platform != "win32":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, one))
+        except OSError:
+            listening.close()
+            continue
+        listening.listen()  # who comes before the server is ready waits a moment, and is not refused
+        return listening
+    raise UsageError(f"--port {port}: another program listens there. Leave --port out, and a free one is found.")
+
+
+def _warm(call: Call, server: uvicorn.Server) -> None:
+    """Load torch behind the first page, so that the first answer does not wait for it."""
+    with contextlib.suppress(Exception):  # it will be told to the page that asks
+        import torch  # noqa: F401
+
+        from gradientflow import river
+
+        river.zoo  # noqa: B018
+
+
+def _browse(link: str, say: Callable[[str], None]) -> None:
+    if not webbrowser.open(link):
+        say("no browser could be opened here: open the link above in one.")

@@ -1,0 +1,129 @@
+"""What the local app and its page say to each other. The page's own types are generated from these (`scripts/wire_types.py`).
+
+What is asked comes as JSON. What is answered comes as frames (`app/wire.py`): one of these as a JSON header, and behind it
+float32 arrays where there are any. Of paths and portraits the records of `records/flow.py` are sent as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gradientflow.records.flow import Apart, Drops, FixedPoint, Point2, Track
+
+Box = tuple[float, float, float, float]
+
+
+class Rival(msgspec.Struct):
+    """An optimizer to run beside the flow, from the same drop."""
+
+    kind: Literal["gd", "momentum", "adam"]
+    lr: float
+
+
+class Tale(msgspec.Struct):
+    """A fixed story: one drop, its optimizers, and what there is to be seen."""
+
+    key: str
+    title: str
+    target: str  # name of the field
+    start: Point2
+    t: float
+    rivals: list[Rival]
+    text: str
+
+
+class Named(msgspec.Struct):
+    """A field that can be chosen in the page."""
+
+    name: str
+    text: str
+
+
+class Opened(msgspec.Struct):
+    """A field as the page opens it."""
+
+    target: str
+    name: str
+    about: str
+    size: int
+    potential: bool
+    box: Box
+    start: Point2
+    t: float  # flow time by which what it shows has happened
+    lr: float  # learning rate to begin with: descent follows the flow with it, visibly
+    fields: list[Named]
+    tales: list[Tale]
+
+
+class WaterAsk(msgspec.Struct):
+    """Sample a box; look for what orders it too, where `structure`."""
+
+    target: str
+    box: Box
+    n: int = 256
+    structure: bool = True
+
+
+class Water(msgspec.Struct):
+    """Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise where there is one."""
+
+    name: str
+    box: Box
+    n: int
+    notes: list[str] = []
+
+
+class Order(msgspec.Struct):
+    """What orders a box: points at rest, curves of them, separatrices."""
+
+    box: Box
+    fixed: list[FixedPoint]
+    valleys: list[list[Point2]]
+    ridges: list[list[Point2]]
+    separatrices: list[list[Point2]]
+    notes: list[str] = []
+
+
+class DropAsk(msgspec.Struct):
+    """Solve a drop.
+
+    lane: who asks; a later ask on a lane ends the earlier one. level: "drag" is answered coarsely and at once, "settled" as
+    well as it can be. turn: which of the rivals a drag answers, counted on by the page. flow: whether a drag answers the flow
+    too. back: follow the flow backwards too.
+    """
+
+    target: str
+    start: Point2
+    t: float
+    lane: str
+    rivals: list[Rival] = []
+    level: Literal["drag", "settled"] = "settled"
+    turn: int = 0
+    flow: bool = True
+    back: bool = False
+
+
+class LineAsk(msgspec.Struct):
+    """Solve many drops at once."""
+
+    target: str
+    starts: list[Point2]
+    t: float
+    lane: str
+
+
+class Answer(msgspec.Struct):
+    """One part of an answer.
+
+    part: "flow", "back", a rival's kind, "apart" (flow and descents compared), "line" (many drops), or "refused".
+    """
+
+    part: str
+    exact: bool = False  # solved to tolerance and certified; otherwise a first answer
+    track: Track | None = None
+    apart: list[Apart] = []
+    drops: Drops | None = None
+    text: str = ""
+    seconds: float = 0.0  # that solving took

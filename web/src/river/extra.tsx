@@ -1,0 +1,125 @@
+// What few need at once: the keys, and what can be taken away: a link, Python, pictures.
+import { Component, createRef } from "preact";
+import type { ExtraProps } from "./river";
+import { type Kind, KINDS, type Picture, short } from "./state";
+import { active } from "./words";
+
+const KEYS: [string, string][] = [
+  ["click", "put a drop on the water"], ["drag a drop", "its solved path answers while you drag"], ["drag on the water", "paint a line of drops"],
+  ["wheel, + −", "zoom (the water is sampled anew)"], ["⇧ drag", "move the view; 0 brings it back"], ["← → ↑ ↓", "move a cursor; with ⇧ finely"], ["Enter", "drop where the cursor is"],
+  ["m", "hold the drop, and move it with the arrows"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
+  ["<", "where it came from"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
+];
+
+export class Extra extends Component<ExtraProps, { done: string }> {
+  private dialog = createRef<HTMLDialogElement>();
+  override state = { done: "" };
+
+  override componentDidMount(): void {
+    this.dialog.current!.showModal();
+  }
+
+  private async copy(text: string, what: string): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(text);
+      this.setState({ done: `${what} copied.` });
+    } catch {
+      this.setState({ done: "The browser does not let the page copy: select the lines and copy them by hand." });
+    }
+  }
+
+  render({ which, picture, stage, close }: ExtraProps) {
+    const python = pythonOf(picture);
+    return (
+      <dialog ref={this.dialog} class="extra" onClose={close} aria-label={which === "keys" ? "keys" : "share"}>
+        {which === "keys"
+          ? <table><caption>Mouse and keys</caption><tbody>{KEYS.map(([k, what]) => <tr><th scope="row"><kbd>{k}</kbd></th><td>{what}</td></tr>)}</tbody></table>
+          : <>
+            <h2>Take it away</h2>
+            <p><button onClick={() => this.copy(location.href, "Link")}>copy the link</button> it holds field, view, drops, rates and time; it opens where this app runs.</p>
+            <pre>{python}</pre>
+            <p><button onClick={() => this.copy(python, "Python")}>copy as Python</button> these lines redo it.</p>
+            <p><button onClick={() => savePng(stage, nameOf(picture)).then(() => this.setState({ done: "PNG saved." }))}>PNG</button> <button onClick={() => { saveSvg(stage, nameOf(picture)); this.setState({ done: "SVG saved." }); }}>SVG</button> the water with all that is drawn on it; in the SVG paths stay lines.</p>
+            <p role="status" class="soft">{this.state.done}</p>
+          </>}
+        <form method="dialog"><button autofocus onClick={(e) => { e.preventDefault(); this.dialog.current!.close(); }}>close</button></form>
+      </dialog>
+    );
+  }
+}
+
+const MAKERS: Record<Kind, string> = { gd: "torch.optim.SGD", momentum: "torch.optim.SGD", adam: "torch.optim.Adam" };
+
+/** Lines that redo the active drop. What is put into them is quoted, whatever it is called. */
+export function pythonOf(p: Picture): string {
+  const d = active(p);
+  const target = p.opened?.target ?? "w1w2";
+  const named = p.opened?.fields.some((f) => f.name === target);
+  const lines = ["import torch", "import gradientflow as gf", ""];
+  if (named) lines.push(`field = gf.zoo.named(${JSON.stringify(target)}).field`);
+  else lines.push(`field = ...  # what ${JSON.stringify(target)} returns`);
+  if (!d) return lines.join("\n");
+  const start = `[${d.at.map((x) => short(x, 7)).join(", ")}]`;
+  lines.push(`path = gf.flow(field, t=${short(p.t)}, start=${start})`);
+  const beside: string[] = [];
+  for (const k of KINDS) {
+    if (!p.on[k]) continue;
+    lines.push(`${k} = gf.descend(field, ${MAKERS[k]}, t=${short(p.t)}, lr=${short(p.lr[k])}, start=${start}${k === "momentum" ? ", momentum=0.9" : ""})`);
+    beside.push(k);
+  }
+  lines.push(beside.length && p.opened?.potential ? `print(gf.compare(path, ${beside.join(", ")}))` : "print(path)");
+  return lines.join("\n");
+}
+
+const nameOf = (p: Picture): string => `river-${(p.opened?.name ?? "w1w2").replace(/[^\w-]+/g, "-")}`;
+
+/** The overlay with its styles written into it, and the water as a picture below. */
+function figure(stage: HTMLElement, water: boolean): { text: string; width: number; height: number } {
+  const from = stage.querySelector("svg")!;
+  const copy = from.cloneNode(true) as SVGSVGElement;
+  const [all, mine] = [from.querySelectorAll<SVGElement>("*"), copy.querySelectorAll<SVGElement>("*")];
+  all.forEach((one, k) => {
+    const style = getComputedStyle(one);
+    for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "fill-opacity", "stroke-opacity", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"]) {
+      mine[k]!.setAttribute(name, style.getPropertyValue(name));
+    }
+  });
+  const { clientWidth: width, clientHeight: height } = stage;
+  if (water) {
+    const image = document.createElementNS("http://www.w3.org/2000/svg", "image");
+    image.setAttribute("href", stage.querySelector("canvas")!.toDataURL("image/png"));
+    image.setAttribute("width", String(width));
+    image.setAttribute("height", String(height));
+    copy.prepend(image);
+  }
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  return { text: new XMLSerializer().serializeToString(copy), width, height };
+}
+
+function save(blob: Blob, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+export function saveSvg(stage: HTMLElement, name: string): void {
+  save(new Blob([figure(stage, true).text], { type: "image/svg+xml" }), `${name}.svg`);
+}
+
+export async function savePng(stage: HTMLElement, name: string): Promise<void> {
+  const { text, width, height } = figure(stage, false);
+  const water = stage.querySelector("canvas")!;
+  const scale = Math.max(2, devicePixelRatio);
+  const canvas = new OffscreenCanvas(width * scale, height * scale);
+  const flat = canvas.getContext("2d")!;
+  flat.drawImage(water, 0, 0, canvas.width, canvas.height);
+  const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  flat.drawImage(image, 0, 0, canvas.width, canvas.height);
+  URL.revokeObjectURL(url);
+  save(await canvas.convertToBlob({ type: "image/png" }), `${name}.png`);
+}

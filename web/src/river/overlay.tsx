@@ -1,0 +1,150 @@
+// What is drawn above the water: levels, what orders it, solved paths, drops. Vectors, so that a figure of them is sharp.
+import type { FixedPoint, Track } from "../wire/types";
+import { type Box, type Point } from "./samples";
+import { type Drop, KINDS, LOOKS, type Picture, placeAt, told } from "./state";
+
+export interface Frame {
+  box: Box;
+  width: number;
+  height: number;
+}
+
+export const toScreen = ({ box: [x0, x1, y0, y1], width, height }: Frame, [x, y]: Point): Point => [
+  ((x - x0) / (x1 - x0)) * width, ((y1 - y) / (y1 - y0)) * height,
+];
+export const toField = ({ box: [x0, x1, y0, y1], width, height }: Frame, [x, y]: Point): Point => [
+  x0 + (x / width) * (x1 - x0), y1 - (y / height) * (y1 - y0),
+];
+
+/** A path of SVG through points; what is far outside is left out, for browsers lose count there. */
+export function line(frame: Frame, points: readonly (readonly [number, number])[]): string {
+  let out = "", pen = false;
+  const far = 20 * Math.max(frame.width, frame.height);
+  for (const p of points) {
+    const [x, y] = toScreen(frame, p as Point);
+    if (!(Math.abs(x) < far && Math.abs(y) < far)) { pen = false; continue; }
+    out += `${pen ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`;
+    pen = true;
+  }
+  return out;
+}
+
+export function Overlay({ picture: p, frame, describe }: { picture: Picture; frame: Frame; describe: string }) {
+  const order = p.order;
+  return (
+    <svg class="over" width={frame.width} height={frame.height} viewBox={`0 0 ${frame.width} ${frame.height}`} role="img" aria-label={describe}>
+      <g class="levels">{p.levels.length > 0 && <path d={p.levels.map((l) => line(frame, l)).join("")} />}</g>
+      {order && <>
+        <g class="separatrices">{order.separatrices.map((l) => <path d={line(frame, l)} />)}</g>
+        <g class="valleys">{order.valleys.map((l) => <path d={line(frame, l)} />)}</g>
+        <g class="ridges">{order.ridges.map((l) => <path d={line(frame, l)} />)}</g>
+      </>}
+      {p.lines.map((many) => (
+        <g class="crowd">
+          {many.trails.map((trail) => <path d={line(frame, trail)} />)}
+          {many.start.map((at) => <Dot at={toScreen(frame, at)} r={2.6} />)}
+        </g>
+      ))}
+      {p.drops.map((d) => <Paths drop={d} picture={p} frame={frame} />)}
+      {order?.fixed.map((f) => <Rest point={f} frame={frame} />)}
+      {p.drops.map((d, k) => <Marks drop={d} index={k + 1} picture={p} frame={frame} />)}
+      {p.cursor && <Cursor at={toScreen(frame, p.cursor)} />}
+    </svg>
+  );
+}
+
+const Dot = ({ at, r }: { at: Point; r: number }) => <circle cx={at[0].toFixed(1)} cy={at[1].toFixed(1)} r={r} />;
+
+function Paths({ drop, picture, frame }: { drop: Drop; picture: Picture; frame: Frame }) {
+  const dim = drop.id === picture.active ? "" : " dim";
+  return (
+    <g class={"paths" + dim}>
+      {drop.back && <path class="back" d={line(frame, drop.back.points)} />}
+      {KINDS.map((k) => picture.on[k] && drop.rivals[k] && <Steps kind={k} track={drop.rivals[k]!.track} frame={frame} />)}
+      {drop.flow && <path class={drop.flow.exact ? "flow" : "flow first"} d={line(frame, drop.flow.track.points)}><title>{residual(drop)}</title></path>}
+    </g>
+  );
+}
+
+/** A descent: its steps as marks, joined by straight lines, for between two steps there is nothing. */
+function Steps({ kind, track, frame }: { kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }) {
+  const points = track.points as Point[];
+  const shown: Point[] = [];
+  let last: Point | null = null;
+  for (const at of points) {
+    const s = toScreen(frame, at);
+    if (!(s[0] > -20 && s[0] < frame.width + 20 && s[1] > -20 && s[1] < frame.height + 20)) continue;
+    if (last && Math.hypot(s[0] - last[0], s[1] - last[1]) < 3.5) continue;
+    shown.push((last = s));
+  }
+  return (
+    <g class={kind}>
+      <path d={line(frame, points)} stroke-dasharray={LOOKS[kind].dash} />
+      <path class="dots" d={shown.map((s) => mark(kind, s)).join("")}><title>{`${LOOKS[kind].name}: ${track.label}`}</title></path>
+    </g>
+  );
+}
+
+function mark(kind: "gd" | "momentum" | "adam", [x, y]: Point): string {
+  const r = 2.7, X = x.toFixed(1), Y = y.toFixed(1);
+  if (kind === "gd") return `M${X} ${Y}m${-r} 0a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
+  if (kind === "momentum") return `M${X} ${Y}m${-r + 0.4} ${-r + 0.4}h${2 * r - 0.8}v${2 * r - 0.8}h${-2 * r + 0.8}z`;
+  return `M${X} ${Y}m0 ${-r - 0.4}l${r + 0.3} ${2 * r}h${-2 * r - 0.6}z`;
+}
+
+function Marks({ drop, index, picture, frame }: { drop: Drop; index: number; picture: Picture; frame: Frame }) {
+  const [x, y] = toScreen(frame, drop.at);
+  const active = drop.id === picture.active;
+  const heads = picture.clock < picture.t * 0.9999 || drop.flow ? heads_(drop, picture, frame) : [];
+  return (
+    <g class={"drop" + (active ? " active" : "")}>
+      {active && heads.map((h) => <circle class={`head ${h.kind}`} cx={h.at[0]} cy={h.at[1]} r="5.5" />)}
+      <circle class="pin" cx={x} cy={y} r="9" data-drop={drop.id} />
+      <text x={x} y={y + 3.8}>{index}</text>
+    </g>
+  );
+}
+
+function heads_(drop: Drop, picture: Picture, frame: Frame): { kind: string; at: Point }[] {
+  const out: { kind: string; at: Point }[] = [];
+  const add = (kind: string, track: Track | undefined) => {
+    const at = track && placeAt(track, picture.clock);
+    if (!at) return;
+    const s = toScreen(frame, at);
+    if (s[0] > -9 && s[1] > -9 && s[0] < frame.width + 9 && s[1] < frame.height + 9) out.push({ kind, at: s });
+  };
+  for (const k of KINDS) if (picture.on[k]) add(k, drop.rivals[k]?.track);
+  add("flow", drop.flow?.track);
+  return out;
+}
+
+export const SIGNS: Record<string, { sign: string; text: string }> = {
+  sink: { sign: "●", text: "sink: the flow comes to rest" },
+  "spiral-sink": { sign: "●", text: "spiral sink" },
+  saddle: { sign: "◇", text: "saddle: slow, then away" },
+  source: { sign: "○", text: "source: the flow leaves" },
+  "spiral-source": { sign: "○", text: "spiral source" },
+  centre: { sign: "◎", text: "centre: the flow goes round it" },
+  valley: { sign: "═", text: "valley: every point is at rest" },
+  ridge: { sign: "┄", text: "ridge: at rest, and unstable" },
+  degenerate: { sign: "✳", text: "degenerate point" },
+};
+
+function Rest({ point, frame }: { point: FixedPoint; frame: Frame }) {
+  const [x, y] = toScreen(frame, point.at);
+  const about = `${SIGNS[point.kind]?.text ?? point.kind}, at (${told(point.at[0])}, ${told(point.at[1])})${point.loss === null ? "" : `, loss ${told(point.loss)}`}`;
+  const shape = point.kind === "saddle"
+    ? <path d={`M${x} ${y - 9}l9 9l-9 9l-9 -9z`} />
+    : <circle cx={x} cy={y} r={7} />;
+  return <g class={`rest ${point.kind}`}>{shape}{point.kind === "centre" && <circle cx={x} cy={y} r={2.5} />}<title>{about}</title></g>;
+}
+
+const Cursor = ({ at: [x, y] }: { at: Point }) => (
+  <path class="cursor" d={`M${x - 14} ${y}h10M${x + 4} ${y}h10M${x} ${y - 14}v10M${x} ${y + 4}v10`} />
+);
+
+function residual(drop: Drop): string {
+  const track = drop.flow!.track;
+  const checks = track.checks.map((c) => `${c.ok === false ? "✗" : c.ok ? "✓" : "–"} ${c.name}${c.value === null ? "" : ` ${told(c.value)}`}`);
+  return drop.flow!.exact ? `solved: ${track.method}\n${checks.join("\n")}` : "a first answer; the solved one follows";
+}

@@ -1,0 +1,539 @@
+// River: the screen. It holds the picture's state and what mouse, keys and the app's answers do to it.
+import { Component, type ComponentType, createRef } from "preact";
+import { Away, frames, get, Locked, stream } from "../wire/ask";
+import type { Answer, Opened, Order, Tale, Water } from "../wire/types";
+import type { Theme } from "../shell/theme";
+import { Dock } from "./dock";
+import { Overlay, toField, toScreen, type Frame } from "./overlay";
+import { type Box, contours, type Point, samplesOf } from "./samples";
+import { type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, type Wanted, wantedOf } from "./state";
+import { isAway, Lane, solveLine } from "./solve";
+import { sentence, spoken } from "./words";
+import { Water as Canvas, type WaterView } from "./water";
+
+const SAMPLES = 256;
+const SETTLE = 140; // ms after the last move of a drag until the whole answer is asked for
+const PLAY = 4.5; // seconds in which the clock runs from 0 to the end
+
+interface State extends Picture {
+  frame: Frame;
+  Time: ComponentType<TimeProps> | null;
+  Extra: ComponentType<ExtraProps> | null;
+  extra: "" | "keys" | "share";
+  said: string;
+}
+export interface TimeProps {
+  picture: Picture;
+  theme: Theme;
+  scrub: (t: number) => void;
+}
+export interface ExtraProps {
+  which: "keys" | "share";
+  picture: Picture;
+  stage: HTMLElement;
+  close: () => void;
+}
+
+/** What a story shows, as a link would hold it. */
+function toldBy(tale: Tale): Wanted {
+  const wanted = { ...wantedOf(""), target: tale.target, drops: [tale.start as Point], t: tale.t, tale: tale.key };
+  for (const r of tale.rivals) {
+    wanted.on[r.kind] = true;
+    wanted.lr[r.kind] = r.lr;
+  }
+  return wanted;
+}
+
+export class River extends Component<{ theme: Theme }, State> {
+  private stage = createRef<HTMLDivElement>();
+  private water: WaterView | null = null;
+  private lanes = new Map<number, Lane>();
+  private turn = 0;
+  private next = 1;
+  private settling = 0;
+  private sampling = 0;
+  private asking: AbortController | null = null;
+  private played = 0;
+  private ended = false;
+  private last = 0;
+  private pressed: { drop: Drop | null; at: Point; trail: Point[]; pan: boolean; box: Box } | null = null;
+  /** Counts answers to drags, for the page's own figures. */
+  answers = { drag: 0, settled: 0, began: 0, last: 0 };
+
+  override state: State = {
+    opened: null, view: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
+    on: { gd: true, momentum: false, adam: false }, lr: { gd: 0.1, momentum: 0.02, adam: 0.1 }, t: 20, clock: 20, back: false, trueTime: false,
+    paused: matchMedia("(prefers-reduced-motion: reduce)").matches, tale: "", cursor: null, problem: "",
+    frame: { box: [-1, 1, -1, 1], width: 1, height: 1 }, Time: null, Extra: null, extra: "", said: "",
+  };
+
+  override componentDidMount(): void {
+    addEventListener("keydown", this.key);
+    addEventListener("hashchange", this.hash);
+    new ResizeObserver(() => this.resized()).observe(this.stage.current!);
+    this.resized();
+    this.begin();
+    Object.assign(globalThis, { gradientflow: this }); // for tests of the page, which read what it knows
+  }
+
+  override componentWillUnmount(): void {
+    this.ended = true;
+    removeEventListener("keydown", this.key);
+    removeEventListener("hashchange", this.hash);
+    cancelAnimationFrame(this.played);
+    for (const lane of this.lanes.values()) lane.stop();
+  }
+
+  // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private async begin(): Promise<void> {
+    const wanted = wantedOf(location.hash);
+    try {
+      if (!wanted.target || wanted.target === "w1w2") await this.first(wanted.view);
+      await this.open(wanted.target, wanted);
+    } catch (problem) {
+      this.failed(problem as Error);
+    }
+    import("./timebar").then((m) => this.setState({ Time: m.TimeBar }));
+  }
+
+  /** The packaged water, so that something moves before the app has loaded what it solves with. */
+  private async first(view: Box | null): Promise<void> {
+    const answer = await fetch("/static/first.bin");
+    for await (const frame of frames<Water>(answer)) {
+      if (this.state.samples) return;
+      const box = view ?? this.fitted([-2, 2, -2, 2]);
+      this.setState({ samples: samplesOf(frame), view: box, frame: { ...this.state.frame, box } });
+      performance.mark("river:first-water");
+    }
+  }
+
+  async open(target: string, wanted = wantedOf("")): Promise<void> {
+    const opened = await get<Opened>("/api/open?target=" + encodeURIComponent(target));
+    const greeting = !location.hash.startsWith("#river?") && !target ? opened.tales.find((x) => x.target === opened.target) : undefined;
+    if (greeting) wanted = toldBy(greeting);
+    const tale = opened.tales.find((x) => x.key === wanted.tale);
+    const view = wanted.view ?? this.fitted(opened.box);
+    const some = KINDS.some((k) => wanted.on[k]);
+    for (const lane of this.lanes.values()) lane.stop();
+    const t = wanted.t && wanted.t > 0 ? wanted.t : opened.t;
+    const lr = { gd: opened.lr, momentum: opened.lr / 5, adam: opened.lr, ...wanted.lr };
+    const starts = wanted.drops.length ? wanted.drops : [opened.start];
+    const drops = starts.map((at) => emptyDrop(this.next++, at));
+    this.setState({
+      opened, view, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
+      trueTime: wanted.trueTime, lr, on: some || wanted.drops.length ? wanted.on : { gd: true, momentum: false, adam: false }, drops, active: drops[0]!.id, tale: tale?.key ?? "",
+      frame: { ...this.state.frame, box: view },
+    }, () => {
+      performance.mark("river:opened");
+      this.sample();
+      for (const d of this.state.drops) this.settle(d.id);
+      if (wanted.clock === null) this.play();
+    });
+  }
+
+  /** A box grown so that both axes have one scale, where the field's own sides are not too unlike. */
+  private fitted(box: Box): Box {
+    const { width, height } = this.state.frame;
+    const [x0, x1, y0, y1] = box;
+    const ratio = (x1 - x0) / (y1 - y0);
+    if (ratio < 0.2 || ratio > 5 || width < 2) return box;
+    const scale = Math.max((x1 - x0) / width, (y1 - y0) / height);
+    const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
+    return [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2];
+  }
+
+  private resized(): void {
+    const stage = this.stage.current!;
+    const [width, height] = [stage.clientWidth, stage.clientHeight];
+    const before = this.state.frame;
+    if (!width || (width === before.width && height === before.height)) return;
+    const [x0, x1, y0, y1] = before.box;
+    const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
+    const scale = Math.max((x1 - x0) / before.width, (y1 - y0) / before.height);
+    const box: Box = this.state.view
+      ? [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2]
+      : before.box;
+    this.setState({ frame: { box, width, height }, view: this.state.view && box }, () => this.state.opened && this.later());
+  }
+
+  // ── the water ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private later(): void {
+    clearTimeout(this.sampling);
+    this.sampling = window.setTimeout(() => this.sample(), 160);
+  }
+
+  private async sample(): Promise<void> {
+    const { opened, view } = this.state;
+    if (!opened || !view) return;
+    this.asking?.abort();
+    const mine = (this.asking = new AbortController());
+    const box = view.map((x, k) => x + (k % 2 ? 0.02 : -0.02) * (k < 2 ? view[1] - view[0] : view[3] - view[2])) as Box;
+    try {
+      const ask = { target: opened.target, box, n: SAMPLES, structure: true };
+      for await (const frame of stream<Water | Order | Answer>("/api/water", ask, mine.signal)) {
+        if ("n" in frame.head) {
+          const samples = samplesOf(frame as { head: Water; floats: Float32Array });
+          this.setState({ samples, levels: contours(samples), problem: samples.notes[0] ?? "" });
+          performance.mark("river:sampled");
+        } else if ("fixed" in frame.head) {
+          this.setState({ order: frame.head });
+        } else this.setState({ problem: (frame.head as Answer).text });
+      }
+    } catch (problem) {
+      if (!mine.signal.aborted) this.failed(problem as Error);
+    }
+  }
+
+  zoom(factor: number, at?: Point): void {
+    const { frame } = this.state;
+    const [cx, cy] = at ?? toField(frame, [frame.width / 2, frame.height / 2]);
+    const [x0, x1, y0, y1] = frame.box;
+    const size = (x1 - x0) * factor;
+    if (!(size > 1e-7 * Math.max(1, Math.abs(cx), Math.abs(cy)) && size < 1e6)) return;
+    this.moveTo([cx + (x0 - cx) * factor, cx + (x1 - cx) * factor, cy + (y0 - cy) * factor, cy + (y1 - cy) * factor]);
+  }
+
+  private moveTo(box: Box): void {
+    this.setState({ view: box, frame: { ...this.state.frame, box } });
+    this.later();
+    this.link();
+  }
+
+  // ── drops ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private lane(id: number): Lane {
+    if (!this.lanes.has(id)) {
+      this.lanes.set(id, new Lane(`drop${id}`, (answer, ask) => this.take(id, answer, ask.start, ask.level), (p) => this.failed(p, id)));
+    }
+    return this.lanes.get(id)!;
+  }
+
+  private ask(d: Drop, level: "drag" | "settled", flow = true) {
+    const { opened, on, lr, t, back } = this.state;
+    const rivals = KINDS.filter((k) => on[k]).map((kind) => ({ kind, lr: lr[kind] }));
+    return { target: opened!.target, start: d.at, t, rivals, level, turn: this.turn++, back, flow };
+  }
+
+  private take(id: number, answer: Answer, start: readonly number[], level: string): void {
+    this.answers[level === "drag" ? "drag" : "settled"]++;
+    this.answers.last = performance.now();
+    this.changeDrop(id, (d) => {
+      const { part, track, exact } = answer;
+      if (part === "refused") return { ...d, problem: answer.text };
+      const moved = level !== "drag" && (d.at[0] !== start[0] || d.at[1] !== start[1]);
+      if (moved) return d;
+      if (part === "flow" && track) return { ...d, flow: { track, exact }, problem: "" };
+      if (part === "back") return { ...d, back: track };
+      if (part === "apart") {
+        const apart: Drop["apart"] = {};
+        for (const a of answer.apart) {
+          const kind = KINDS.find((k) => d.rivals[k]?.track.label === a.label);
+          if (kind) apart[kind] = a;
+        }
+        return { ...d, apart };
+      }
+      return track ? { ...d, rivals: { ...d.rivals, [part]: { track, exact } } } : d;
+    });
+    if (answer.part === "flow" && answer.exact) performance.mark("river:solved");
+  }
+
+  private changeDrop(id: number, change: (d: Drop) => Drop): void {
+    this.setState((s: State) => ({ drops: s.drops.map((d) => (d.id === id ? change(d) : d)) }));
+  }
+
+  dropAt(at: Point): void {
+    const old = this.state.drops.length >= 9 ? this.state.drops.slice(1) : this.state.drops;
+    const made = emptyDrop(this.next++, at);
+    this.setState({ drops: [...old, made], active: made.id, tale: "" }, () => {
+      this.settle(made.id);
+      this.play();
+    });
+  }
+
+  removeDrop(id: number): void {
+    this.lanes.get(id)?.stop();
+    this.lanes.delete(id);
+    const drops = this.state.drops.filter((d) => d.id !== id);
+    this.setState({ drops, active: drops.at(-1)?.id ?? 0 }, () => this.link());
+  }
+
+  private dragTo(id: number, at: Point): void {
+    if (!this.answers.began) this.answers = { drag: 0, settled: 0, began: performance.now(), last: 0 };
+    this.changeDrop(id, (d) => ({ ...d, at, back: null, apart: {} }));
+    this.setState({ tale: "", clock: this.state.t }, () => {
+      const d = this.state.drops.find((x) => x.id === id);
+      if (d && this.state.opened) this.lane(id).drag(this.ask(d, "drag"));
+    });
+    this.settleSoon(id);
+  }
+
+  private settleSoon(id: number, wait = SETTLE): void {
+    clearTimeout(this.settling);
+    this.settling = window.setTimeout(() => { if (!this.pressed?.drop) this.settle(id); }, wait);
+  }
+
+  private settle(id: number): void {
+    const d = this.state.drops.find((x) => x.id === id);
+    if (d && this.state.opened) this.lane(id).settle(this.ask(d, "settled"));
+    this.link();
+  }
+
+  private settleAll(): void {
+    clearTimeout(this.settling);
+    this.settling = window.setTimeout(() => this.state.drops.forEach((d) => this.settle(d.id)), SETTLE);
+  }
+
+  /** A slider is being moved: the active drop's optimizers answer at once, everything whole a moment later. */
+  setRate = (kind: Kind, lr: number): void => {
+    this.setState({ lr: { ...this.state.lr, [kind]: lr }, on: { ...this.state.on, [kind]: true }, tale: "" }, () => {
+      const d = this.state.drops.find((x) => x.id === this.state.active);
+      if (d && this.state.opened) {
+        const ask = this.ask(d, "drag", false);
+        this.lane(d.id).drag({ ...ask, rivals: ask.rivals.filter((r) => r.kind === kind) });
+      }
+      this.settleAll();
+    });
+  };
+
+  setOn = (kind: Kind, on: boolean): void => this.setState({ on: { ...this.state.on, [kind]: on } }, () => this.settleAll());
+  setBack = (back: boolean): void => this.setState({ back }, () => {
+    if (!back) this.setState({ drops: this.state.drops.map((d) => ({ ...d, back: null })) });
+    this.settleAll();
+  });
+  setTime = (t: number): void => this.setState({ t, clock: t }, () => this.settleAll());
+  set = (part: Partial<Picture>): void => this.setState(part as State, () => this.link());
+
+  tell = (key: string): void => {
+    const { opened } = this.state;
+    const tale = opened?.tales.find((x) => x.key === key);
+    if (!opened || !tale) return;
+    this.open(tale.target, toldBy(tale)).then(() => this.link(), (p) => this.failed(p));
+  };
+
+  choose = (target: string): void => {
+    this.open(target).then(() => this.link(), (p) => this.failed(p));
+  };
+
+  private async paintLine(trail: Point[]): Promise<void> {
+    const length = trail.length;
+    const starts: Point[] = [];
+    const count = Math.min(40, Math.max(5, Math.round(length / 2)));
+    for (let k = 0; k < count; k++) starts.push(trail[Math.round((k * (length - 1)) / (count - 1))]!);
+    try {
+      const answer = await solveLine({ target: this.state.opened!.target, starts, t: this.state.t });
+      if (answer?.drops) this.setState({ lines: [...this.state.lines.slice(-2), answer.drops] });
+      else if (answer) this.setState({ problem: answer.text });
+    } catch (problem) {
+      this.failed(problem as Error);
+    }
+  }
+
+  // ── the clock ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  scrub = (t: number): void => {
+    cancelAnimationFrame(this.played);
+    this.setState({ clock: Math.min(Math.max(t, 0), this.state.t) });
+    this.link();
+  };
+
+  /** Run the clock from 0 to the end once, slower where more happens: even in asinh(t). */
+  play = (): void => {
+    cancelAnimationFrame(this.played);
+    if (this.state.paused || matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      this.setState({ clock: this.state.t });
+      return;
+    }
+    const began = performance.now();
+    const slow = this.state.t / 200;
+    const whole = Math.asinh(this.state.t / slow);
+    const tick = (now: number) => {
+      const share = Math.min(1, Math.max(0, (now - began) / 1000 / PLAY));
+      this.setState({ clock: share >= 1 ? this.state.t : slow * Math.sinh(share * whole) });
+      if (share < 1 && !this.ended) this.played = requestAnimationFrame(tick);
+    };
+    this.played = requestAnimationFrame(tick);
+  };
+
+  // ── mouse and touch ────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private here(e: PointerEvent | WheelEvent): Point {
+    const r = this.stage.current!.getBoundingClientRect();
+    return [e.clientX - r.left, e.clientY - r.top];
+  }
+
+  private down = (e: PointerEvent): void => {
+    if (e.button > 1 || !this.state.opened) return;
+    const at = this.here(e);
+    const drop = this.state.drops.find((d) => {
+      const s = toScreen(this.state.frame, d.at);
+      return Math.hypot(s[0] - at[0], s[1] - at[1]) < (e.pointerType === "touch" ? 24 : 13);
+    }) ?? null;
+    this.pressed = { drop, at, trail: [at], pan: e.shiftKey || e.button === 1, box: this.state.frame.box };
+    this.stage.current!.setPointerCapture(e.pointerId);
+    this.stage.current!.focus({ preventScroll: true });
+    if (drop) this.setState({ active: drop.id });
+    this.setState({ cursor: null });
+    this.answers.began = 0;
+    e.preventDefault();
+  };
+
+  private move = (e: PointerEvent): void => {
+    const p = this.pressed;
+    if (!p) return;
+    const at = this.here(e);
+    if (p.drop) return this.dragTo(p.drop.id, toField(this.state.frame, at));
+    if (p.pan) {
+      const { frame } = this.state;
+      const dx = ((p.at[0] - at[0]) / frame.width) * (p.box[1] - p.box[0]);
+      const dy = ((at[1] - p.at[1]) / frame.height) * (p.box[3] - p.box[2]);
+      return this.moveTo([p.box[0] + dx, p.box[1] + dx, p.box[2] + dy, p.box[3] + dy]);
+    }
+    if (Math.hypot(at[0] - p.trail.at(-1)![0], at[1] - p.trail.at(-1)![1]) > 5) p.trail.push(at);
+    if (p.trail.length > 2) this.setState({ cursor: toField(this.state.frame, at) });
+  };
+
+  private up = (): void => {
+    const p = this.pressed;
+    this.pressed = null;
+    if (!p || p.pan) return;
+    if (p.drop) return this.settleSoon(p.drop.id, 0);
+    if (p.trail.length > 4) {
+      this.setState({ cursor: null });
+      void this.paintLine(p.trail.map((s) => toField(this.state.frame, s)));
+    } else this.dropAt(toField(this.state.frame, p.at));
+  };
+
+  private wheel = (e: WheelEvent): void => {
+    e.preventDefault();
+    this.zoom(Math.exp(Math.max(-0.5, Math.min(0.5, e.deltaY * 0.0016))), toField(this.state.frame, this.here(e)));
+  };
+
+  // ── keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  private key = (e: KeyboardEvent): void => {
+    const target = e.target as HTMLElement;
+    if (e.ctrlKey || e.metaKey || e.altKey || location.hash.startsWith("#depth")) return;
+    if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && !(target.tagName === "INPUT" && e.key.length === 1)) return;
+    const onButton = target.tagName === "BUTTON" || target.tagName === "A";
+    if (onButton && (e.key === "Enter" || e.key === " ")) return;
+    const s = this.state;
+    const step = (e.shiftKey ? 0.002 : 0.02) * (s.frame.box[3] - s.frame.box[2]);
+    const arrows: Record<string, Point> = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
+    const active = s.drops.find((d) => d.id === s.active);
+    const done = (): void => e.preventDefault();
+    if (arrows[e.key]) {
+      done();
+      const [dx, dy] = arrows[e.key]!;
+      const from = s.cursor ?? active?.at ?? [(s.frame.box[0] + s.frame.box[1]) / 2, (s.frame.box[2] + s.frame.box[3]) / 2];
+      const to: Point = [from[0] + dx, from[1] + dy];
+      if (s.cursor && s.said === "held" && active) this.dragTo(active.id, to);
+      this.setState({ cursor: to });
+    } else if (e.key === "Enter") {
+      done();
+      if (s.cursor) this.dropAt(s.cursor);
+      else if (active) this.setState({ cursor: active.at });
+      this.setState({ cursor: null });
+    } else if (e.key === "m" && active) {
+      const held = s.said === "held";
+      this.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
+    } else if (e.key === "Escape") this.setState({ cursor: null, said: "", extra: "" });
+    else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
+    else if (e.key === " ") { done(); this.set({ paused: !s.paused }); }
+    else if (e.key === "p") this.play();
+    else if (e.key === "+" || e.key === "=") this.zoom(0.8, s.cursor ?? undefined);
+    else if (e.key === "-") this.zoom(1.25, s.cursor ?? undefined);
+    else if (e.key === "0" && s.opened) this.moveTo(this.fitted(s.opened.box));
+    else if (e.key === "?") this.extra(s.extra === "keys" ? "" : "keys");
+    else if (e.key === "s") this.extra(s.extra === "share" ? "" : "share");
+    else if (e.key === "g" || e.key === "o" || e.key === "a") {
+      const kind = ({ g: "gd", o: "momentum", a: "adam" } as const)[e.key];
+      this.setOn(kind, !s.on[kind]);
+    } else if (e.key === "<" || e.key === ",") this.setBack(!s.back);
+    else if (e.key === "v") this.set({ trueTime: !s.trueTime });
+    else if (e.key === "n" && s.drops.length) {
+      const k = s.drops.findIndex((d) => d.id === s.active);
+      this.setState({ active: s.drops[(k + 1) % s.drops.length]!.id });
+    } else if ((e.key === "Delete" || e.key === "x") && active) this.removeDrop(active.id);
+    else if (/^[1-4]$/.test(e.key) && s.opened?.tales[+e.key - 1]) this.tell(s.opened.tales[+e.key - 1]!.key);
+  };
+
+  private scrubBy(sign: number): void {
+    const slow = this.state.t / 200;
+    const at = Math.asinh(this.state.clock / slow) + (sign * Math.asinh(this.state.t / slow)) / 40;
+    this.scrub(slow * Math.sinh(Math.max(0, at)));
+  }
+
+  extra = (which: "" | "keys" | "share"): void => {
+    this.setState({ extra: which });
+    if (which && !this.state.Extra) import("./extra").then((m) => this.setState({ Extra: m.Extra }));
+  };
+
+  // ── the link, and what fails ───────────────────────────────────────────────────────────────────────────────────────
+
+  private link(): void {
+    clearTimeout(this.last);
+    this.last = window.setTimeout(() => {
+      if (this.state.opened && !this.ended && !location.hash.startsWith("#depth")) history.replaceState(null, "", hashOf(this.state));
+    }, 200);
+  }
+
+  private hash = (): void => {
+    if (!location.hash.startsWith("#river?")) return;
+    const wanted = wantedOf(location.hash);
+    this.open(wanted.target, wanted).catch((p) => this.failed(p));
+  };
+
+  private failed(problem: Error, id?: number): void {
+    if (this.ended) return;
+    if (isAway(problem)) {
+      this.setState({ problem: problem.message });
+      setTimeout(() => void this.again(), 1200);
+    } else if (id !== undefined) this.changeDrop(id, (d) => ({ ...d, problem: problem.message }));
+    else this.setState({ problem: problem.message });
+  }
+
+  /** The app was away: when it answers again, go on where we were. */
+  private async again(): Promise<void> {
+    if (this.ended) return;
+    try {
+      const target = this.state.opened?.target ?? wantedOf(location.hash).target;
+      await get<Opened>("/api/open?target=" + encodeURIComponent(target));
+    } catch (problem) {
+      if (problem instanceof Away || problem instanceof Locked) {
+        this.setState({ problem: problem.message });
+        setTimeout(() => void this.again(), 1200);
+      } else this.setState({ problem: (problem as Error).message });
+      return;
+    }
+    this.setState({ problem: "" });
+    if (!this.state.opened) return void this.begin();
+    void this.sample();
+    for (const d of this.state.drops) this.settle(d.id);
+  }
+
+  render({ theme }: { theme: Theme }, s: State) {
+    const { Time, Extra } = s;
+    const said = sentence(s);
+    return (
+      <main class="river">
+        <div class={"stage" + (s.said === "held" ? " held" : "")} ref={this.stage} tabIndex={0} role="application" aria-label="the water: arrow keys move a cursor, Enter drops, ? lists the keys"
+          onPointerDown={this.down} onPointerMove={this.move} onPointerUp={this.up} onPointerCancel={this.up} onWheel={this.wheel}>
+          <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
+            ready={(w) => (this.water = w)} />
+          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
+          {!s.opened && !s.problem && <p class="wait">loading what solves it …</p>}
+        </div>
+        <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
+        <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.scrub} /> : null}</section>
+        {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
+      </main>
+    );
+  }
+
+  /** The liquid's true shader, for tests. */
+  trial(points: number[][], steps: number, dt: number): number[][] {
+    return this.water!.liquid!.trial(points, steps, dt);
+  }
+}

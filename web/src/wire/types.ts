@@ -1,0 +1,414 @@
+// Made by scripts/wire_types.py from src/gradientflow/records. Do not edit.
+
+/** One part of an answer. */
+export interface Answer {
+  part: string;
+  exact: boolean;
+  track: Track | null;
+  apart: Apart[];
+  drops: Drops | null;
+  text: string;
+  seconds: number;
+}
+
+/** How far one descent is from the flow at equal flow time. */
+export interface Apart {
+  label: string;
+  times: number[];
+  distance: (number | null)[];
+  relative: (number | null)[];
+  predicted: (number | null)[];
+  outputs: (number | null)[];
+  loss: (number | null)[];
+  left: number | null;
+  crossed: [number, number] | null;
+  why: string;
+}
+
+/** Decades from the loss back to the first layer; parts sum to the total, `residual` is parts minus total. */
+export interface Budget {
+  total_decades: number | null;
+  by_op: Share[];
+  by_module: Share[];
+  by_kind: Share[];
+  residual: number | null;
+  body_decades: number | null;
+  branched: boolean;
+  step: number | null;
+  note: string;
+  everywhere: Share[];
+  worst_op: Share | null;
+}
+
+/** One link between the flow and a training run, checked: it held, it is broken, or it was not measured. */
+export interface Certificate {
+  name: string;
+  state: string;
+  why: string;
+  numbers: Record<string, unknown>;
+}
+
+/** One remedy as an intervention on a running script: its kind, where it acts, and with which settings. */
+export interface Change {
+  kind: string;
+  text: string;
+  places: Place[];
+  settings: Record<string, number | number | string | boolean | number[]>;
+}
+
+/** One certificate: what was measured and what it may be at most. `ok` None: it could not be made, `text` says why. */
+export interface Check {
+  name: string;
+  ok: boolean | null;
+  value: number | null;
+  bound: number | null;
+  text: string;
+}
+
+/** A finding whose cause was tested by remedies of which none made anything better, and what is left of its confidence. */
+export interface Doubt {
+  finding: number;
+  cause: string;
+  trials: number;
+  before: number;
+  after: number;
+}
+
+/** Solve a drop. */
+export interface DropAsk {
+  target: string;
+  start: [number, number];
+  t: number;
+  lane: string;
+  rivals: Rival[];
+  level: "drag" | "settled";
+  turn: number;
+  flow: boolean;
+  back: boolean;
+}
+
+/** The paths of many drops. */
+export interface Drops {
+  count: number;
+  method: string;
+  ending: Ending;
+  reasons: Record<string, number>;
+  ends: number[];
+  loss: (number | null)[] | null;
+  grad_norm: (number | null)[];
+  steps: number[];
+  spent: Spent;
+  checks: Check[];
+  rests: Rest[];
+  basin: number[];
+  start: ([number, number])[];
+  final: ([number, number])[];
+  trails: (([number, number])[])[];
+  notes: string[];
+  settings: Record<string, unknown>;
+}
+
+/** Why a path ended: one word, a sentence with the numbers, and what to change where something is to be changed. */
+export interface Ending {
+  reason: string;
+  text: string;
+  remedy: string;
+}
+
+/** One stage of the way from the gradient to the step: its factor, and the decades that it takes or adds. */
+export interface Factor {
+  name: string;
+  factor: number | null;
+  decades: number | null;
+}
+
+/** One thing that is wrong: symptom, cause, place, the numbers it rests on, and remedies. */
+export interface Finding {
+  symptom: string;
+  cause: string;
+  confidence: number;
+  place: Place | null;
+  summary: string;
+  evidence: Record<string, unknown>;
+  remedies: Remedy[];
+  reason: string;
+}
+
+/** A point where the field is zero, typed by the eigenvalues of its Jacobian. */
+export interface FixedPoint {
+  at: [number, number];
+  kind: string;
+  eigenvalues: ([number, number])[];
+  loss: number | null;
+}
+
+/** Solve many drops at once. */
+export interface LineAsk {
+  target: string;
+  starts: ([number, number])[];
+  t: number;
+  lane: string;
+}
+
+/** First and last loss seen. */
+export interface Loss {
+  first: number | null;
+  last: number | null;
+}
+
+/** A field that can be chosen in the page. */
+export interface Named {
+  name: string;
+  text: string;
+}
+
+/** A field as the page opens it. */
+export interface Opened {
+  target: string;
+  name: string;
+  about: string;
+  size: number;
+  potential: boolean;
+  box: [number, number, number, number];
+  start: [number, number];
+  t: number;
+  lr: number;
+  fields: Named[];
+  tales: Tale[];
+}
+
+/** What orders a box: points at rest, curves of them, separatrices. */
+export interface Order {
+  box: [number, number, number, number];
+  fixed: FixedPoint[];
+  valleys: (([number, number])[])[];
+  ridges: (([number, number])[])[];
+  separatrices: (([number, number])[])[];
+  notes: string[];
+}
+
+/** How one run of the script went, judged as any run is: losses at the end, decades, symptom and cause on top. */
+export interface Outlook {
+  steps: number;
+  loss_first: number | null;
+  loss_last: number | null;
+  decades: number | null;
+  symptom: string;
+  cause: string | null;
+  summary: string;
+  finite: boolean;
+}
+
+/** Where something is: a source line, the module it runs in, and the operation. */
+export interface Place {
+  file: string | null;
+  line: number | null;
+  module: string | null;
+  op: string | null;
+}
+
+/** What to do, in words; `replayed` holds the measured effect once it was tried on the same script. */
+export interface Remedy {
+  kind: string;
+  text: string;
+  replayed: Record<string, unknown> | null;
+}
+
+/** Remedies tried on the same script: the baseline, the trials, and which of them is best. */
+export interface Replay {
+  baseline: Outlook;
+  trials: Trial[];
+  best: number | null;
+  steps: number;
+  seeds: number;
+  seconds: number;
+  budget: number;
+  reproducible: boolean | null;
+  notes: string[];
+  doubts: Doubt[];
+}
+
+/** A place where drops came to rest, and how many: closer together than 5 ‰ of the spread of all is one place. */
+export interface Rest {
+  count: number;
+  loss: number | null;
+  grad_norm: number | null;
+  at: number[];
+}
+
+/** An optimizer to run beside the flow, from the same drop. */
+export interface Rival {
+  kind: "adam" | "gd" | "momentum";
+  lr: number;
+}
+
+/** One row of the budget: what an op, module or kind did to the gradient on its way back. */
+export interface Share {
+  name: string;
+  kind: string;
+  decades: number | null;
+  gain: number | null;
+  left: number | null;
+  norm: number | null;
+  file: string | null;
+  line: number | null;
+  module: string | null;
+  op: number | null;
+  count: number;
+  share: number | null;
+  mark: string | null;
+  body: boolean;
+}
+
+/** What a path cost. `equivalents` are gradient equivalents: gradients + 2 HVPs + ⅓ of the losses. */
+export interface Spent {
+  gradients: number;
+  hvps: number;
+  losses: number;
+  seconds: number;
+  inside: number;
+  checking: number;
+  equivalents: number;
+  looking: number;
+}
+
+/** The way from ∇L to Δw of one parameter group at one probed step; the decades of its stages sum to the total. */
+export interface StepBudget {
+  optimizer: string;
+  group: number;
+  step: number;
+  gradient: number;
+  update: number;
+  stages: Factor[];
+  total_decades: number | null;
+  eps_rules: number | null;
+  lost: number | null;
+  boxed: boolean;
+  index: number;
+}
+
+/** A fixed story: one drop, its optimizers, and what there is to be seen. */
+export interface Tale {
+  key: string;
+  title: string;
+  target: string;
+  start: [number, number];
+  t: number;
+  rivals: Rival[];
+  text: string;
+}
+
+/** One path: the solved flow, or an optimizer's steps, with what was kept along it. */
+export interface Track {
+  label: string;
+  kind: string;
+  method: string;
+  times: number[];
+  loss: (number | null)[] | null;
+  grad_norm: (number | null)[];
+  sharpness: (number | null)[];
+  lambda_min: (number | null)[];
+  step: number[];
+  stages: number[];
+  ending: Ending;
+  spent: Spent;
+  checks: Check[];
+  points: ([number, number])[];
+  clock: number[];
+  start: number[];
+  final: number[];
+  notes: string[];
+  settings: Record<string, unknown>;
+  conserved: Record<string, [number, number]>;
+  moments: number;
+  sharpness_bound: (number | null)[];
+  threshold: number | null;
+  threshold_name: string;
+  loss_floor: (number | null)[];
+  grad_floor: (number | null)[];
+}
+
+/** What one of several optimizers did: its steps, its own loss, and the way its gradient takes back to what it trains. */
+export interface Trained {
+  name: string;
+  steps: number;
+  loss: Loss;
+  file: string | null;
+  line: number | null;
+  decades: number | null;
+  index: number;
+  trains: string;
+  budget: Budget;
+}
+
+/** One change (or several together), tried on the same script with the same seeds and batches as the baseline. */
+export interface Trial {
+  changes: Change[];
+  finding: number;
+  outcome: string;
+  reason: string;
+  seeds: number;
+  after: Outlook | null;
+  difference: number | null;
+  low: number | null;
+  high: number | null;
+  gone: boolean;
+  remains: string;
+  diff: string | null;
+  diff_tried: boolean | null;
+  diff_equal: boolean | null;
+  before: number | null;
+}
+
+/** The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured". */
+export interface Verdict {
+  script: string;
+  steps: number;
+  loss: Loss;
+  symptom: string;
+  findings: Finding[];
+  budget: Budget;
+  watch: Watch;
+  summary: string;
+  certificates: Certificate[];
+  step_budgets: StepBudget[];
+  optimizers: Trained[];
+  warned: Warned[];
+  replay: Replay | null;
+  schema: string;
+}
+
+/** A warning that the script was shown: what Python told of it, and the script's own line that led to it. */
+export interface Warned {
+  category: string;
+  message: string;
+  file: string;
+  line: number;
+  steps: number;
+  count: number;
+  at_file: string | null;
+  at_line: number | null;
+}
+
+/** What watching was and cost: probed steps, overhead as a fraction of the script's own time, errors of ours. */
+export interface Watch {
+  probed_steps: number;
+  overhead: number;
+  errors: string[];
+}
+
+/** Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise where there is one. */
+export interface Water {
+  name: string;
+  box: [number, number, number, number];
+  n: number;
+  notes: string[];
+}
+
+/** Sample a box; look for what orders it too, where `structure`. */
+export interface WaterAsk {
+  target: string;
+  box: [number, number, number, number];
+  n: number;
+  structure: boolean;
+}
