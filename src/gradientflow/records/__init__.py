@@ -7,7 +7,8 @@ PyTorch. Five families:
 - `transit`  of it, the way from backward to the weights: `Transit` of a probed step, `Rewrite` between two steps
 - `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
-- `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
+- `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
+  may lie in a `Plane` of a large space, with the `Shadow` of each path
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
@@ -30,6 +31,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
 from gradientflow.records.replay import (
@@ -166,6 +168,7 @@ __all__ = [
     "ParamState",
     "Passed",
     "Place",
+    "Plane",
     "Portrait",
     "Probe",
     "Record",
@@ -175,6 +178,7 @@ __all__ = [
     "Rest",
     "Rewrite",
     "Run",
+    "Shadow",
     "Share",
     "Sharpness",
     "Spent",

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradientflow.records import Portrait
-from gradientflow.report.maps import navia
+from gradientflow.records.flow import Numbers
+from gradientflow.report.maps import grayc, navia
 
 Floats = NDArray[np.float64]
 
@@ -68,8 +69,11 @@ def water(
     everywhere = np.stack([xx.reshape(-1), yy.reshape(-1)], 1).astype(float)
     tone = np.clip(_pick(level, everywhere, width, height), 0.0, 1.0).reshape(height, width)
     colour = tint(tone)
-    strength = (1 - np.exp(-1.3 * ink)) * (0.58 + 0.30 * tone)
     ground = np.array(GROUND) + 0.25 * (navia(0.02 + 0.2 * tone) - np.array(GROUND))
+    if portrait.leak:
+        leak = _pick(_grid(portrait, portrait.leak), everywhere, width, height).reshape(height, width)
+        colour, ground = greyed(colour, leak), greyed(ground, leak)
+    strength = (1 - np.exp(-1.3 * ink)) * (0.58 + 0.30 * tone)
     return Water(np.clip(ground + strength[:, :, None] * (colour - ground), 0, 1), slow, fast)
 
 
@@ -78,7 +82,14 @@ def tint(level: Floats) -> Floats:
     return np.minimum(1.4 * navia(0.26 + 0.28 * level), 1.0)
 
 
-def _grid(portrait: Portrait, numbers: list[float]) -> Floats:
+def greyed(colour: Floats, leak: Floats) -> Floats:
+    """Colours of the water, (…, 3), grey as it leaks, (…): about as bright as they were, and where nothing is known all grey."""
+    share = np.clip(np.nan_to_num(leak, nan=1.0), 0.0, 1.0)[..., None]
+    bright = colour @ np.array([0.2126, 0.7152, 0.0722])
+    return colour + share * (grayc(bright) - colour)
+
+
+def _grid(portrait: Portrait, numbers: Numbers) -> Floats:
     return np.asarray(numbers, dtype=float).reshape(portrait.n, portrait.n)
 
 
