@@ -12,7 +12,7 @@ from gradientflow.errors import UsageError
 from gradientflow.records import Plane, Portrait, Shadow, Spent
 from gradientflow.report import CountLive, write_figure, write_portrait
 from gradientflow.report.maps import grayc
-from gradientflow.report.water import greyed, tint, water
+from gradientflow.report.water import greyed, smoothed, tint, water
 from tests.report.flow_builders import W1W2, network, portrayed, w1w2
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'gradientflow[plot]'")
@@ -154,3 +154,19 @@ def test_a_count_is_shown_in_a_log(tmp_path: Path) -> None:
         for done in (10, 20, 30):
             live(done, 1000)
     assert out.getvalue() == "sampling the plane: 20 of 1000 gradients of this grid\n"
+
+
+def test_coarse_samples_are_interpolated_and_stay_what_they_are() -> None:
+    x = np.linspace(0, 3, 17)
+    coarse = np.cos(x)[:, None] * np.exp(-x)[None, :]
+    fine = smoothed(coarse, 150)
+    assert fine.shape == (161, 161) and np.array_equal(fine[::10, ::10], coarse)
+    z = np.linspace(0, 3, 161)
+    true = np.cos(z)[:, None] * np.exp(-z)[None, :]
+    error = np.abs(fine - true)[10:-10, 10:-10].max()
+    linear = np.abs(np.array([[np.interp(b, x, np.interp(a, x, np.cos(x)) * np.exp(-x)) for b in z] for a in z]) - true)
+    assert error < 0.3 * linear[10:-10, 10:-10].max()
+    assert smoothed(coarse, 17) is coarse
+    holed = coarse.copy()
+    holed[3, 3] = np.nan
+    assert smoothed(holed, 150) is holed

@@ -48,6 +48,9 @@ def fill_plane_dock(dock: Dock, portrait: Portrait, flow: Flow | None, speeds: t
     if portrait.leak:
         dock.rule()
         _leaks(dock, portrait)
+    heights = [x for x in portrait.loss or [] if x is not None]
+    if heights:
+        dock.para(f"the loss in the picture goes from {number(min(heights), 2)} to {number(max(heights), 2)}", 8, CALM)
     for note in portrait.notes[:3]:
         dock.para(note, 7.5, FAINT)
     if portrait.leak:

@@ -93,6 +93,28 @@ def _grid(portrait: Portrait, numbers: Numbers) -> Floats:
     return np.asarray(numbers, dtype=float).reshape(portrait.n, portrait.n)
 
 
+def smoothed(samples: Floats, least: int) -> Floats:
+    """Samples, (n, n), with as many between them as make `least` along each side, by cubic interpolation (Catmull & Rom 1974).
+
+    The samples stay what they are. Fine grids, and those that have holes, are returned as they came.
+    """
+    n = len(samples)
+    parts = -(-(least - 1) // (n - 1)) if n > 1 else 1
+    if parts <= 1 or n < 4 or not np.isfinite(samples).all():
+        return samples
+    return _between(_between(samples, parts).T, parts).T
+
+
+def _between(samples: Floats, parts: int) -> Floats:
+    """Rows between rows."""
+    around = np.concatenate([2 * samples[:1] - samples[1:2], samples, 2 * samples[-1:] - samples[-2:-1]])
+    a, b, c, d = around[:-3], around[1:-2], around[2:-1], around[3:]
+    s = (np.arange(parts) / parts)[:, None, None]
+    inner = b + 0.5 * s * (c - a + s * (2 * a - 5 * b + 4 * c - d + s * (3 * (b - c) + d - a)))
+    out: Floats = np.concatenate([inner.transpose(1, 0, 2).reshape(-1, samples.shape[1]), samples[-1:]])
+    return out
+
+
 def _seeds(width: int, height: int, gap: float, rng: np.random.Generator) -> Floats:
     """One point in each square of a lattice that reaches past the edges."""
     xs, ys = np.arange(-6 * gap, width + 6 * gap, gap), np.arange(-6 * gap, height + 6 * gap, gap)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+SMOOTH = 150  # points along each side that levels of the loss are drawn from; coarser samples are interpolated
 TALL, WIDE, DOCK = 7.2, 9.2, 3.5  # inches
 
 
@@ -76,11 +77,13 @@ def levels(axes: Axes, portrait: Portrait, *, strong: bool = False) -> None:
     import numpy as np
 
     from gradientflow.report.maps import batlow
+    from gradientflow.report.water import smoothed
 
     if portrait.loss is None:
         return
     n, (x0, x1, y0, y1) = portrait.n, portrait.box
-    loss = np.asarray(portrait.loss, dtype=float).reshape(n, n)
+    loss = smoothed(np.asarray(portrait.loss, dtype=float).reshape(n, n), SMOOTH)
+    n = len(loss)
     if not np.isfinite(loss).any():
         return
     above = loss - np.nanmin(loss)
