@@ -15,7 +15,7 @@ from gradientflow.limits import Limit
 from gradientflow.river.fields.base import Potential, VectorField
 from gradientflow.river.paths.path import Path
 from gradientflow.river.portraits.plane import PARALLEL, Plane
-from gradientflow.river.portraits.principal import STRAIGHT
+from gradientflow.river.portraits.principal import STILL, STRAIGHT
 
 P = 12
 
@@ -156,8 +156,18 @@ def test_a_straight_path_gets_a_random_second_direction_and_says_so() -> None:
     above, below = (math.sqrt(c * STRAIGHT / ratio) for c in (5.0, 0.2))
     assert bent(above).notes == () and bent(above).names[1].startswith("2nd principal")
     assert "straight" in bent(below).notes[0] and bent(below).names[1] == "a random direction"
+
+
+def test_a_path_that_stands_still_has_no_directions_and_one_that_hardly_moves_has() -> None:
+    q, t = rotation(5), torch.linspace(-1, 1, 33, dtype=torch.float64)
+    here = 3.0 * q[2]
+    for points in (torch.ones(3, P).double(), 0.1 * torch.ones(7, P).double(), here.expand(33, P)):
+        with pytest.raises(UsageError, match="stands still"):
+            gf.plane(path_of(points))
+    move = 9 * STILL / float((t**2).mean())  # of its square, relative to that of the place
+    assert gf.plane(path_of(here + (5 * move) ** 0.5 * t[:, None] * q[0])).share is not None
     with pytest.raises(UsageError, match="stands still"):
-        gf.plane(path_of(torch.ones(4, P).double()))
+        gf.plane(path_of(here + (0.2 * move) ** 0.5 * t[:, None] * q[0]))
 
 
 def test_several_paths_count_alike_however_many_points_they_kept() -> None:

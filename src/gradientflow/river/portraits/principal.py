@@ -18,8 +18,10 @@ STRAIGHT = Limit(
     1e-13,
     "chosen: products of points have lost to rounding what is smaller; below, they lie on a line",
 )
+STILL = Limit("variance_over_square", 1e-28, "chosen: the square of what rounding leaves of a mean in double precision")
 POINTS, LEAST = 512, 24  # of a path, evenly, that principal directions are found from; fewer where P is large
 ROOM = 1 << 30  # bytes of these points, in double precision
+COLUMNS = 1 << 16  # parameters at once, in double precision
 
 
 def principal(paths: Sequence[Path], seed: int = 0) -> Plane:
@@ -32,21 +34,18 @@ def principal(paths: Sequence[Path], seed: int = 0) -> Plane:
             "network with keep=gf.Keep(at=[…], theta=True), of which a few dozen times are enough."
         )
     rows, weights = _thinned(kept)
-    away = rows.double()
-    away = (away - (weights[:, None] * away).sum(0)) * weights.sqrt()[:, None]
-    total = float(away.square().sum())
-    values, leading = torch.linalg.eigh(away @ away.T if len(away) <= away.shape[1] else away.T @ away)
-    if not total > 0 or len(values) < 1:
+    products, size = _products(rows, weights)
+    values, leading = torch.linalg.eigh(products)
+    total = float(values.clamp_min(0).sum())
+    if total <= STILL * size:
         raise UsageError(
             f"{paths[0].label} stands still: its {len(rows)} kept points are one, and have no principal directions."
         )
-    flat = len(values) < 2 or float(values[-2]) <= STRAIGHT * float(values[-1])
-    found = [away.T @ w if len(away) <= away.shape[1] else w for w in leading.flip(1).T[:2]]
+    flat = float(values[-2]) <= STRAIGHT * float(values[-1])
+    found = [_combined(rows, weights, leading[:, -k]) for k in (1, 2)]
     if flat:
-        found = [
-            found[0],
-            torch.randn(away.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(away),
-        ]
+        maker = torch.Generator().manual_seed(seed)
+        found[1] = torch.randn(rows.shape[1], generator=maker, dtype=torch.float64).to(found[0])
     end = paths[0].final
     made = Plane.spanned(end, *found)
     share = (float(values[-1]) / total, 0.0 if flat else float(values[-2]) / total)
@@ -55,6 +54,24 @@ def principal(paths: Sequence[Path], seed: int = 0) -> Plane:
         names=(f"1st principal direction, {_percent(share[0])}", "a random direction" if flat else f"2nd principal direction, {_percent(share[1])}"),
         notes=("the path is a straight line; the second direction is a random one",) if flat else (),
     )  # fmt: skip
+
+
+def _products(rows: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+    """Return the inner products of points less their mean, each times the root of its weight, (n, n), and the mean square."""
+    products, size = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device), 0.0
+    for part in torch.split(rows, COLUMNS, dim=1):
+        away = part.double()
+        size += float(weights @ away.square().sum(1))
+        away = (away - weights @ away) * weights.sqrt()[:, None]
+        products += away @ away.T
+    return products, size
+
+
+def _combined(rows: Tensor, weights: Tensor, vector: Tensor) -> Tensor:
+    """Return the direction that belongs to an eigenvector of the products, (P,)."""
+    each = weights.sqrt() * vector
+    each = each - each.sum() * weights  # less the mean
+    return torch.cat([each @ part.double() for part in torch.split(rows, COLUMNS, dim=1)])
 
 
 def _thinned(kept: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
