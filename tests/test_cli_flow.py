@@ -44,6 +44,9 @@ def net():
     x = torch.randn(20, 3, dtype=torch.float64)
     return model, torch.nn.functional.cross_entropy, (x, (x[:, 0] > 0).long())
 
+def turn():
+    return river.VectorField(lambda z: torch.stack([-z[1], z[0], -z[2]]), start=[1.0, 0.0, 1.0])
+
 def model_alone():
     return torch.nn.Linear(2, 2)
 
@@ -93,6 +96,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "syntax.py").write_text("def make(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gradientflow.report.water_page.DPI", 50)
+    monkeypatch.setattr("gradientflow.report.plane_page.DPI", 50)
     kept, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = kept
@@ -144,6 +148,12 @@ def _told(capfd: pytest.CaptureFixture[str]) -> str:
         (["w1w2", "--rtol", "0"], ["--rtol '0'", "above 0"]),
         (["w1w2", "--start", "a,b"], ["--start 'a,b'", "--start 1.9,-1.2"]),
         (["w1w2", "--start", "1,2,3"], ["--start has 3 numbers", "2 parameters"]),
+        (["mine.py:net", "-t", "1", "--plane", "pca"], ["--plane pca is drawn by --plot FILE"]),
+        (["mine.py:net", "-t", "1", "--plane", "flattest", "--plot", "a.png"], ["--plane 'flattest'", "pca, sharpest, gradient, random"]),
+        (["w1w2", "--plane", "pca", "--plot", "a.png"], ["w1w2 has 2", "--plot draws all of it"]),
+        (["mine.py:net", "-t", "1", "--plane", "pca", "--plot", "a.png", "--drops", "3"], ["one drop", "Leave --drops out"]),
+        (["mine.py:net", "-t", "1", "--plane", "pca", "--plot", "a.png", "--plane-seconds", "0"], ["--plane-seconds '0'", "above 0"]),
+        (["mine.py:turn", "-t", "1", "--plane", "sharpest", "--plot", "a.png"], ["has no loss", "--plane pca"]),
         (["w1w2", "--method", "rkc3"], ["rkc3", "rkc2"]),
         (["w1w2", "--compare", "sgdd:lr=0.1"], ["torch.optim has no 'sgdd'", "did you mean SGD or ASGD?", "AdamW"]),
         (["w1w2", "--compare", "sgd:lr=0.1:momentun=0.9"], ["SGD has no setting 'momentun'", "did you mean momentum?", "nesterov"]),
@@ -174,6 +184,36 @@ def test_what_is_wrong_is_said_before_anything_is_solved(
     assert code == cli.EXIT_USAGE == 2
     assert "reached" not in told
     assert {f for f in tmp_path.iterdir() if f.name != "__pycache__"} == before
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
+@pytest.mark.parametrize("kind", ["pca", "sharpest", "gradient", "random"])
+def test_a_network_is_drawn_in_a_plane_with_the_paths_as_shadows(kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    args = ["-t", "5", "--compare", "sgd:lr=0.5", "--plane", kind, "--plane-seconds", "0.5"]
+    assert _here("mine.py:net", *args, "--plot", "a.svg", "--json", "a.json") == 0
+    told = json.loads(Path("a.json").read_text())
+    drawn = told["portrait"]
+    assert drawn["plane"]["kind"] == kind and drawn["plane"]["size"] == 26
+    assert len(drawn["leak"]) == len(drawn["u"]) == drawn["n"] ** 2 and drawn["spent"]["gradients"] >= drawn["n"] ** 2
+    assert [(s["label"], s["kind"]) for s in drawn["shadows"]] == [("flow", "flow"), ("SGD lr=0.5", "descent")]
+    assert len(drawn["shadows"][1]["off"]) == 11
+    out = capfd.readouterr().out
+    steps = next(line.split() for line in out.splitlines() if line.split()[:2] == ["flow", "5"])[2]
+    plain = _here("mine.py:net", "-t", "5")
+    assert plain == 0 and f" {steps} " in next(
+        x for x in capfd.readouterr().out.splitlines() if x.split()[:2] == ["flow", "5"]
+    )
+    x = drawn["shadows"][0]
+    ends = [f"{v:.12g}" for v in (*x["points"][-1], x["off"][-1])]
+    assert (kind in ("pca", "sharpest", "random")) == (ends[2] == "0" or float(ends[2]) < 1e-12)
+
+
+def test_what_is_sampled_can_be_written_without_a_figure_and_fields_without_a_loss_have_planes_too() -> None:
+    assert _here("mine.py:turn", "-t", "1", "--plane", "pca", "--plane-seconds", "0.2", "--json", "a.json") == 0
+    drawn = json.loads(Path("a.json").read_text())["portrait"]
+    assert drawn["loss"] is None and drawn["plane"]["share"][0] > 0.3
+    assert _here("mine.py:net", "-t", "1", "--json", "b.json") == 0
+    assert json.loads(Path("b.json").read_text())["portrait"] is None  # negative control: only where it is asked for
 
 
 def test_without_matplotlib_a_plot_is_refused_before_the_work(

@@ -108,7 +108,7 @@ def test_scipy_lets_the_loss_rise_and_is_flagged(digits: Digits):
     [
         ("auto", 1e-2, 100.0), ("auto", 1e-3, 100.0), ("auto", 1e-4, 10.0),
         ("rkc2", 1e-2, 10.0), ("rkc2", 1e-3, 100.0), ("rkc2", 1e-4, 10.0),
-        ("rkmc2", 1e-2, 100.0), ("rkmc2", 1e-3, 10.0), ("rkmc2", 1e-4, 5.0),
+        ("rkmc2", 1e-2, 10.0), ("rkmc2", 1e-3, 10.0), ("rkmc2", 1e-4, 5.0),
         ("tsrkc3", 1e-2, 100.0), ("tsrkc3", 1e-3, 10.0), ("tsrkc3", 1e-4, 5.0),
     ],
 )  # fmt: skip
@@ -251,7 +251,7 @@ def test_a_path_that_is_wrong_for_another_reason_is_not_laid_to_kinks():
 
 def test_jumps_are_counted_where_the_gradient_jumps_and_nowhere_else():
     """|x| + ½(y − 3)²: along x = 0 the path slides. With √(x² + 1) for |x| there is no kink."""
-    more = {"start": [0.5, 0.0], "method": "rkc2", "rtol": 1e-2, "max_gradients": 8000}  # so many let it slide on
+    more = {"start": [0.5, 0.0], "method": "rkc2", "rtol": 1e-2, "max_gradients": 3000}  # so many let it slide on
     kink = flow(lambda w: w[0].abs() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
     bend = flow(lambda w: (w[0] ** 2 + 1).sqrt() + 0.5 * (w[1] - 3) ** 2, 1.5, **more)
     assert bend.certificates.ok and "kink" not in str(bend.certificates)

@@ -43,6 +43,8 @@ Flow time is the clock of all: one gradient-descent step of learning rate η adv
 
   gradientflow flow mine.py:make --time 1000 --compare sgd:lr=0.1:momentum=0.9
 
+  gradientflow flow mine.py:make --time 1000 --plane pca --plot plane.png
+
   gradientflow flow mine.py:make --time 1000 --save path.npz
 
   gradientflow flow mine.py:make --time 1000 --save path.npz --resume
@@ -100,6 +102,12 @@ def flow(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", parser=options.path("--plot"), help="Draw a figure: .png, .svg or .pdf. Needs matplotlib.")
     ] = None,
+    plane: Annotated[
+        str | None, typer.Option(metavar="WHICH", help="With --plot, of a network: draw the paths in a plane of its parameters: pca, sharpest, gradient or random.")
+    ] = None,
+    plane_seconds: Annotated[
+        float | None, typer.Option(metavar="S", parser=options.seconds("--plane-seconds"), help="How long sampling the plane may take; longer is finer. Default 20.")
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE.npz", parser=options.path("--save"), help="Save the flow's path; a checkpoint lies beside it while it is solved.")
     ] = None,
@@ -130,7 +138,7 @@ def flow(
     job = river.Job(
         field=found.field, about=found.about, target=clean(target), t=_time(time, found, target), start=first, drops=drops,
         rivals=rivals, seed=seed, rtol=rtol, atol=atol, method=method, save=save, resume=resume, certify=not no_certify,
-        max_gradients=max_gradients, max_seconds=max_seconds, drawn=plot is not None,
+        max_gradients=max_gradients, max_seconds=max_seconds, drawn=plot is not None, plane=_plane(plane, plot, json), plane_seconds=plane_seconds,
     )  # fmt: skip
     solved = _solved(job, target, quiet=quiet)
     files, problems = _write(solved, plot, save, json)
@@ -179,6 +187,14 @@ class _Shown:
     def busy(self, text: str) -> AbstractContextManager[None]:
         return busy(text, quiet=self._quiet)
 
+    @contextmanager
+    def count(self, label: str) -> Iterator[report.CountLive | None]:
+        if self._quiet:
+            yield None
+            return
+        with report.CountLive(sys.stderr, label) as live:
+            yield live
+
     def say(self, text: str) -> None:
         if not self._quiet:
             say(told_on(), text)
@@ -222,6 +238,12 @@ def _time(time: float | None, found: Target, target: str) -> float:
             "time, so 1000 steps of 0.1 are --time 100."
         )
     return time
+
+
+def _plane(plane: str | None, plot: Path | None, json: Path | None) -> str | None:
+    if plane is not None and plot is None and json is None:
+        raise UsageError(f"--plane {shown(plane)} is drawn by --plot FILE, or written by --json FILE: add one of them.")
+    return plane
 
 
 def _check_files(plot: Path | None, save: Path | None, json: Path | None, *, resume: bool) -> None:

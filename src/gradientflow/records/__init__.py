@@ -1,13 +1,14 @@
 """The sluice: the only types that leave the torch side.
 
 Everything here is plain data (msgspec structs), so that causes and reports work, and are tested, on a machine without
-PyTorch. Six families:
+PyTorch. Seven families:
 
 - `seen`     what was seen of a training run: `Run` = `Meta` + `Step` + `ParamNorms` + `Probe` (a graph of `Op`) + `Note`
 - `transit`  of it, the way from backward to the weights: `Transit` of a probed step, `Rewrite` between two steps
 - `verdict`  what it means: `Verdict`, written as `verdict.json` under the schema name in `SCHEMA`
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
-- `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`
+- `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
+  may lie in a `Plane` of a large space, with the `Shadow` of each path
 - `app`      what the local app and its page say to each other
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
@@ -32,6 +33,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
 from gradientflow.records.replay import (
@@ -174,6 +176,7 @@ __all__ = [
     "ParamState",
     "Passed",
     "Place",
+    "Plane",
     "Portrait",
     "Probe",
     "Record",
@@ -184,6 +187,7 @@ __all__ = [
     "Rewrite",
     "Rival",
     "Run",
+    "Shadow",
     "Share",
     "Sharpness",
     "Spent",

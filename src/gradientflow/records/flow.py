@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from gradientflow.records.plane import Plane, Point2, Shadow
+
 FLOW_SCHEMA = "gradientflow.flow/1"
 
 Numbers = list[float | None]
-Point2 = tuple[float, float]
 
 
 class Check(msgspec.Struct):
@@ -83,6 +84,7 @@ class Track(msgspec.Struct):
     settings: dict[str, Any] = {}
     conserved: dict[str, Point2] = {}  # what the exact flow keeps constant, where it is one number: at start and end
     moments: int = 0
+    steps: int | None = None  # that were made; those between the moments, where it is not told
     sharpness_bound: Numbers = []  # how near to each sharpness an eigenvalue lies at least, from the residual
     threshold: float | None = None  # sharpness past which this descent is unstable, as 2/η for plain gradient descent
     threshold_name: str = ""  # how that threshold is written: "2/η", "(2 + 2β)/η"
@@ -165,23 +167,34 @@ class FixedPoint(msgspec.Struct):
 
 
 class Portrait(msgspec.Struct):
-    """A field of two parameters over a box: samples on a grid, and the lines and points that order it.
+    """A field over a box, of two parameters or in a plane of more: samples on a grid, and what orders them.
 
-    The samples are a sketch, good for the eye; a path is solved. `speed`, `u`, `v` and `loss` are rows of equal θ₂ from
-    the bottom, n entries each, row after row.
+    The samples are a sketch, good for the eye; a path is solved. `u`, `v`, `loss` and `leak` are rows of equal second
+    coordinate from the bottom, n entries each, row after row; None where a sample is not finite.
     """
 
     name: str
-    box: tuple[float, float, float, float]  # θ₁ from, to; θ₂ from, to
+    box: tuple[float, float, float, float]  # first coordinate from, to; second from, to
     n: int
-    u: list[float]  # dθ₁/dt
-    v: list[float]  # dθ₂/dt
+    u: Numbers  # rate along the first coordinate: dθ₁/dt
+    v: Numbers  # along the second
     loss: Numbers | None
     fixed: list[FixedPoint] = []
     valleys: list[list[Point2]] = []  # curves of minima, each point of which is at rest
     ridges: list[list[Point2]] = []  # curves of points at rest that the flow leaves
     separatrices: list[list[Point2]] = []  # stable lines of the saddles: between basins
     notes: list[str] = []
+    plane: Plane | None = None  # None: the field has two parameters, and nothing leaves the picture
+    leak: Numbers = []  # ‖f⊥‖/‖f‖, how much of the rate leaves the plane; None also where the rate is zero
+    shadows: list[Shadow] = []
+    near: float = 0.0  # a shadow is dashed where its path is farther from the plane than this
+    spent: Spent | None = None  # on a plane: finding it and sampling it
+
+    @property
+    def middle_leak(self) -> float | None:
+        """The median of the leak over the samples; None where there is none."""
+        known = sorted(x for x in self.leak if x is not None)
+        return known[len(known) // 2] if known else None
 
 
 class Flow(msgspec.Struct):
@@ -198,6 +211,7 @@ class Flow(msgspec.Struct):
     drops: Drops | None = None
     comparing: Spent | None = None  # what setting the descents beside the flow took, all of them together
     fixed: list[FixedPoint] = []
+    portrait: Portrait | None = None  # of a plane, where one was asked for
     notes: list[str] = []
     schema: str = FLOW_SCHEMA
 

@@ -2,15 +2,16 @@
 
 For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `render` for other tools
 (some lines of text, GitHub's annotations, SARIF), `explain` for a finding in words, `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
-For a flow: `print_flow`, `write_figure` (which wants matplotlib; `check_figure` and
-`check_file` refuse before the work), and `FlowLive` while it is solved. The room is dry: it knows records only, never
+For a flow: `print_flow`, `write_figure` and `write_portrait` (which want matplotlib; `check_figure` and
+`check_file` refuse before the work), `FlowLive` while it is solved, and
+`CountLive` while a plane is sampled. The room is dry: it knows records only, never
 torch, so that a report of yesterday's run opens on a machine that has no PyTorch.
 """
 
 from gradientflow.report.explain import explain
-from gradientflow.report.figures import check_figure, write_figure
+from gradientflow.report.figures import check_figure, write_figure, write_portrait
 from gradientflow.report.files import check_file
-from gradientflow.report.flow_live import FlowLive
+from gradientflow.report.flow_live import CountLive, FlowLive
 from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.formats import FORMATS, render
 from gradientflow.report.html import write_html
@@ -21,6 +22,7 @@ from gradientflow.report.words import clean, shown
 
 __all__ = [
     "FORMATS",
+    "CountLive",
     "FlowLive",
     "LiveLine",
     "ReplayLive",
@@ -35,4 +37,5 @@ __all__ = [
     "verdict_lines",
     "write_figure",
     "write_html",
+    "write_portrait",
 ]

@@ -1,4 +1,5 @@
-"""Figures of a flow, as PNG, SVG or PDF: the water of a field of two parameters; for a network, four curves over time.
+"""Figures of a flow, as PNG, SVG or PDF: the water of a field of two parameters; for a network, four curves over time,
+or the water in a plane of its parameters.
 
 matplotlib is an extra, and is imported only when a figure is drawn; `check_figure` asks for it, and for a file that can
 be written, before the work begins.
@@ -8,13 +9,17 @@ from __future__ import annotations
 
 import importlib.util
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradientflow.errors import OutputError, UsageError
 from gradientflow.files import write
 from gradientflow.records import Flow, Portrait
 from gradientflow.report.files import check_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("png", "svg", "pdf")
 
@@ -45,17 +50,48 @@ def write_figure(flow: Flow, portrait: Portrait | None, file: Path) -> None:
 
     Args:
         flow: what was solved.
-        portrait: the plane, for a field of two parameters; None: curves over time are drawn.
+        portrait: of a field of two parameters, or of a plane; None: curves over time are drawn.
         file: ends in .png, .svg or .pdf.
 
     Raises:
         UsageError, OutputError: as `check_figure`.
     """
     check_figure(file)
-    import matplotlib
 
-    from gradientflow.report.panels import draw_panels
-    from gradientflow.report.water_page import draw_water
+    def drawn() -> Figure:
+        from gradientflow.report.panels import draw_panels
+        from gradientflow.report.plane_page import draw_plane
+        from gradientflow.report.water_page import draw_water
+
+        if portrait is None:
+            return draw_panels(flow)
+        return draw_water(flow, portrait) if portrait.plane is None else draw_plane(portrait, flow)
+
+    _written(drawn, file)
+
+
+def write_portrait(portrait: Portrait, file: Path) -> None:
+    """Draw the portrait of a plane into a file, with the shadows that it holds.
+
+    Args:
+        portrait: of a plane, or of a field of two parameters.
+        file: ends in .png, .svg or .pdf.
+
+    Raises:
+        UsageError, OutputError: as `check_figure`.
+    """
+    check_figure(file)
+
+    def drawn() -> Figure:
+        from gradientflow.report.plane_page import draw_plane
+
+        return draw_plane(portrait)
+
+    _written(drawn, file)
+
+
+def _written(draw: Callable[[], Figure], file: Path) -> None:
+    import matplotlib
 
     settings: Any = {
         "font.family": "DejaVu Sans",  # ships with matplotlib, and has θ, ∇, ‖ and the glyphs of points at rest
@@ -65,7 +101,7 @@ def write_figure(flow: Flow, portrait: Portrait | None, file: Path) -> None:
         "path.simplify_threshold": 0.05,
     }
     with matplotlib.rc_context(settings):
-        figure = draw_panels(flow) if portrait is None else draw_water(flow, portrait)
+        figure = draw()
         try:
             drawn = io.BytesIO()
             figure.savefig(drawn, format=file.suffix.lower().removeprefix("."), facecolor=figure.get_facecolor())

@@ -1,4 +1,4 @@
-"""The progress of a path while it is solved: one line that is redrawn on a terminal, a line now and then in a log."""
+"""The progress of a path while it is solved, and of a count: one line that is redrawn on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol, TextIO
+from typing import Protocol, Self, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -45,14 +45,14 @@ class Moment(Protocol):
     def method(self) -> str: ...
 
 
-class FlowLive:
-    """Shows the progress of a path; call it with each moment.
+class OneLine:
+    """A line that is drawn again and again, and taken away at the end; in a log a line now and then.
 
     No method raises because of the stream: progress must not end a solve.
 
     Args:
         stream: where to draw, best `sys.stderr`.
-        label: which path it is: "flow", "SGD lr=0.1".
+        label: which work it is: "flow", "SGD lr=0.1".
         clock: seconds.
     """
 
@@ -64,38 +64,34 @@ class FlowLive:
         self._live: Live | None = None
         self._began = clock()
         self._drawn = self._began
-        self._t = 0.0
 
-    def __enter__(self) -> FlowLive:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, moment: Moment) -> None:
-        """Show a moment; calls that come too fast are dropped."""
+    def show(self, line: Callable[[int], Text], logged: Callable[[], str]) -> None:
+        """Draw a line of at most so many cells, or write one; calls that come too fast are dropped."""
         now = self._clock()
-        if moment.t < self._t and "check" not in self._label:  # it begins again: the second run, which checks the first
-            self._label += ", check"
-        self._t = moment.t
         with contextlib.suppress(OSError, ValueError):
             if self._console is None:
                 if now - self._drawn >= LOG_EVERY:
                     self._drawn = now
-                    self._stream.write(log_line(self._label, moment) + "\n")
+                    self._stream.write(logged() + "\n")
                     self._stream.flush()
                 return
             if now - self._began < PATIENCE or (self._live is not None and now - self._drawn < 1 / PER_SECOND):
                 return
             self._drawn = now
-            line = status(self._label, moment, self._console.width - 1)
+            text = line(self._console.width - 1)
             if self._live is None:
                 self._live = Live(
-                    line, console=self._console, auto_refresh=False, transient=True,
+                    text, console=self._console, auto_refresh=False, transient=True,
                     redirect_stdout=sys.stdout.isatty(),  # what a loss prints into a pipe stays there
                 )  # fmt: skip
                 self._live.start()
-            self._live.update(line, refresh=True)
+            self._live.update(text, refresh=True)
 
     def close(self) -> None:
         """Take the line away; the cursor stands where it stood before."""
@@ -103,6 +99,32 @@ class FlowLive:
             with contextlib.suppress(OSError, ValueError):
                 self._live.stop()
             self._live = None
+
+
+class FlowLive(OneLine):
+    """Shows the progress of a path; call it with each moment."""
+
+    def __init__(self, stream: TextIO, label: str, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream, label, clock)
+        self._t = 0.0
+
+    def __call__(self, moment: Moment) -> None:
+        """Show a moment; calls that come too fast are dropped."""
+        if moment.t < self._t and "check" not in self._label:  # it begins again: the second run, which checks the first
+            self._label += ", check"
+        self._t = moment.t
+        self.show(lambda width: status(self._label, moment, width), lambda: log_line(self._label, moment))
+
+
+class CountLive(OneLine):
+    """Shows how many of how many gradients of a grid are made; finer grids begin again."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show a count."""
+        told = f"{number(done)} of {number(total)} gradients of this grid"
+        self.show(
+            lambda width: bar(self._label, done / max(total, 1), [("", told)], width), lambda: f"{self._label}: {told}"
+        )  # fmt: skip
 
 
 def parts(moment: Moment) -> list[tuple[str, str]]:
@@ -123,8 +145,12 @@ def parts(moment: Moment) -> list[tuple[str, str]]:
 
 
 def status(label: str, moment: Moment, width: int) -> Text:
-    """The line on a terminal, at most `width` cells: a bar, then what fits of the numbers."""
-    share = share_of(moment)
+    """The line of a path on a terminal, at most `width` cells."""
+    return bar(label, share_of(moment), parts(moment), width)
+
+
+def bar(label: str, share: float, pieces: list[tuple[str, str]], width: int) -> Text:
+    """A bar, then what fits of the numbers, (name, value)."""
     name = elide(label, max(width // 4, 4))
     room = 24 if width >= 110 else 14 if width >= 60 else 8
     eighths = round(8 * room * share)
@@ -132,7 +158,7 @@ def status(label: str, moment: Moment, width: int) -> Text:
     text.append("█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else ""), INK["left"])
     text.append("·" * (room - (eighths + 7) // 8), "dim")
     text.append(f" {100 * share:3.0f} %")
-    for key, value in parts(moment):
+    for key, value in pieces:
         piece = Text.assemble("  ", (f"{key} " if key else "", "dim"), value)
         if cell_len(text.plain) + cell_len(piece.plain) > width:
             break

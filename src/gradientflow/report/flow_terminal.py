@@ -183,7 +183,7 @@ class FlowPage:
         values = {
             "": who + one_line(track.label),
             "t": number(track.times[-1], 4) if track.times else "—",
-            "steps": number(max((track.moments or len(track.times)) - 1, 0)),
+            "steps": number(max((track.moments or len(track.times)) - 1, 0) if track.steps is None else track.steps),
             "gradients": number(solving(track.spent)),
             "loss": number(track.loss[-1]) if track.loss else "—",
             "‖∇L‖": number(track.grad_norm[-1]) if track.grad_norm else "—",

@@ -1,6 +1,6 @@
 """Colours of the figures: perceptually uniform maps, fit for colour-blind readers and grey print, and inks for lines.
 
-*batlow* and *navia* are by Fabio Crameri (MIT licence), baked in here so that no package is needed at run time: Crameri
+*batlow*, *navia* and *grayC* are by Fabio Crameri (MIT licence), baked in here so that no package is needed at run time: Crameri
 2018, Scientific colour maps, Zenodo, doi:10.5281/zenodo.1243862. The inks are those of Okabe and Ito (2008, Color
 Universal Design), without the ones too near to the water or to white.
 """
@@ -34,6 +34,14 @@ _NAVIA = bytes.fromhex(
     "f9f3d5faf3d6fbf4d7fcf4d9"
 )
 
+_GRAYC = bytes.fromhex(  # one byte each: it is grey
+    "0002040507090b0d0e0f1112131415161718191a1b1c1d1e1f20212223242425262728292a2b2c2d2e2f30313132333435363738393a"
+    "3b3b3c3d3e3f40414243444445464748494a4b4b4c4d4e4f5051515253545556565758595a5b5b5c5d5e5f5f60616263636465666767"
+    "68696a6a6b6c6d6e6e6f707171727374747576777778797a7a7b7c7d7d7e7f808081828384848586878888898a8b8c8d8e8e8f909192"
+    "93949595969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9bbbcbdbebfc0c1c3c4c5c6c7c8ca"
+    "cbcccdced0d1d2d3d5d6d7d8dadbdcdedfe0e2e3e4e6e7e8eaebeceeeff1f2f3f5f6f8f9fbfcfeff"
+)
+
 INKS = ("#e69f00", "#cc79a7", "#56b4e9", "#009e73", "#d55e00", "#f0e442")
 
 
@@ -45,6 +53,11 @@ def navia(at: Any) -> Floats:
 def batlow(at: Any) -> Floats:
     """Colours at levels 0..1, dark to bright: (…) → (…, 3)."""
     return _colours(BATLOW, at)
+
+
+def grayc(at: Any) -> Floats:
+    """Greys at levels 0..1, dark to bright: (…) → (…, 3)."""
+    return _colours(bytes(x for x in _GRAYC for _ in range(3)), at)
 
 
 def _colours(table: bytes, at: Any) -> Floats:

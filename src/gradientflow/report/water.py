@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradientflow.records import Portrait
-from gradientflow.report.maps import navia
+from gradientflow.records.flow import Numbers
+from gradientflow.report.maps import grayc, navia
 
 Floats = NDArray[np.float64]
 
@@ -68,8 +69,11 @@ def water(
     everywhere = np.stack([xx.reshape(-1), yy.reshape(-1)], 1).astype(float)
     tone = np.clip(_pick(level, everywhere, width, height), 0.0, 1.0).reshape(height, width)
     colour = tint(tone)
-    strength = (1 - np.exp(-1.3 * ink)) * (0.58 + 0.30 * tone)
     ground = np.array(GROUND) + 0.25 * (navia(0.02 + 0.2 * tone) - np.array(GROUND))
+    if portrait.leak:
+        leak = _pick(_grid(portrait, portrait.leak), everywhere, width, height).reshape(height, width)
+        colour, ground = greyed(colour, leak), greyed(ground, leak)
+    strength = (1 - np.exp(-1.3 * ink)) * (0.58 + 0.30 * tone)
     return Water(np.clip(ground + strength[:, :, None] * (colour - ground), 0, 1), slow, fast)
 
 
@@ -78,8 +82,37 @@ def tint(level: Floats) -> Floats:
     return np.minimum(1.4 * navia(0.26 + 0.28 * level), 1.0)
 
 
-def _grid(portrait: Portrait, numbers: list[float]) -> Floats:
+def greyed(colour: Floats, leak: Floats) -> Floats:
+    """Colours of the water, (…, 3), grey as it leaks, (…): about as bright as they were, and where nothing is known all grey."""
+    share = np.clip(np.nan_to_num(leak, nan=1.0), 0.0, 1.0)[..., None]
+    bright = colour @ np.array([0.2126, 0.7152, 0.0722])
+    return colour + share * (grayc(bright) - colour)
+
+
+def _grid(portrait: Portrait, numbers: Numbers) -> Floats:
     return np.asarray(numbers, dtype=float).reshape(portrait.n, portrait.n)
+
+
+def smoothed(samples: Floats, least: int) -> Floats:
+    """Samples, (n, n), with as many between them as make `least` along each side, by cubic interpolation (Catmull & Rom 1974).
+
+    The samples stay what they are. Fine grids, and those that have holes, are returned as they came.
+    """
+    n = len(samples)
+    parts = -(-(least - 1) // (n - 1)) if n > 1 else 1
+    if parts <= 1 or n < 4 or not np.isfinite(samples).all():
+        return samples
+    return _between(_between(samples, parts).T, parts).T
+
+
+def _between(samples: Floats, parts: int) -> Floats:
+    """Rows between rows."""
+    around = np.concatenate([2 * samples[:1] - samples[1:2], samples, 2 * samples[-1:] - samples[-2:-1]])
+    a, b, c, d = around[:-3], around[1:-2], around[2:-1], around[3:]
+    s = (np.arange(parts) / parts)[:, None, None]
+    inner = b + 0.5 * s * (c - a + s * (2 * a - 5 * b + 4 * c - d + s * (3 * (b - c) + d - a)))
+    out: Floats = np.concatenate([inner.transpose(1, 0, 2).reshape(-1, samples.shape[1]), samples[-1:]])
+    return out
 
 
 def _seeds(width: int, height: int, gap: float, rng: np.random.Generator) -> Floats:

@@ -41,7 +41,7 @@ def fill_dock(dock: Dock, flow: Flow, portrait: Portrait, speeds: tuple[float, f
         _drops(dock, flow)
     if flow.potential and flow.stories and dock.y > 2.6:
         _curve(dock, flow.stories[0])
-    _scale(dock, speeds)
+    scale(dock, speeds)
 
 
 def _keys(dock: Dock, flow: Flow, portrait: Portrait, outside: dict[str, int]) -> None:
@@ -176,7 +176,7 @@ def _shade(axes: Axes, flow: Track) -> str:
     return f"shaded: unresolved at {tolerance(flow) or 'this tolerance'}"
 
 
-def _scale(dock: Dock, speeds: tuple[float, float]) -> None:
+def scale(dock: Dock, speeds: tuple[float, float]) -> None:
     """The colours of the water, at the foot of the dock."""
     import numpy as np
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+SMOOTH = 150  # points along each side that levels of the loss are drawn from; coarser samples are interpolated
 TALL, WIDE, DOCK = 7.2, 9.2, 3.5  # inches
 
 
@@ -44,10 +45,10 @@ def draw_water(flow: Flow, portrait: Portrait) -> Figure:
     figure = Figure(figsize=page, dpi=DPI, facecolor=PAGE)
     low = bottom + max(0.0, 6.0 - height)
     axes = figure.add_axes((left / page[0], low / page[1], width / page[0], height / page[1]))
-    speeds = _water(axes, portrait, round(width * DPI), round(height * DPI))
+    speeds = pour(axes, portrait, round(width * DPI), round(height * DPI))
     if flow.potential:
-        _levels(axes, portrait)
-    _structure(axes, portrait)
+        levels(axes, portrait)
+    structure(axes, portrait)
     outside = _paths(axes, flow, portrait)
     for side in axes.spines.values():
         side.set_color(RULE)
@@ -60,7 +61,7 @@ def draw_water(flow: Flow, portrait: Portrait) -> Figure:
     return figure
 
 
-def _water(axes: Axes, portrait: Portrait, width: int, height: int) -> tuple[float, float]:
+def pour(axes: Axes, portrait: Portrait, width: int, height: int) -> tuple[float, float]:
     from gradientflow.report.water import water
 
     drawn = water(portrait, width, height)
@@ -71,16 +72,18 @@ def _water(axes: Axes, portrait: Portrait, width: int, height: int) -> tuple[flo
     return drawn.slow, drawn.fast
 
 
-def _levels(axes: Axes, portrait: Portrait) -> None:
-    """Faint contours of the loss, even steps of its logarithm above the least sample."""
+def levels(axes: Axes, portrait: Portrait, *, strong: bool = False) -> None:
+    """Faint contours of the loss, even steps of its logarithm above the least sample; strong where they are what is true."""
     import numpy as np
 
     from gradientflow.report.maps import batlow
+    from gradientflow.report.water import smoothed
 
     if portrait.loss is None:
         return
     n, (x0, x1, y0, y1) = portrait.n, portrait.box
-    loss = np.asarray(portrait.loss, dtype=float).reshape(n, n)
+    loss = smoothed(np.asarray(portrait.loss, dtype=float).reshape(n, n), SMOOTH)
+    n = len(loss)
     if not np.isfinite(loss).any():
         return
     above = loss - np.nanmin(loss)
@@ -91,11 +94,11 @@ def _levels(axes: Axes, portrait: Portrait) -> None:
     levels = np.unique(np.geomspace(max(low, high * 1e-9), high, 13))
     axes.contour(
         np.linspace(x0, x1, n), np.linspace(y0, y1, n), above, levels, colors=batlow(np.linspace(0.45, 1.0, len(levels))),
-        linewidths=0.6, alpha=0.34, zorder=1,
+        linewidths=0.8 if strong else 0.6, alpha=0.6 if strong else 0.34, zorder=1,
     )  # fmt: skip
 
 
-def _structure(axes: Axes, portrait: Portrait) -> None:
+def structure(axes: Axes, portrait: Portrait) -> None:
     for line in portrait.separatrices:
         axes.plot(*_xy(line), ls=(0, (1, 2.4)), lw=1.3, color="#dfe7f5", alpha=0.75, zorder=2)
     for line in portrait.valleys:
@@ -135,22 +138,22 @@ def _paths(axes: Axes, flow: Flow, portrait: Portrait) -> dict[str, int]:
         else:
             for line in lines:
                 axes.plot(*_xy(line), color="#ffffff", lw=2.1, zorder=5, path_effects=shade)
-                _arrival(axes, line[-1])
+                mark_end(axes, line[-1])
             for k, at in enumerate(drops.start):
-                _number(axes, at, k + 1)
+                mark_drop(axes, at, k + 1)
     for story in flow.stories:
         for k, track in enumerate(story.descents):
-            outside[track.label] = outside.get(track.label, 0) + _steps(axes, track, k, portrait.box)
+            outside[track.label] = outside.get(track.label, 0) + steps_of(axes, track, k, portrait.box)
         if len(story.flow.points) > 1:
             axes.plot(*_xy(story.flow.points), color="#ffffff", lw=2.3, zorder=5.5, path_effects=shade)
-            _arrival(axes, story.flow.points[-1])
+            mark_end(axes, story.flow.points[-1])
         begin = _begin(story)
         if begin is not None:
-            _number(axes, begin, story.drop)
+            mark_drop(axes, begin, story.drop)
     return outside
 
 
-def _steps(axes: Axes, track: Track, k: int, box: tuple[float, float, float, float]) -> int:
+def steps_of(axes: Axes, track: Track, k: int, box: tuple[float, float, float, float]) -> int:
     points = [p for p in track.points if math.isfinite(p[0]) and math.isfinite(p[1])]
     ink, many = INKS[k % len(INKS)], len(points) > MOST_DOTS
     far = 1e3 * max(abs(b) for b in box)
@@ -182,7 +185,7 @@ def _begin(story: Story) -> tuple[float, float] | None:
     return (story.flow.start[0], story.flow.start[1]) if len(story.flow.start) == 2 else None
 
 
-def _number(axes: Axes, at: tuple[float, float], number: int) -> None:
+def mark_drop(axes: Axes, at: tuple[float, float], number: int) -> None:
     axes.plot([at[0]], [at[1]], ls="", marker="o", ms=11.5, color=DROP, mec=DARK, mew=1.2, zorder=7)
     axes.annotate(
         str(number), at, xytext=(0, -0.4), textcoords="offset points", size=7.5, weight="bold", color=DARK, ha="center",
@@ -190,7 +193,7 @@ def _number(axes: Axes, at: tuple[float, float], number: int) -> None:
     )  # fmt: skip
 
 
-def _arrival(axes: Axes, at: tuple[float, float]) -> None:
+def mark_end(axes: Axes, at: tuple[float, float]) -> None:
     axes.plot([at[0]], [at[1]], ls="", marker="o", ms=5.2, color="#ffffff", mec=DARK, mew=1.1, zorder=6.5)
 
 

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path, Status
     from gradientflow.river.paths.sharpness import Sharpness, sharpness
     from gradientflow.river.paths.solve import flow
-    from gradientflow.river.portraits.draw import portrait
+    from gradientflow.river.portraits.axes import plane
+    from gradientflow.river.portraits.figure import draw
+    from gradientflow.river.portraits.plane import Plane
+    from gradientflow.river.portraits.portrait import portrait, sketches
+    from gradientflow.river.portraits.ride import ride
+    from gradientflow.river.portraits.shadow import shadow
     from gradientflow.river.portraits.view import view
     from gradientflow.river.session import Job, Rival, Solved, beside, solve
     from gradientflow.river.told import tell
@@ -53,7 +58,12 @@ _WHERE = {  # torch is imported only when something of this is used
     "paths.path": ("Certificate", "Certificates", "Cost", "Ensemble", "Path", "Status"),
     "paths.sharpness": ("Sharpness", "sharpness"),
     "paths.solve": ("flow",),
-    "portraits.draw": ("portrait",),
+    "portraits.axes": ("plane",),
+    "portraits.figure": ("draw",),
+    "portraits.plane": ("Plane",),
+    "portraits.portrait": ("portrait", "sketches"),
+    "portraits.ride": ("ride",),
+    "portraits.shadow": ("shadow",),
     "portraits.view": ("view",),
     "session": ("Job", "Rival", "Solved", "beside", "solve"),
     "told": ("tell",),
@@ -85,6 +95,7 @@ __all__ = [
     "NewtonFlow",
     "NormalisedFlow",
     "Path",
+    "Plane",
     "Potential",
     "PrincipalFlow",
     "RMSPropFlow",
@@ -100,10 +111,15 @@ __all__ = [
     "certify",
     "compare",
     "descend",
+    "draw",
     "drops",
     "flow",
+    "plane",
     "portrait",
+    "ride",
+    "shadow",
     "sharpness",
+    "sketches",
     "solve",
     "tell",
     "view",

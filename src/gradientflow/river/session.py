@@ -23,21 +23,30 @@ from gradientflow.river.paths.descent import descend
 from gradientflow.river.paths.keep import Keep
 from gradientflow.river.paths.path import Ensemble, Path
 from gradientflow.river.paths.solve import flow
-from gradientflow.river.portraits.draw import portrait
+from gradientflow.river.portraits.axes import KINDS, plane
+from gradientflow.river.portraits.plane import Plane
+from gradientflow.river.portraits.portrait import portrait, sketches
 from gradientflow.river.portraits.view import view
 from gradientflow.river.told import tell
 
 NUMBERED = 9  # drops that can be compared with optimizers one by one
 LONG = 20_000  # steps of a descent that a user is told of before they are made
 DRAWN = 80  # steps of a descent whose sharpness is measured for a figure
-MOMENTS = 200  # at which the places of many drops are kept, for their trails
+MOMENTS = (
+    200  # at which the places of many drops are kept, for their trails, and those of a path that a plane is made of
+)
+SAMPLING = 20.0  # seconds for the samples of a plane
 
 
 class Live(Protocol):
-    """Something that shows how a job goes: 1. `path` while one is solved; 2. `busy` for work that has no measure; 3. `say`."""
+    """Something that shows how a job goes.
+
+    1. `path` while one is solved; 2. `busy` for work that has no measure; 3. `count` for so many of so many; 4. `say`.
+    """
 
     def path(self, label: str) -> AbstractContextManager[Callable[[Any], None] | None]: ...
     def busy(self, text: str) -> AbstractContextManager[None]: ...
+    def count(self, label: str) -> AbstractContextManager[Callable[[int, int], None] | None]: ...
     def say(self, text: str) -> None: ...
 
 
@@ -48,6 +57,9 @@ class Silent:
         return nullcontext()
 
     def busy(self, text: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def count(self, label: str) -> AbstractContextManager[None]:
         return nullcontext()
 
     def say(self, text: str) -> None: ...
@@ -78,7 +90,9 @@ class Job:
         drops: so many of them; None: one.
         rivals: optimizers to run beside each drop's flow.
         save: file that the path will go to; a checkpoint lies beside it while it is solved.
-        drawn: a figure is wanted: the plane of a field of two parameters is sampled too, and the sharpness of descents.
+        drawn: a figure is wanted: a field of two parameters is sampled too, and the sharpness of descents is measured.
+        plane: of more parameters, the plane that is sampled, and that the paths are seen in; see ``gf.plane``. None: none.
+        plane_seconds: how long sampling it may take; None: `SAMPLING`.
         Others: as for `flow`.
     """
 
@@ -99,6 +113,8 @@ class Job:
     max_seconds: float | None = None
     certify: bool = True
     drawn: bool = False
+    plane: str | None = None
+    plane_seconds: float | None = None
 
     @property
     def checkpoint(self) -> File | None:
@@ -122,7 +138,7 @@ class Solved:
 
     Attributes:
         told: the record of everything.
-        portrait: the plane, where one was asked for.
+        portrait: of two parameters, or of a plane, where one was asked for.
         path: the flow of the first drop; None where many drops were solved at once.
     """
 
@@ -171,6 +187,8 @@ def _check(job: Job) -> None:
             f"--start has {len(job.start)} numbers, but {job.field.name} has {size} parameters: "
             f"expected {size} numbers divided by commas."
         )
+    if job.plane is not None:
+        _check_plane(job)
     if job.drops is None:
         return
     if job.rivals and job.drops > NUMBERED:
@@ -183,6 +201,21 @@ def _check(job: Job) -> None:
         )
 
 
+def _check_plane(job: Job) -> None:
+    if job.plane not in KINDS:
+        raise UsageError(f"--plane {job.plane!r}: expected one of {', '.join(KINDS)}.")
+    if job.field.size in (1, 2):
+        raise UsageError(
+            f"--plane is a slice through many parameters; {job.field.name} has {job.field.size}. Leave it out: --plot draws all of it."
+        )
+    if job.plane in ("sharpest", "gradient") and not job.field.potential:
+        raise UsageError(
+            f"--plane {job.plane} is made of a loss's Hessian, and {job.field.name} has no loss. Take --plane pca."
+        )
+    if job.drops is not None:
+        raise UsageError("--plane shows the path of one drop, and the optimizers beside it. Leave --drops out.")
+
+
 @dataclass
 class _Work:
     """A job being carried out."""
@@ -191,6 +224,7 @@ class _Work:
     live: Live
     notes: list[str] = dataclasses.field(default_factory=list)
     cancelled: bool = False
+    plane: Plane | None = None
 
     def carried_out(self) -> Solved:
         job = self.job
@@ -200,12 +234,36 @@ class _Work:
         told = tell(
             job.field, target=job.target, t=job.t, stories=stories, drops=ensemble, about=job.about, notes=self.notes
         )  # fmt: skip
-        plane = None
+        drawn = None
         if told.size == 2 and job.drawn:
             with self.live.busy("looking at the plane"):
-                plane = portrait(job.field, view(told, getattr(job.field, "box", None)))
-            told.fixed = plane.fixed
-        return Solved(told, plane, stories[0][0] if stories else None)
+                drawn = portrait(job.field, view(told, getattr(job.field, "box", None)))
+            told.fixed = drawn.fixed
+        elif self.plane is not None:
+            told.portrait = drawn = self.sampled(self.plane, stories[0])
+        return Solved(told, drawn, stories[0][0] if stories else None)
+
+    def spanned(self, path: Path) -> None:
+        """Find the plane that was asked for, as soon as there is a path."""
+        if self.job.plane is None or self.cancelled:
+            return
+        try:
+            with self.live.busy("finding the plane"):
+                self.plane = plane(path, self.job.plane, seed=self.job.seed)
+        except UsageError as problem:  # what was solved must not be lost over a picture
+            self.notes.append(f"there is no plane: {problem}")
+
+    def sampled(self, found: Plane, story: tuple[Path, list[Path], Comparison | None]) -> records.Portrait | None:
+        """Sample the plane with the shadows of all paths; stopped, it is as fine as it got."""
+        drawn: records.Portrait | None = None
+        try:
+            with self.live.count("sampling the plane") as progress:
+                seconds = self.job.plane_seconds or SAMPLING
+                for each in sketches(story[0], plane=found, along=story[1], seconds=seconds, progress=progress):
+                    drawn = each
+        except KeyboardInterrupt:
+            self.notes.append("the plane was not sampled as finely as there was time for: stopped")
+        return drawn
 
     def stories(self) -> list[tuple[Path, list[Path], Comparison | None]]:
         """Solve drop by drop, each with its optimizers."""
@@ -243,23 +301,31 @@ class _Work:
 
     def flow(self, start: Tensor | None, label: str) -> Path:
         j = self.job
+        keep = None if j.plane is None else Keep(at=self.moments, theta=True)
         with self.live.path(label) as progress:
             path = flow(
-                j.field, j.t, start=start, checkpoint=j.checkpoint, resume=j.resume, progress=progress, **self.common
-            )
+                j.field, j.t, start=start, keep=keep, checkpoint=j.checkpoint, resume=j.resume, progress=progress, **self.common
+            )  # fmt: skip
         self.cancelled |= path.status.reason == "cancelled"
+        self.spanned(path)
         return path
+
+    @property
+    def moments(self) -> Tensor:
+        """Times at which points are kept, closer together at the beginning, where the most happens."""
+        times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-5, 0, MOMENTS, dtype=torch.float64)])
+        return times * self.job.t
 
     def many(self) -> Ensemble:
         assert self.job.drops is not None  # a crowd
         starts = self.scattered(self.job.drops)
-        times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-5, 0, MOMENTS, dtype=torch.float64)])
-        keep = Keep(at=times * self.job.t) if starts.shape[1] == 2 else None
+        keep = Keep(at=self.moments) if starts.shape[1] == 2 else None
         with self.live.path(f"{len(starts)} drops") as progress:
             return flow(self.job.field, self.job.t, starts=starts, keep=keep, progress=progress, **self.common)
 
     def descents(self, start: Tensor | None, label: str) -> list[Path]:
         j, paths = self.job, []
+        kept = None if self.plane is None else Keep(plane=self.plane)
         for one in j.rivals:
             if self.cancelled:
                 self.notes.append(f"{one.label} and what comes after it were not run: stopped")
@@ -272,7 +338,7 @@ class _Work:
                 )
             with self.live.path(label + one.label) as progress:
                 path = descend(
-                    j.field, one.maker, j.t, lr=one.lr, start=start, progress=progress, seed=j.seed,
+                    j.field, one.maker, j.t, lr=one.lr, start=start, progress=progress, seed=j.seed, keep=kept,
                     sharpness_every=self.measured(one), max_gradients=j.max_gradients, max_seconds=j.max_seconds,
                     **one.settings,
                 )  # fmt: skip

@@ -122,6 +122,7 @@ def track(path: Path, field: Field) -> Track:
         settings=plain(path.settings),
         conserved=laws(field, path.start, path.final),
         moments=n,
+        steps=int(path.settings.get("steps", n - 1)),
     )
 
 

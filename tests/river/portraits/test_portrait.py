@@ -12,7 +12,7 @@ import torch
 from gradientflow.errors import FieldError, UsageError
 from gradientflow.records import Drops, Ending, Flow, Portrait, Story, Track
 from gradientflow.river.fields.base import Potential, VectorField
-from gradientflow.river.portraits.draw import portrait
+from gradientflow.river.portraits.portrait import portrait
 from gradientflow.river.portraits.view import view
 
 HIMMELBLAU = Potential(lambda w: (w[0] ** 2 + w[1] - 11) ** 2 + (w[0] + w[1] ** 2 - 7) ** 2, name="himmelblau")

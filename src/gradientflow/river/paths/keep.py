@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,14 @@ GRID = 65  # moments of an ensemble when nobody says
 BEGINNING = 64  # moments that there is room for at first, where steps are kept
 COLUMNS = ("times", "loss", "grad_norm", "step", "stages", "sharpness", "lambda_min", "sharpness_bound")
 LOOKED = COLUMNS[5:]  # what is known of a moment only where somebody looked
+
+
+class Projects(Protocol):
+    """A plane, as a path sees it: θ ↦ both coordinates and the distance out of it, (3,), kept under its own name."""
+
+    @property
+    def key(self) -> str: ...
+    def __call__(self, theta: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Keep:
             ``path.kept["sharpness"]``, (n, k), and the largest is ``path.sharpness``. A moment takes some gradients more;
             ``path.cost.looking`` says how many in all. None: the largest, at some of the moments, for a twentieth of the
             gradients or little more; 0: only where the solver looks for its own sake.
+        plane: a `gf.Plane`: keep the path's shadow in it, three numbers a moment instead of P, in ``path.kept[plane.key]``,
+            (n, 3): both coordinates, and the distance from the plane.
 
     Raises:
         UsageError: times that are not ascending or not finite, `every` below 1, or `sharpness` below 0.
@@ -52,6 +62,7 @@ class Keep:
     every: int = 1
     functions: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     sharpness: int | None = None
+    plane: Projects | None = None
 
     def __post_init__(self) -> None:
         if self.sharpness is not None and self.sharpness < 0:
@@ -72,8 +83,13 @@ class Keep:
         """Return what was asked to be kept, as plain data: a path resumes only with the same."""
         return {
             "at": repr(None if self.times is None else self.times.tolist()), "every": self.every, "exact": self.exact,
-            "theta": self.theta, "functions": sorted(self.functions), "sharpness": self.sharpness,
+            "theta": self.theta, "functions": sorted(self.measures), "sharpness": self.sharpness,
         }  # fmt: skip
+
+    @property
+    def measures(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """All that is measured of a point, by name."""
+        return dict(self.functions) | ({} if self.plane is None else {self.plane.key: self.plane})
 
     def gridded(self, t_end: float) -> Keep:
         """Return the same with times: what many drops are kept at, each of which has steps of its own."""
@@ -112,7 +128,8 @@ class Sampler:
         self.table = torch.full((moments, drops, len(self.columns)), nan, dtype=torch.float64)
         home = theta.device if self.single else torch.device("cpu")
         self.theta = torch.full((moments, drops, size), nan, dtype=theta.dtype, device=home) if with_theta else None
-        self.kept: dict[str, list[Tensor]] = {n: [] for n in keep.functions}
+        self.measures = keep.measures
+        self.kept: dict[str, list[Tensor]] = {n: [] for n in self.measures}
         self.next = torch.zeros(drops, dtype=torch.int64)
         self.steps = torch.zeros(drops, dtype=torch.int64)
         self.gauge = Gauge(keep.sharpness)
@@ -221,7 +238,7 @@ class Sampler:
             self.kept.setdefault(name, []).append(torch.tensor(float("nan"), dtype=torch.float64))
         if self.single and theta is not None:
             self._measure(int(k[0]), theta, motion)
-        for name, function in self.keep.functions.items():
+        for name, function in self.measures.items():
             assert theta is not None  # wanted where there are functions
             self.kept[name].append(_number(function(theta[0].detach().clone())))
 

@@ -168,9 +168,9 @@ def _together(t: float, step: float | None, start: object, starts: object, keep:
         raise UsageError(f"{STEP}, got {step!r}.")
     if start is not None and starts is not None:
         raise UsageError("give start= for one drop or starts= for many, not both.")
-    if starts is not None and keep.functions:
+    if starts is not None and keep.measures:
         raise UsageError(
-            "Keep(functions=…) is for single paths; on an ensemble keep the points (theta=True) and apply them after."
+            "Keep(functions=…) and Keep(plane=…) are for single paths; on an ensemble keep the points (theta=True) and apply them after."
         )
     if starts is not None and keep.sharpness:
         raise UsageError("Keep(sharpness=…) is for single paths; of an ensemble ask gf.sharpness(field, point).")
@@ -298,6 +298,7 @@ class _Ends:
                 None, [floor.said(table["times"], table["loss"], table["grad_norm"], floors, rtol)]
             )
         own = self.common | {n: self.common[n][0] for n in ("start", "final")}
+        own["settings"] = own["settings"] | {"steps": int(sampler.steps[0])}
         return Path(label="flow", kind="flow", status=self.statuses[0], **own, **table)
 
     def ensemble(self, sampler: Sampler) -> Ensemble:

@@ -24,7 +24,7 @@ class Grid:
     value: Tensor | None
 
 
-class Plane:
+class Patch:
     """A field over a box.
 
     Args:
@@ -97,3 +97,8 @@ class Plane:
         dx, dy = margin * (x1 - x0), margin * (y1 - y0)
         x, y = points[:, 0], points[:, 1]
         return (x >= x0 - dx) & (x <= x1 + dx) & (y >= y0 - dy) & (y <= y1 + dy)
+
+
+def numbers(x: Tensor) -> list[float | None]:
+    """Return numbers as a record holds them: None for one that is not finite."""
+    return [v if math.isfinite(v) else None for v in x.double().reshape(-1).tolist()]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
 from gradientflow.records import Flow
-from gradientflow.river.portraits.draw import Box, checked
+from gradientflow.river.portraits.box import Box, checked, size, spread
 
 MARGIN = 0.06  # of a side, around what must be seen
 STRAY = 0.35  # of a side: how far the box is widened at most for an optimizer's steps that leave it
@@ -40,12 +37,12 @@ def view(flow: Flow, box: Any = None) -> Box:
     base = None if box is None else checked(box, flow.field)
     sides = []
     for k in (0, 1):
-        must = _spread([p[k] for p in solved])
+        must = spread([p[k] for p in solved])
         if base is not None:
             low, high = base[2 * k], base[2 * k + 1]
         elif must is not None:
             low, high = must
-            room = max(0.45 * (high - low), 0.2 * _size(solved), 1e-9 * max(abs(low), abs(high)), 1e-12)
+            room = max(0.45 * (high - low), 0.2 * size(solved), 1e-9 * max(abs(low), abs(high)), 1e-12)
             low, high = low - room, high + room
         else:
             low, high = -1.0, 1.0
@@ -61,22 +58,3 @@ def view(flow: Flow, box: Any = None) -> Box:
         sides.append((low, high))
     (x0, x1), (y0, y1) = sides
     return x0, x1, y0, y1
-
-
-def _spread(xs: Sequence[float]) -> tuple[float, float] | None:
-    """Least and largest; of paths that run to infinity, what most of their points span."""
-    if not xs:
-        return None
-    values = torch.tensor(xs, dtype=torch.float64)
-    low, middle, high = (
-        float(v)
-        for v in torch.quantile(values[:: max(len(xs) // 100_000, 1)], torch.tensor([0.05, 0.5, 0.95]).double())
-    )
-    reach = 20 * max(high - low, 1e-12 * max(abs(middle), 1.0))
-    kept = values[(values >= low - reach) & (values <= high + reach)]
-    return float(kept.min()), float(kept.max())
-
-
-def _size(points: Iterable[Sequence[float]]) -> float:
-    spans = [_spread([p[k] for p in points]) for k in (0, 1)]
-    return max((s[1] - s[0] for s in spans if s is not None), default=1.0) or 1.0

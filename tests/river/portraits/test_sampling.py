@@ -1,0 +1,174 @@
+"""Sampling a plane: coarse first, no point twice, sized to a time, ended when not wanted, counted."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gradientflow as gf
+from gradientflow.errors import FieldError, UsageError
+from gradientflow.river.fields.base import Evaluation, Field, Linear, Potential
+from gradientflow.river.portraits import sampling
+from gradientflow.river.portraits.plane import Plane
+
+BOX = (-1.0, 2.0, -1.0, 1.0)
+SIZE = 5
+
+
+class Slow(Field):
+    """A bowl that notes every row it is asked for, and takes its time."""
+
+    potential, size, name = True, SIZE, "slow"
+
+    def __init__(self, each: float = 0.0) -> None:
+        self.each, self.asked, self.batches = each, [], []  # type: ignore[var-annotated]
+
+    def start(self) -> Tensor:
+        return torch.ones(SIZE, dtype=torch.float64)
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        self.asked += [tuple(round(x, 9) for x in row) for row in theta.tolist()]
+        self.batches.append(len(theta))
+        until = time.perf_counter() + self.each * len(theta)
+        while time.perf_counter() < until:
+            pass
+        return Evaluation(-theta, 0.5 * theta.square().sum(1))
+
+    def linearize(self, theta: Tensor) -> Linear:
+        return lambda v: -v
+
+
+def flat() -> Plane:
+    return Plane.spanned(torch.zeros(SIZE).double(), *torch.eye(SIZE).double()[:2])
+
+
+def test_every_grid_holds_the_one_before_and_no_point_is_asked_for_twice() -> None:
+    field = Slow()
+    drawn = list(gf.sketches(field, BOX, 97, plane=flat()))
+    assert [d.n for d in drawn] == [9, 17, 33, 97]
+    assert len(field.asked) == len(set(field.asked)) == 97**2
+    assert [d.spent.gradients for d in drawn if d.spent] == [81, 289, 1089, 97**2]
+    for coarse, fine in itertools.pairwise(drawn):
+        by = (fine.n - 1) // (coarse.n - 1)
+        a = torch.tensor(coarse.u).reshape(coarse.n, -1)
+        assert a.equal(torch.tensor(fine.u).reshape(fine.n, -1)[::by, ::by])
+    whole = gf.portrait(Slow(), BOX, 97, plane=flat())
+    assert whole.u == drawn[-1].u and whole.loss == drawn[-1].loss
+
+
+def test_nothing_is_evaluated_while_the_generator_is_not_asked() -> None:
+    field = Slow()
+    making = gf.sketches(field, BOX, 65, plane=flat())
+    assert len(field.asked) == 0
+    assert next(making).n == 9 and len(field.asked) == 81
+    making.close()  # type: ignore[attr-defined]
+    assert len(field.asked) == 81
+
+
+@pytest.mark.parametrize(("each", "seconds"), [(1e-4, 0.4), (1e-3, 0.4)])
+def test_a_time_asked_for_is_kept_and_used(each: float, seconds: float) -> None:
+    began = time.perf_counter()
+    drawn = gf.portrait(Slow(each), BOX, plane=flat(), seconds=seconds)
+    took = time.perf_counter() - began
+    assert took < sampling.LATE * seconds + 0.15
+    assert 0.15 * seconds / each < drawn.n**2 < 1.5 * seconds / each
+
+
+def test_more_time_is_a_finer_picture() -> None:
+    sides = [gf.portrait(Slow(5e-4), BOX, plane=flat(), seconds=s).n for s in (0.02, 0.2, 1.0)]
+    assert sides == sorted(set(sides)), sides
+
+
+def test_a_field_that_is_too_slow_for_81_gradients_gets_nine_or_more() -> None:
+    drawn = list(gf.sketches(Slow(0.02), BOX, plane=flat(), seconds=0.3))
+    assert [d.n for d in drawn] == [3]
+
+
+def test_it_ends_between_batches_when_it_is_told_to_and_the_last_whole_grid_stays() -> None:
+    field = Slow()
+    seen: list[tuple[int, int]] = []
+
+    def told(done: int, total: int) -> bool:
+        seen.append((done, total))
+        return len(field.asked) < 400
+
+    field.each = 1e-4
+    drawn = gf.portrait(field, BOX, 129, plane=flat(), progress=told)
+    assert drawn.n == 17 and 400 <= len(field.asked) < 1089 + 4096
+    assert seen[0] == (8, 8) or seen[0] == (9, 9)
+    with pytest.raises(UsageError, match="before there was anything"):
+        gf.portrait(Slow(), BOX, 129, plane=flat(), progress=lambda *_: False)
+
+
+def test_rows_of_a_batch_fit_into_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = Slow()
+    gf.portrait(field, BOX, 33, plane=flat())
+    assert max(field.batches) > 7
+    monkeypatch.setattr(sampling, "ROOM", 7 * sampling.HELD * 8 * SIZE)
+    field = Slow()
+    gf.portrait(field, BOX, 33, plane=flat())
+    assert max(field.batches) == 7
+
+
+def test_a_plane_that_is_not_of_this_field_is_refused_and_so_are_odd_sizes() -> None:
+    other = Potential(lambda w: (w * w).sum(), start=[1.0, 2.0, 3.0])
+    with pytest.raises(UsageError, match="3 parameters; the plane lies in a space of 5"):
+        gf.portrait(other, BOX, 9, plane=flat())
+    for n in (1, 0, -3, 2.5):
+        with pytest.raises(UsageError, match="n is how many"):
+            gf.portrait(Slow(), BOX, n, plane=flat())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="seconds"):
+        gf.portrait(Slow(), BOX, plane=flat(), seconds=0)
+    with pytest.raises(FieldError, match="say which plane"):
+        gf.portrait(Slow(), BOX)
+
+
+def test_a_function_that_takes_one_point_at_a_time_is_sampled_as_finely_and_says_so() -> None:
+    def loss(w: Tensor) -> Tensor:
+        return (w * w).sum() if float(w.detach()[0]) > 0 else 2 * (w * w).sum()
+
+    mine = Potential(loss, start=[1.0] * SIZE, name="mine")
+    drawn = gf.portrait(mine, BOX, 9, plane=flat())
+    assert drawn.n == 9 and "one point at a time" in drawn.notes[0]
+    assert drawn.spent is not None and 81 <= drawn.spent.gradients <= 81 + 16
+    assert not gf.portrait(Slow(), BOX, 9, plane=flat()).notes
+
+
+def tower(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    middle: nn.Module = {
+        "layer": nn.LayerNorm([3, 4, 4]), "batch": nn.BatchNorm2d(3), "group": nn.GroupNorm(3, 3), "none": nn.Identity(),
+    }[kind]  # fmt: skip
+    return nn.Sequential(nn.Conv2d(1, 3, 3), middle, nn.Tanh(), nn.Flatten(), nn.Linear(48, 2)).double()
+
+
+@pytest.mark.parametrize("kind", ["layer", "batch", "group", "none"])
+def test_networks_are_sampled_as_their_field_is_and_left_as_they_were(kind: str) -> None:
+    x = torch.randn(16, 1, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    model = tower(kind).train()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    field = gf.LossField(model, nn.functional.cross_entropy, (x, (x.mean((1, 2, 3)) > 0).long()))
+    plane = gf.plane(field, "sharpest")
+    drawn = gf.portrait(field, n=5, plane=plane)
+    x0, x1, y0, y1 = drawn.box
+    for k in (0, 12, 23):
+        theta = plane.lift(x0 + (k % 5) * (x1 - x0) / 4, y0 + (k // 5) * (y1 - y0) / 4)
+        there = field.evaluate(theta[None])
+        assert drawn.loss is not None and there.value is not None
+        assert drawn.loss[k] == pytest.approx(float(there.value[0]), rel=1e-9)
+        assert drawn.leak[k] == pytest.approx(float(plane.split(there.rate)[1]), abs=1e-9)
+    after = model.state_dict()
+    assert all(t.equal(after[n]) for n, t in before.items())
+    if kind == "batch":  # negative control: what is sampled is the field in train mode
+        model.eval()
+        calm = gf.portrait(
+            gf.LossField(model, nn.functional.cross_entropy, (x, (x.mean((1, 2, 3)) > 0).long())),
+            drawn.box,
+            5,
+            plane=plane,
+        )
+        assert calm.loss != drawn.loss
