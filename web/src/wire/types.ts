@@ -321,6 +321,7 @@ export interface Track {
   settings: Record<string, unknown>;
   conserved: Record<string, [number, number]>;
   moments: number;
+  steps: number | null;
   sharpness_bound: (number | null)[];
   threshold: number | null;
   threshold_name: string;
