@@ -17,7 +17,7 @@ from gradientflow.depth.causes.fallen import LONGER, LOOKED, RESOLVED, TAKEN, go
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.lost import EPS_RULES, eps_share
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, smoothed
+from gradientflow.depth.causes.trend import ALIVE, LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, alive, smoothed
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Place
 
@@ -66,7 +66,6 @@ SETTLED_BY = Limit("last_swing", 0.5, "chosen: of the losses; what is over in th
 # A step that is too small.
 STEPS = Limit("steps", 20, "chosen: fewer need not move the loss")
 FADED = Limit("last_rate_over_largest", 1e-3, "chosen: a schedule that has ended")
-ALIVE = Limit("gradient_over_first", 0.05, "chosen: of the first gradients; less is a gradient that died")
 TRAVELLED = Limit("travelled", 0.02, "chosen: of the weights' size, in all steps together")
 TAIL = Limit("second_half", 1e-3, "chosen: of the weights' size, in the second half of a run whose schedule ended")
 # Passed on the way to a step that is too large, and not told beside a number.
@@ -373,10 +372,3 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
         | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
         remedies("raise-step", at=place, hint=hint),
     )  # fmt: skip
-
-
-def alive(trend: Trend) -> bool:
-    """Whether the gradient of the second half is one that a step could use."""
-    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
-    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
-    return bool(grads) and median(second) > ALIVE * median(first)
