@@ -40,7 +40,8 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         "loss_start": rounded(trend.start), "loss_end": rounded(trend.end),
     } | told(AT_REST, gates=(STEPS, FADED, ALIVE, LEARNS_WELL))  # fmt: skip
     if top == 0.0 and any(s.update for s in trend.steps):
-        own = places.of_optimizer(trend.optimizer, case.meta)
+        at_rest_too = [k for k, g in enumerate(trend.optimizer.groups) if g.options.get("lr") == 0]
+        own = places.of_group(trend.optimizer, case.meta, at_rest_too[0] if at_rest_too else 0)
         text = (
             f"The learning rate of the largest group is exactly 0 at each of {len(rates)} steps: its weights stay where they are, only "
             f"those of other groups move, and the loss goes from {trend.start:.4g} to {trend.end:.4g}."

@@ -178,7 +178,7 @@ def _symptom(trend: Trend, rise: Rise, several: bool) -> str | None:
 def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if len(trend.losses) < 2:
         return None
-    ratio, sharp_step, sharp = _edge(case, trend)
+    ratio, sharp_step, sharp = edge(case, trend)
     rise = _rise(case, trend, beyond=ratio is not None and ratio > 1.0)
     symptom = _symptom(trend, rise, several)
     if symptom is None or (several and not rise.worse and not rise.ended):
@@ -186,7 +186,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if not rise.ended and rise.times <= HIGH and goes_down(case, trend):
         return None
     lr = next((s.lr for s in trend.steps if s.lr), None)
-    place = _raised(case, trend) or places.of_optimizer(trend.optimizer, case.meta) or losses.line(case.finite[:1])
+    place = _raised(case, trend) or places.of_option(trend.optimizer, case.meta, "lr") or losses.line(case.finite[:1])
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(rise.start), "loss_top": rounded(rise.top), "loss_end": rounded(trend.end),
@@ -272,7 +272,7 @@ def _late(case: Case, trend: Trend) -> Finding | None:
     batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
     lost = (level - best) / max(trend.start - best, 1e-300)
     late = [g for g in case.finite if g.probe.step > len(seen) // 2]
-    ratio, step, sharp = _edge(case, trend, late)
+    ratio, step, sharp = edge(case, trend, late)
     raised = _raised(case, trend)
     over = (ratio is not None and ratio > 1.0) or raised is not None
     few = bool(batches) and median(batches) <= FEW
@@ -321,7 +321,7 @@ def _swinging(case: Case, trend: Trend) -> Finding | None:
     )  # fmt: skip
 
 
-def _edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
+def edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
     """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
     best: tuple[float | None, int | None, float | None] = (None, None, None)
     if trend.adaptive or trend.optimizer is None:
