@@ -142,7 +142,7 @@ def lay_out(folder: Path, mutants: Iterable[Mutant]) -> dict[str, Path]:
     """Write the changed scripts, each into a folder of its own, and return where they are by the fault's name."""
     written = {}
     for number, mutant in enumerate(mutants):
-        here = folder / f"{number:02d}-{re.sub(r'[^a-z0-9]+', '-', mutant.name.lower()).strip('-')}"
+        here = folder / f"{number:02d}"  # (without its name, which a sentence that tells a path would say by chance)
         here.mkdir(parents=True)
         written[mutant.name] = here / f"{mutant.script}.py"
         written[mutant.name].write_text(text_of(mutant), encoding="utf-8")

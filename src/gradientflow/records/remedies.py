@@ -33,6 +33,8 @@ REMEDIES = {
     "orthogonal-recurrence": "Make the recurrent weight orthogonal (`nn.init.orthogonal_`{at}, spectral radius 1): products of it neither grow nor shrink.",
     "hold-apart": "Put something into the loss that holds different samples apart{at} (negatives, a variance term, a stopped gradient on one of "
     "two branches), or normalise the embeddings.",
+    "free-code": "Let the code carry something{at}: weigh the term that holds it at the noise less, or raise its weight from 0 over training; sum the "
+    "reconstruction over the entries as that term is; or give each entry of the code some nats free of charge.",
     "lower-step": "Lower the learning rate{at}{hint}.",
     "raise-step": "Raise the learning rate{at}{hint}, or check the schedule that lowers it.",
     "warmup": "Warm the learning rate up over the first steps (`torch.optim.lr_scheduler.LinearLR`): curvature is highest at the start.",

@@ -58,7 +58,8 @@ class Foreign(msgspec.Struct):
     """What moved weights within a step beside the optimizer's rule.
 
     `shape` is what it made of them where that is a constraint, which works on what the step left and would change nothing if it
-    came again: "clamped", "zeroed", "kept", "rescaled"; "decayed" shrinks all of them a little, "shared" is memory that other processes may write.
+    came again: "clamped", "zeroed", "kept", "rescaled"; "decayed" shrinks all of them a little, "noised" adds normal noise, "shared" is
+    memory that other processes may write.
     """
 
     share: float  # ‖it‖ / ‖what the rule says‖, over the group; of 1 where the rule says that nothing moves

@@ -65,10 +65,18 @@ def test_once_is_an_accident_where_more_was_looked_at() -> None:
     assert beside(Case(made([0.3]))) != []
 
 
-@pytest.mark.parametrize("shape", ["clamped", "zeroed", "kept", "rescaled", "decayed", "constrained"])
+@pytest.mark.parametrize("shape", ["clamped", "zeroed", "kept", "rescaled", "decayed", "constrained", "noised"])
 def test_a_constraint_breaks_nothing_and_is_said(shape: str) -> None:
     told = certificate(made([0.9, 0.9], shape, LINE))
     assert told.state == "held" and "(train.py:12)" in told.why and told.numbers["shape"] == shape
+
+
+def test_noise_that_drowns_the_steps_of_a_loss_that_stands_still_is_to_blame() -> None:
+    def told(part: float, progress: float = 0.0) -> bool:
+        return beside(Case(made([part, part], "noised", losses=progressed(progress)))) != []
+
+    flips(told, 0.49, 0.51)
+    assert not told(9.0, progress=0.5)
 
 
 def test_memory_that_others_write_to_is_not_measured() -> None:

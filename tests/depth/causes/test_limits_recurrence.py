@@ -73,7 +73,7 @@ def test_a_gradient_that_vanishes_behind_gates() -> None:
 
 
 def test_gates_that_have_had_time_to_open() -> None:
-    flips(lambda length: sure(decades=-9.0, cell="lstm", losses=[1.0] * int(length)) > 0.5, 49, 50)
+    flips(lambda length: sure(decades=-9.0, cell="lstm", losses=[1.0] * int(length)) > 0.5, 99, 100)
 
 
 def test_time_steps_that_show_growth() -> None:

@@ -58,3 +58,13 @@ def test_a_rate_of_exactly_zero_is_a_number() -> None:
 def test_nothing_is_told_of_a_rate_that_stays_or_is_not_known() -> None:
     assert found(0) == []
     assert causes(schedule_ended, seen([], losses=[1.0] * 100, lr=None)) == []
+
+
+def test_a_rate_that_goes_on_falling_has_not_ended_but_is_too_small() -> None:
+    def told(rates: list[float]) -> str:
+        return only(schedule_ended(Case(seen([], losses=[1.0] * 100, lr=rates)))).cause
+
+    assert told([0.1 * 0.7**k for k in range(100)]) == "step-too-small"
+    assert told([0.1 * 0.3 ** (k // 10) for k in range(100)]) == "step-too-small"  # in stairs
+    assert told([0.1 * max(1 - k / 50, 0.0) for k in range(100)]) == "schedule-ended"  # a line down to 0
+    assert told([max(0.1 * 0.7**k, 1e-6) for k in range(100)]) == "schedule-ended"  # a floor

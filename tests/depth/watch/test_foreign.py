@@ -102,6 +102,49 @@ def test_a_step_that_moves_what_has_a_rate_of_zero_is_seen() -> None:
     assert found.unexplained == pytest.approx(1.0, rel=1e-3) and found.foreign is not None
 
 
+def wide(change: Callable[[Tensor], object], width: int = 20) -> str:
+    """What is made of a change behind the step of a layer of `width`² weights."""
+    torch.manual_seed(0)
+    model, x = nn.Linear(width, width), torch.randn(16, width)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def hook(optimizer: Any, args: Any, kwargs: Any) -> None:
+        with torch.no_grad():
+            for p in model.parameters():
+                change(p)
+
+    optimizer.register_step_post_hook(hook)
+    (found,) = Bench(optimizer, lambda: model(x).square().mean()).step()
+    assert found.foreign is not None
+    return found.foreign.shape
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_normal_noise_is_told_as_such(size: float) -> None:
+    assert wide(lambda p: p.add_(size * torch.randn_like(p))) == "noised"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: p.add_(0.1 * (torch.rand_like(p) - 0.5)),  # another distribution
+        lambda p: p.add_(0.1 * torch.randn_like(p) + 0.1),  # a mean
+        lambda p: p.add_(0.1 * torch.randn_like(p) - p),  # drawn anew: what goes is the weights
+        lambda p: p.mul_(1 + 0.1 * torch.randn_like(p)),  # more where they are large
+        lambda p: p.add_(1e-4 * torch.randn_like(p) + 0.05 * p.grad) if p.grad is not None else None,  # a step back
+        lambda p: p.add_(0.1 * torch.randn_like(p)) if p.dim() > 1 else p.add_(1.0),  # not in every parameter
+    ],
+)
+def test_what_is_more_than_noise_is_not(change: Callable[[Tensor], object]) -> None:
+    assert wide(change) == ""
+
+
+def test_of_few_weights_it_is_not_known_how_they_are_distributed() -> None:
+    flips(
+        lambda width: wide(lambda p: p.add_(torch.randn_like(p)), int(width)) == "noised", 14, 15
+    )  # 196 and 225 weights
+
+
 # ── what is no foreign change ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -9,6 +9,7 @@ from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import IGNORANT, LARGE_INPUT, MASKING, Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
+from gradientflow.depth.causes.steps import edge
 from gradientflow.depth.causes.trend import LEARNS, LEARNS_WELL, SPIKE, STUCK, Trend
 from gradientflow.limits import Limit, told
 from gradientflow.ops import RANGES
@@ -47,16 +48,22 @@ def unscaled(case: Case) -> list[Finding]:
     place = places.of_data(op, operand, case.meta)
     risen = trend.first_bad is not None or (jumped and trend.ends_above)
     symptom = "diverging" if risen else "oscillating" if jumped else "crawling"
+    over = edge(case, trend)[0] or 0.0
+    alone = over > 1.0 >= over / rms**2  # at unit size the same step would be stable
     return [
         Finding(
-            symptom, "unscaled-input", 0.6 if symptom == "crawling" else 0.72, place,
+            symptom, "unscaled-input", 0.85 if alone else 0.6 if symptom == "crawling" else 0.72, place,
             f"The data (from {place.file}:{place.line}) enters {op.module or op.name} with a typical size of {rms:.3g} (up to {top:.3g}); the "
-            f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers.",
-            {"input_rms": rounded(rms), "input_max": rounded(top), "rise_over_start": rounded(trend.spike)}
+            f"gradient of the first layer and the curvature grow with its square, so no learning rate suits all layers{_times(over, rms) if alone else ''}.",
+            {"input_rms": rounded(rms), "input_max": rounded(top), "rise_over_start": rounded(trend.spike), "times_too_large": rounded(over) or None}
             | told(LARGE_INPUT, SPIKE, gates=(STUCK, IGNORANT, LEARNS_WELL, MASKING)),
             remedies("scale-input", "lower-step", at=place),
         )
     ]  # fmt: skip
+
+
+def _times(over: float, rms: float) -> str:
+    return f": it is {over:.2g} times what is stable, and would be {over / rms**2:.2g} times at unit size"
 
 
 def bad_batch(case: Case) -> list[Finding]:
@@ -123,7 +130,11 @@ def over_regularised(case: Case) -> list[Finding]:
         return [_held_down(case, trend, decay, shrunk)]
     if shrunk > SHRUNK or pull < PULL:
         return []
-    place = places.of_op(penalties[0], case.meta) if penalties else places.of_optimizer(trend.optimizer, case.meta)
+    place = (
+        places.of_op(penalties[0], case.meta)
+        if penalties
+        else places.of_option(trend.optimizer, case.meta, "weight_decay")
+    )
     name = "an explicit penalty" if penalties else f"weight decay {decay:g}"
     return [
         Finding(
@@ -152,7 +163,7 @@ def _per_step(trend: Trend, decay: float) -> float:
 
 
 def _erased(case: Case, trend: Trend, decay: float, taken: float) -> Finding:
-    place = places.of_optimizer(trend.optimizer, case.meta)
+    place = places.of_option(trend.optimizer, case.meta, "weight_decay")
     return Finding(
         "crawling", "over-regularised", 0.9, place,
         f"Weight decay {decay:g} takes {taken:.0%} of every weight at each step (decay × learning rate), whatever the data say, and the loss "
@@ -178,7 +189,7 @@ def _decoupled(trend: Trend) -> bool:
 
 
 def _held_down(case: Case, trend: Trend, decay: float, shrunk: float) -> Finding:
-    place, size = places.of_optimizer(trend.optimizer, case.meta), _size(case, trend)
+    place, size = places.of_option(trend.optimizer, case.meta, "weight_decay"), _size(case, trend)
     return Finding(
         "crawling", "over-regularised", 0.8, place,
         f"Decoupled weight decay {decay:g} balances an adaptive update where a weight is {1 / decay:.3g}; the weights began at a "

@@ -141,7 +141,7 @@ def _knocked_out(case: Case, graphs: list[Graph]) -> list[Finding]:
     size, step = max(moves, key=lambda pair: pair[0], default=(0.0, None))
     if step is None or size < LARGE:
         return []
-    place = places.of_optimizer(trend.optimizer, case.meta)
+    place = places.of_option(trend.optimizer, case.meta, "lr")
     return [
         Finding(
             "dead", "step-too-large", 0.8, place,
@@ -167,7 +167,7 @@ def _thrown(case: Case, since: int) -> Finding | None:
     size, step = max(moves, key=lambda pair: pair[0])
     if not size > REPLACED:
         return None
-    place = places.of_optimizer(trend.optimizer, case.meta)
+    place = places.of_option(trend.optimizer, case.meta, "lr")
     return Finding(
         "dead", "step-too-large", 0.85, place,
         f"Step {step.step} changes the weights by {size:.0%} of their own size with learning rate {step.lr:g}, and since "

@@ -53,6 +53,66 @@ def of_optimizer(optimizer: Optimizer | None, meta: Meta) -> Place | None:
     return Place(optimizer.file, optimizer.line, None, f"{optimizer.name}.step") if optimizer.file else None
 
 
+def of_group(optimizer: Optimizer | None, meta: Meta, group: int) -> Place | None:
+    """Return the line of a parameter group: its element of the list that the optimizer was given, or the call that added it; where
+    neither can be told, the line that made the optimizer.
+    """
+    made = of_optimizer(optimizer, meta)
+    if optimizer is None or made is None or made.file is None or len(optimizer.groups) <= 1:
+        return made
+    lines = group_lines(meta.sources.get(made.file, ""), made.line, optimizer.name)
+    if not group < len(optimizer.groups) <= len(lines):
+        return made
+    return Place(made.file, lines[group], None, f"{optimizer.name}, group {group}")
+
+
+def of_option(optimizer: Optimizer | None, meta: Meta, option: str) -> Place | None:
+    """Return the line of the group in which an option is largest, where groups differ in it; else that of the optimizer."""
+    given = [group.options.get(option) or 0.0 for group in optimizer.groups] if optimizer is not None else []
+    sizes = [abs(float(v)) if isinstance(v, (bool, int, float)) else 0.0 for v in given]
+    if len(set(sizes)) <= 1:
+        return of_optimizer(optimizer, meta)
+    return of_group(optimizer, meta, sizes.index(max(sizes)))
+
+
+def group_lines(source: str, line: int | None, name: str) -> list[int]:
+    """Return the lines of the groups of the optimizer made on a line: those it is given as a list, then those added; none where the
+    list cannot be read.
+
+    Example:
+        >>> group_lines("o = SGD([\\n  {'params': a},\\n  {'params': b},\\n], lr=1)\\no.add_param_group({'params': c})", 1, "SGD")
+        [2, 3, 5]
+    """
+    tree = _tree(source)
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)] if tree is not None else []
+    made = next((c for c in calls if c.lineno == line and _called(c) == name), None)
+    if made is None:
+        return []
+    given = next((k.value for k in made.keywords if k.arg == "params"), made.args[0] if made.args else None)
+    appended: list[ast.Call] = []
+    if isinstance(given, ast.Name) and tree is not None:  # a list that was put together before
+        wanted = given.id
+        lists = [
+            n.value for n in ast.walk(tree) if isinstance(n, ast.Assign) and any(_is_name(t, wanted) for t in n.targets)
+        ]
+        given = lists[0] if len(lists) == 1 else None
+        appended = [
+            c
+            for c in calls
+            if _called(c) == "append" and isinstance(c.func, ast.Attribute) and _is_name(c.func.value, wanted)
+        ]
+    added = [c.lineno for c in calls if _called(c) == "add_param_group"]
+    if not isinstance(given, (ast.List, ast.Tuple)):
+        return [made.lineno, *sorted(added)] if added and not appended else []
+    if not all(isinstance(e, (ast.Dict, ast.Call)) for e in given.elts):
+        return []
+    return [e.lineno for e in given.elts] + sorted(c.lineno for c in appended) + sorted(added)
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
 def of_call(meta: Meta, name: str) -> Place | None:
     """Return the line of the only call of `name(...)` in the script."""
     for file, source in meta.sources.items():
@@ -60,6 +120,15 @@ def of_call(meta: Meta, name: str) -> Place | None:
         if line is not None:
             return Place(file, line, None, name)
     return None
+
+
+def of_last_call(meta: Meta, name: str) -> Place | None:
+    """Return the line of the last call of `name(...)` in the script."""
+    tree = _tree(meta.sources.get(meta.script, ""))
+    lines = (
+        [n.lineno for n in ast.walk(tree) if isinstance(n, ast.Call) and _called(n) == name] if tree is not None else []
+    )
+    return Place(meta.script, max(lines), None, name) if lines else None
 
 
 def of_schedule(meta: Meta) -> Place | None:

@@ -33,7 +33,7 @@ CALM_STEPS = Limit("losses_of_a_calm_run", 20, "chosen: that while")
 CALM_RISE = Limit("rise_of_a_calm_run", 3, "chosen: four times the loss it began with; what explodes kicks it higher")
 VANISHES = Limit("decades", -3.0, "chosen: a thousandth is left over all time steps")
 GATED_VANISHES = Limit("decades", -6.0, "chosen: a half open gate takes 0.3 decades per step, and training opens it")
-PATIENCE = Limit("steps_to_open_the_gates", 50, "chosen: for a gated cell; below, it has only begun")
+PATIENCE = Limit("steps_to_open_the_gates", 100, "chosen: for a gated cell; below, it has only begun")
 UNDERFLOW = Limit(
     "decades_of_zero", -38.0, "the smallest normal float32, 1.2e-38: told where the gradient is exactly zero"
 )

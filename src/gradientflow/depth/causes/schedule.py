@@ -1,4 +1,4 @@
-"""A learning rate that is zero, from the start or from the end of a schedule that ends too early."""
+"""A learning rate that is zero, from the start or from the end of a schedule that ends too early; or that falls out of sight."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 from gradientflow.depth.causes import places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.steps import ALIVE, FADED, STEPS, alive
-from gradientflow.depth.causes.trend import LEARNS_WELL, Trend
+from gradientflow.depth.causes.steps import FADED, STEPS
+from gradientflow.depth.causes.trend import ALIVE, LEARNS_WELL, Trend, alive
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding
 
@@ -40,7 +40,8 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         "loss_start": rounded(trend.start), "loss_end": rounded(trend.end),
     } | told(AT_REST, gates=(STEPS, FADED, ALIVE, LEARNS_WELL))  # fmt: skip
     if top == 0.0 and any(s.update for s in trend.steps):
-        own = places.of_optimizer(trend.optimizer, case.meta)
+        at_rest_too = [k for k, g in enumerate(trend.optimizer.groups) if g.options.get("lr") == 0]
+        own = places.of_group(trend.optimizer, case.meta, at_rest_too[0] if at_rest_too else 0)
         text = (
             f"The learning rate of the largest group is exactly 0 at each of {len(rates)} steps: its weights stay where they are, only "
             f"those of other groups move, and the loss goes from {trend.start:.4g} to {trend.end:.4g}."
@@ -51,6 +52,13 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
             f"The learning rate is exactly 0 at each of {len(rates)} steps: the gradient is alive, and no weight moves."
         )
         return Finding("crawling", "step-too-small", 0.95, place, text, evidence, remedies("raise-step", at=place))
+    if rates[-1] != rates[-1 - at_rest // 2]:  # it has no end: it goes on falling
+        text = (
+            f"The learning rate falls and goes on falling: from {top:.3g} to below a thousandth of it at step {len(rates) - at_rest} "
+            f"of {len(rates)}, to {rates[-1]:.3g} at the last. The gradient is alive, and the loss stays at "
+            f"{trend.end:.4g}. Is it counted in epochs, and stepped per batch?"
+        )
+        return Finding("crawling", "step-too-small", 0.9, place, text, evidence, remedies("raise-step", at=place))
     text = (
         f"The schedule ends at step {len(rates) - at_rest} of {len(rates)}: from there on the learning rate is {rates[-1]:.3g} (it was "
         f"{top:.3g}), the gradient is alive, and the loss stays at {trend.end:.4g}. Is it counted in epochs, and stepped per batch?"

@@ -17,7 +17,7 @@ from gradientflow.depth.causes.fallen import LONGER, LOOKED, RESOLVED, TAKEN, go
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.lost import EPS_RULES, eps_share
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, smoothed
+from gradientflow.depth.causes.trend import ALIVE, LEARNS_WELL, LOSSES, SPIKE, STUCK, Trend, alive, smoothed
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding, Place
 
@@ -66,7 +66,6 @@ SETTLED_BY = Limit("last_swing", 0.5, "chosen: of the losses; what is over in th
 # A step that is too small.
 STEPS = Limit("steps", 20, "chosen: fewer need not move the loss")
 FADED = Limit("last_rate_over_largest", 1e-3, "chosen: a schedule that has ended")
-ALIVE = Limit("gradient_over_first", 0.05, "chosen: of the first gradients; less is a gradient that died")
 TRAVELLED = Limit("travelled", 0.02, "chosen: of the weights' size, in all steps together")
 TAIL = Limit("second_half", 1e-3, "chosen: of the weights' size, in the second half of a run whose schedule ended")
 # Passed on the way to a step that is too large, and not told beside a number.
@@ -179,7 +178,7 @@ def _symptom(trend: Trend, rise: Rise, several: bool) -> str | None:
 def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if len(trend.losses) < 2:
         return None
-    ratio, sharp_step, sharp = _edge(case, trend)
+    ratio, sharp_step, sharp = edge(case, trend)
     rise = _rise(case, trend, beyond=ratio is not None and ratio > 1.0)
     symptom = _symptom(trend, rise, several)
     if symptom is None or (several and not rise.worse and not rise.ended):
@@ -187,7 +186,7 @@ def _too_large(case: Case, trend: Trend, several: bool) -> Finding | None:
     if not rise.ended and rise.times <= HIGH and goes_down(case, trend):
         return None
     lr = next((s.lr for s in trend.steps if s.lr), None)
-    place = _raised(case, trend) or places.of_optimizer(trend.optimizer, case.meta) or losses.line(case.finite[:1])
+    place = _raised(case, trend) or places.of_option(trend.optimizer, case.meta, "lr") or losses.line(case.finite[:1])
     factor = trend.momentum_factor()
     evidence = {
         "learning_rate": lr, "loss_start": rounded(rise.start), "loss_top": rounded(rise.top), "loss_end": rounded(trend.end),
@@ -273,7 +272,7 @@ def _late(case: Case, trend: Trend) -> Finding | None:
     batches = [g.probe.batch for g in case.finite if g.probe.batch is not None]
     lost = (level - best) / max(trend.start - best, 1e-300)
     late = [g for g in case.finite if g.probe.step > len(seen) // 2]
-    ratio, step, sharp = _edge(case, trend, late)
+    ratio, step, sharp = edge(case, trend, late)
     raised = _raised(case, trend)
     over = (ratio is not None and ratio > 1.0) or raised is not None
     few = bool(batches) and median(batches) <= FEW
@@ -322,7 +321,7 @@ def _swinging(case: Case, trend: Trend) -> Finding | None:
     )  # fmt: skip
 
 
-def _edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
+def edge(case: Case, trend: Trend, graphs: list[Graph] | None = None) -> tuple[float | None, int | None, float | None]:
     """Return (learning rate over its stable limit, step, sharpness) where that is largest; only for plain descent."""
     best: tuple[float | None, int | None, float | None] = (None, None, None)
     if trend.adaptive or trend.optimizer is None:
@@ -373,10 +372,3 @@ def _too_small(case: Case, trend: Trend) -> Finding | None:
         | told(TRAVELLED, TAIL, gates=(STEPS, STUCK, FADED, ALIVE, EPS_RULES)),
         remedies("raise-step", at=place, hint=hint),
     )  # fmt: skip
-
-
-def alive(trend: Trend) -> bool:
-    """Whether the gradient of the second half is one that a step could use."""
-    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
-    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
-    return bool(grads) and median(second) > ALIVE * median(first)

@@ -16,6 +16,7 @@ STUCK = Limit("progress", 0.12, "chosen: (1 − 0.12)/(1 + 0.12) = 0.79 of the l
 LEARNS = Limit("progress_of_learning", 0.3, "chosen: 0.54 of the loss it began with is left")
 LEARNS_WELL = Limit("progress_of_learning_well", 0.6, "chosen: a quarter of the loss it began with is left")
 SPIKE = Limit("rise_over_start", 2.0, "chosen: three times the loss it began with; noise of a small batch stays below")
+ALIVE = Limit("gradient_over_first", 0.05, "chosen: of the first gradients; less is a gradient that died")
 
 
 @dataclass
@@ -122,6 +123,13 @@ def _trend(optimizer: Optimizer | None, steps: list[Step]) -> Trend:
     turns = sum(a * b < 0 for a, b in itertools.pairwise(moving))
     trend.zigzag = turns / max(len(moving) - 1, 1)
     return trend
+
+
+def alive(trend: Trend) -> bool:
+    """Whether the gradient of the second half is one that a step could use."""
+    grads = [s.grad for s in trend.steps if s.grad is not None and math.isfinite(s.grad)]
+    first, second = grads[: max(1, len(grads) // 10)], grads[len(grads) // 2 :]
+    return bool(grads) and median(second) > ALIVE * median(first)
 
 
 def mean(values: list[float]) -> float:

@@ -20,6 +20,7 @@ from gradientflow.depth.causes import (
     collapse,
     data,
     dead,
+    drowned,
     finite,
     flow,
     hidden,
@@ -29,6 +30,7 @@ from gradientflow.depth.causes import (
     output,
     passes,
     pieces,
+    pulled,
     recurrence,
     remade,
     rewritten,
@@ -58,6 +60,7 @@ BEHIND = {
     "unscaled-input": "the scale of the data does harm through the cause above",
     "unscaled-target": "the scale of the targets does harm through the cause above",
     "dead-units": "units that give zero are what the cause above leaves behind",
+    "rounding": "updates that do not land are what the cause above leaves of them",
     "small-batch-noise": "the loss would not fall without noise either",
 }
 
@@ -97,6 +100,8 @@ RULES: tuple[tuple[Rule, float], ...] = (
     (hidden.hidden, 0.10),
     (pieces.cut_in_pieces, 0.16),
     (alike.all_alike, 0.05),
+    (pulled.pulled_together, 0.10),
+    (drowned.drowned, 0.10),
     (data.unscaled_target, 0.06),
     (data.unscaled, 0.06),
     (schedule.schedule_ended, 0.13),
@@ -140,6 +145,7 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
         except Exception as problem:
             errors.append(f"rule {rule.__name__} failed: {type(problem).__name__}: {problem}")
     ranked.sort(key=lambda entry: -entry[0])
+    ranked = _once(ranked)
     findings = [f for _, _, f in ranked]
     checked = certificates.issue(case, findings, errors)
     if not findings:  # nothing was found: that is not all it takes to be healthy
@@ -180,6 +186,15 @@ def _judged(run: Run, errors: list[str]) -> Verdict:
     )
     _part("the marks of the budget", errors, lambda: _mark(verdict, case), None)
     return verdict
+
+
+def _once(ranked: list[tuple[float, float, Finding]]) -> list[tuple[float, float, Finding]]:
+    """Leave out what says again what a finding ahead of it says: the same symptom and cause at the same line."""
+    first: dict[object, tuple[float, float, Finding]] = {}
+    for entry in ranked:
+        f = entry[2]
+        first.setdefault((f.symptom, f.cause, f.place and (f.place.file, f.place.line)), entry)
+    return list(first.values())
 
 
 def _part(name: str, errors: list[str], make: Callable[[], T], otherwise: T) -> T:

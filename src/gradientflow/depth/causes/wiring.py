@@ -11,7 +11,7 @@ from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import SPIKE
 from gradientflow.limits import Limit, told
-from gradientflow.records import Finding, Op, Optimizer, Param, Place
+from gradientflow.records import Cut, Finding, Op, Optimizer, Param, Place
 
 EQUAL_WEIGHTS = Limit(
     "alike_first", 1 - 1e-6, "chosen: rows of weights that differ by less than rounding; drawn at random they never do"
@@ -120,7 +120,7 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
     unseen = {i for g in case.graphs for i in g.probe.without_grad}
     if not wanted & unseen:
         return []  # this run does not use them at all: a spare head
-    off = next((c for g in case.graphs for c in g.probe.cuts if c.param in wanted and c.file is not None), None)
+    off = _off_line(case, wanted)
     place = Place(off.file, off.line, None, off.name) if off is not None else _made(never)
     return [
         Finding(
@@ -130,6 +130,19 @@ def _cut_off(case: Case, optimizer: Optimizer, never: list[Param], live: list[Pa
             evidence, remedies("reconnect", at=place),
         )
     ]  # fmt: skip
+
+
+def _off_line(case: Case, wanted: set[int]) -> Cut | None:
+    """Return where parameters were used with gradients switched off: what the loss then takes in, and not what copies them."""
+    taken_in = [
+        g.probe.cuts[o.cut]
+        for g in case.graphs
+        for i in g.reached
+        for o in g.probe.ops[i].operands
+        if o.cut is not None
+    ]
+    rest = [c for g in case.graphs for c in g.probe.cuts]
+    return next((c for c in (*taken_in, *rest) if c.param in wanted and c.file is not None), None)
 
 
 def _end_of_the_loose(graph: Graph, wanted: set[int]) -> Op | None:

@@ -1,7 +1,8 @@
 """What moved weights within an optimizer's step beside its rule: how much of it, which of them, and whether it is a constraint.
 
 A constraint (a clamp, a mask, a norm that is held) works on what the step left, and would change nothing if it came again. It is
-told by what it leaves: entries at a bound, at zero or where they were, rows of one norm.
+told by what it leaves: entries at a bound, at zero or where they were, rows of one norm. Noise that is added to the weights
+(Langevin dynamics) is told by its distribution: that of a normal, and of nothing that the weights or the update are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ LIKE = Limit(
 )
 ROUNDED = Limit("rounding_of_a_tensor", 1e-6, "rounding of single precision, and a decade to spare")
 CHANGED = Limit("change_of_a_norm", 1e-7, "rounding of single precision")
+CHANCE = Limit("standard_errors", 4.0, "chosen: of mean, correlation and fourth moment of normal numbers")
+SAMPLE = Limit("entries_of_noise", 200, "chosen: of fewer it cannot be told how they are distributed")
 HELD = Limit("norm_over_the_one_before", 1e-5, "chosen: a decay takes more, rounding less")
 _BOUNDED = 3  # entries of a tensor whose least and largest are bounds of something
 _FEW = 4  # parameters that are named
@@ -57,11 +60,31 @@ def foreign(parts: Sequence[Moved], size: float, shared: bool) -> Foreign:
     touched = sorted(
         (p for p in parts if bool((p.beyond != 0).any())), key=lambda p: float(p.beyond.norm()), reverse=True
     )
-    shapes = {"shared"} if shared else {_shape(p) for p in touched}
+    shapes = {"shared"} if shared else {"noised"} if _noise(parts) else {_shape(p) for p in touched}
     if shapes == {"kept"} and len(touched) == len(parts) and all(bool((p.moved == 0).all()) for p in parts):
         shapes = {""}  # nothing moves at all
     shape = shapes.pop() if len(shapes) == 1 else ("" if "" in shapes else "constrained")
     return Foreign(norm(p.beyond for p in parts) / size, [p.param for p in touched[:_FEW]], shape)
+
+
+def _noise(parts: Sequence[Moved]) -> bool:
+    """Whether what was done beside the rule is normal noise, in every parameter: its mean, its fourth moment and its correlations
+    with the weights and with what the rule demands are those of chance.
+    """
+    if max((p.moved.numel() for p in parts), default=0) < SAMPLE:
+        return False
+    return all(_normal(p.moved - p.wanted, p.before, p.wanted) for p in parts)
+
+
+def _normal(d: Tensor, *others: Tensor) -> bool:
+    n, size = d.numel(), float(d.norm())
+    if not size > 0:
+        return False
+    error = CHANCE / n**0.5
+    means = [float(d.mean()) * n**0.5 / size]
+    along = [float((d * o).sum()) / (size * float(o.norm())) for o in others if bool(o.any())]
+    fourth = float((d / size).pow(4).sum()) * n  # 3 of a normal distribution, with a variance of 24/n
+    return all(abs(x) <= error for x in (*means, *along)) and abs(fourth - 3.0) <= CHANCE * (24.0 / n) ** 0.5
 
 
 def _shape(p: Moved) -> str:

@@ -28,7 +28,7 @@ BLURRED = Limit("update_within_rounding", 0.1, "chosen: of the update; what else
 DONE = {
     "clamped": "its entries are held within bounds", "zeroed": "entries are set to zero", "kept": "entries are held where they were",
     "rescaled": "its length is held", "decayed": "it is shrunk a little", "constrained": "its entries and length are held",
-    "shared": "other processes may write to it",
+    "noised": "normal noise is added to them", "shared": "other processes may write to it",
 }  # fmt: skip
 
 
@@ -114,6 +114,8 @@ def _odd_groups(case: Case) -> list[str]:
         for number, seen in groups.items():
             why = _odd(seen)
             if why is not None:
+                place = places.of_group(trend.optimizer, case.meta, number)
+                where = f" ({place.file}:{place.line})" if place is not None else ""
                 found.append(f"; but group {number}{where}, of {seen[-1].entries} weights, {why}")
     return found
 

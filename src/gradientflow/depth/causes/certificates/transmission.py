@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from gradientflow.depth.causes import places
 from gradientflow.depth.causes.altered import early_clip, ways
 from gradientflow.depth.causes.case import Case, counted, rounded
 from gradientflow.depth.causes.certificates import broken
@@ -33,13 +34,11 @@ def transmission(case: Case, findings: Sequence[Finding]) -> Certificate:
         for a in way.calls:
             calls.setdefault((a.name, a.file, a.line), []).append(a.factor)
     again = sum(w.transit.again for w in seen)
-    twice = (
-        f"; backward was called again on the same loss in {again} of them, so its gradient counts twice"
-        if again
-        else ""
-    )
-    if not again:
-        twice = _added_up(case, [w.transit for w in seen])
+    twice = _added_up(case, [w.transit for w in seen])
+    if again:
+        last = places.of_last_call(case.meta, "backward")
+        at = f" ({last.file}:{last.line})" if last is not None else ""
+        twice = f"; backward was called again{at} on the same loss in {again} of them, so its gradient counts twice"
     left = sum(bool(g.probe.carried) for g in case.graphs if g.probe.step > 1)
     twice += f"; at {left} of them gradients of earlier steps were still in `.grad`, and count again" if left else ""
     if not calls:
@@ -90,8 +89,10 @@ def _added_up(case: Case, transits: Sequence[Transit]) -> str:
             f"; of the {calls} backward calls ahead of each step the gradients of {cleared} were cleared again: the step is that of "
             f"{1 - cleared / calls:.0%} of them"
         )
+    last = places.of_last_call(case.meta, "backward")
+    at = f" (the last at {last.file}:{last.line})" if last is not None else ""
     shared = f", each counting 1/{calls} or so" if averages(case, calls) else ", each counting whole"
-    return f"; {calls} backward calls were added up ahead of each step{shared}"
+    return f"; {calls} backward calls were added up ahead of each step{at}{shared}"
 
 
 def _typical(factors: list[float | None]) -> str:

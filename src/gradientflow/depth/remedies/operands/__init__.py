@@ -11,6 +11,6 @@ ROWS = (
     Row("clamp-op", plan.clamp_op, "operands.ClampOp", edit.clamp),
     *(
         Row(word, _OF_THE_MODEL, _OF_THE_MODEL, _OF_THE_MODEL)
-        for word in ("mask-first", "unmask-row", "fit-lengths", "part-eigenvalues", "hold-apart")
+        for word in ("mask-first", "unmask-row", "fit-lengths", "part-eigenvalues", "hold-apart", "free-code")
     ),
 )
