@@ -26,6 +26,16 @@ def test_large_inputs_and_a_loss_that_rises(times: float, symptom: str) -> None:
     assert only(data.unscaled(Case(run(chain(data=value(50.0)), losses=losses)))).symptom == symptom
 
 
+def test_inputs_that_alone_make_the_step_too_large() -> None:
+    def sure(sharpness: float) -> bool:
+        """At a rate of 0.1 a sharpness of 20 is stable, with inputs of a size of 50 one of 20 · 50²."""
+        chains = [chain(data=value(50.0), sharpness=sharpness)]
+        return only(data.unscaled(Case(run(*chains, losses=[1.0, 9.0] * 30)))).confidence > 0.8
+
+    flips(sure, 19.9, 20.1)
+    flips(lambda s: not sure(s), 20 * 50**2 * 0.99, 20 * 50**2 * 1.01)
+
+
 def test_a_loss_that_rises_is_trouble_enough() -> None:
     def seen(times: float) -> list[str]:
         losses = progressed(0.5)

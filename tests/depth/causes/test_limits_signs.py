@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gradientflow.depth.causes import signs
-from tests.depth.causes.by_hand import causes, flips, run
+from gradientflow.records import Group
+from tests.depth.causes.by_hand import Chain, causes, flips, linear, progressed, run, tail
 
 RISING = [1.0, 1.1, 3.0, 9.0, 27.0, 81.0]
 
@@ -43,3 +44,18 @@ def test_losses_whose_quarters_show_a_course() -> None:
 
 def test_a_loss_far_below_zero() -> None:
     flips(lambda times: bottomless(times=times), 49, 51)
+
+
+def one_up(progress: float = 0.0, layers: bool = True, both: bool = False) -> list[str]:
+    """A run of two groups of which the first is made with maximize=True; it holds a layer, or what is none."""
+    seen = run(Chain([linear(), *tail()]), losses=progressed(progress))
+    held = [0] if layers else [7]
+    seen.meta.optimizers[0].groups = [Group({"maximize": True}, held), Group({"maximize": both}, [1])]
+    return causes(signs.wrong_sign, seen)
+
+
+def test_layers_of_one_group_that_climb_what_the_others_descend() -> None:
+    flips(lambda progress: one_up(progress), 0.13, 0.11)
+    assert one_up() == ["wrong-sign"]
+    assert one_up(layers=False) == []  # weights of the loss's terms may climb
+    assert one_up(both=True) == []  # (the whole of an optimizer is judged by its steps)

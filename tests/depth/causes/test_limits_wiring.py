@@ -6,6 +6,7 @@ import pytest
 
 from gradientflow.depth.causes import wiring
 from gradientflow.depth.causes.case import Case
+from gradientflow.records import Group
 from tests.depth.causes.by_hand import Chain, causes, flips, linear, only, run, tail, zigzag
 
 
@@ -26,6 +27,26 @@ def test_steps_in_which_a_part_gets_none() -> None:
         return causes(wiring.disconnected, seen)
 
     flips(part, 9, 10)
+
+
+def added(since: int, reached: bool = True, steps: int = 100, first: bool = False) -> list[str]:
+    """A second group that comes behind so many steps; before, it gets a gradient or none."""
+    rows = [linear(), *tail()]
+    seen = run(*(Chain(rows, step=k) for k in (1, 2, 3, 4)), losses=[1.0] * steps)
+    seen.meta.optimizers[0].groups = [Group({}, [0, 1] if first else [1])]
+    for param in seen.meta.params:
+        param.graded = steps
+    seen.meta.params[0].graded = steps - since
+    for probe in seen.probes:
+        for state in probe.params:
+            state.grad = state.grad if reached or state.param == 1 else None
+    return causes(wiring.disconnected, seen)
+
+
+def test_a_group_that_comes_late() -> None:
+    flips(lambda since: added(int(since)), 40, 41)
+    assert added(80, reached=False) == []  # it was frozen until then
+    assert added(80, first=True) == []  # it was there, and got no gradient
 
 
 @pytest.mark.parametrize("number", ["turns", "rise"])

@@ -112,6 +112,26 @@ BAD = {
         """),
 }  # fmt: skip
 WELL = {
+    "adapted to one sample after the other, from the same start each time": (ADAM, """
+        start = {k: v.clone() for k, v in model.state_dict().items()}
+        for _ in range(50):
+            model.load_state_dict(start)
+            adapt = torch.optim.Adam(model.parameters(), lr=0.01)
+            loss_of().backward()
+            adapt.step()
+            adapt.zero_grad()
+        """),
+    "adapted to one sample after the other, behind a training": (ADAM, """
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss_of().backward()
+            optimizer.step()
+        for _ in range(50):
+            adapt = torch.optim.Adam(list(model.parameters())[:2], lr=0.001)
+            adapt.zero_grad()
+            loss_of().backward()
+            adapt.step()
+        """),
     "accumulated over 4": (ADAM, """
         for k in range(240):
             (loss_of() / 4).backward()

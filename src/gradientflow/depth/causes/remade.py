@@ -11,7 +11,7 @@ from gradientflow.depth.causes.lost import group_steps
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.trend import Trend
 from gradientflow.limits import Limit, told
-from gradientflow.records import Finding
+from gradientflow.records import Finding, Optimizer
 
 LOOKS = Limit("later_steps_looked_at", 3, "chosen: steps behind the first, at which there is something to remember")
 USUAL = Limit(
@@ -34,6 +34,8 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
     if optimizer is None or len(fresh) < LOOKS or sum(fresh.values()) < USUAL * len(fresh):
         return None
     made = case.remade.get(optimizer.index, 0)
+    if made and (begins_anew(case, optimizer) or _trained_before(case, optimizer)):
+        return None
     place = places.of_optimizer(optimizer, case.meta) if made else places.of_forgetting(case.meta)
     place = place or places.of_optimizer(optimizer, case.meta)
     what = (
@@ -55,3 +57,21 @@ def _judged(case: Case, trend: Trend) -> Finding | None:
         | told(LOOKS, gates=(USUAL, MANY, SHORT)),
         remedies("keep-optimizer", at=place),
     )  # fmt: skip
+
+
+def begins_anew(case: Case, optimizer: Optimizer) -> bool:
+    """Whether the weights are, ahead of each of these steps, bit for bit what they were ahead of the others: then each step is a
+    training of its own (an adaptation to one sample, say), and there is nothing to remember.
+    """
+    looks = [p.params for p in case.run.probes if p.optimizer == optimizer.index and p.params]
+    starts = {tuple((s.param, s.norm, s.mean) for s in states) for states in looks}
+    return len(looks) >= LOOKS and len(starts) == 1
+
+
+def _trained_before(case: Case, optimizer: Optimizer) -> bool:
+    """Whether another optimizer, which remembers, trains the same weights for as many steps or more: these are not the training."""
+    return any(
+        set(optimizer.params) <= set(o.params) and o.steps >= optimizer.steps
+        for o in case.meta.optimizers
+        if o.index != optimizer.index and o.index not in case.remade
+    )

@@ -8,7 +8,7 @@ from statistics import median
 from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.remedies import remedies
-from gradientflow.depth.causes.trend import LOSSES, Trend
+from gradientflow.depth.causes.trend import LOSSES, STUCK, Trend
 from gradientflow.limits import Limit, told
 from gradientflow.records import Finding
 
@@ -30,7 +30,7 @@ def wrong_sign(case: Case) -> list[Finding]:
     for trend in case.trends:
         if len(trend.losses) < BEGUN:
             continue
-        finding = _climbs(case, trend) or _bottomless(case, trend)
+        finding = _climbs(case, trend) or _one_group_climbs(case, trend) or _bottomless(case, trend)
         if finding is not None:
             found.append(finding)
     return found
@@ -56,6 +56,31 @@ def _climbs(case: Case, trend: Trend) -> Finding | None:
         f"{len(cosines)} steps looked at), and the loss rises from {trend.start:.4g} to {trend.end:.4g}: {why}.",
         {"cosine_with_descent": rounded(median(cosines)), "steps_looked_at": len(cosines),
          "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)} | told(CLIMBS, LOOKED_AT, gates=(BEGUN, LOSSES, ROSE)),
+        remedies("flip-sign", at=place),
+    )  # fmt: skip
+
+
+def _one_group_climbs(case: Case, trend: Trend) -> Finding | None:
+    """Layers of one parameter group are moved up the gradient, those of the others down, and the loss gets nowhere.
+
+    (Weights of the loss's terms, which are no layers, may climb: they are to be hard on what is worst.)
+    """
+    optimizer = trend.optimizer
+    groups = optimizer.groups if optimizer is not None else []
+    up = [k for k, g in enumerate(groups) if g.options.get("maximize")]
+    if not up or len(up) == len(groups) or not trend.stuck or not case.finite:
+        return None
+    graph = case.finite[0]
+    layers = {w for i in graph.layers for w in graph.weights_of(graph.probe.ops[i])}
+    if not layers & {i for k in up for i in groups[k].params}:
+        return None
+    place = places.of_group(optimizer, case.meta, up[0])
+    return Finding(
+        "diverging" if trend.ends_above and trend.end - trend.start > ROSE * trend.spread else "crawling", "wrong-sign", 0.85, place,
+        f"Group {up[0]} of {len(groups)} is made with maximize=True: its layers climb the gradient that the others descend, and the loss "
+        f"goes from {trend.start:.4g} to {trend.end:.4g}.",
+        {"groups_that_climb": len(up), "groups": len(groups), "loss_start": rounded(trend.start), "loss_end": rounded(trend.end)}
+        | told(STUCK, gates=(BEGUN, ROSE)),
         remedies("flip-sign", at=place),
     )  # fmt: skip
 

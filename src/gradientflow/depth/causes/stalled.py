@@ -8,6 +8,7 @@ from statistics import fmean, stdev
 
 from gradientflow.depth.causes import losses
 from gradientflow.depth.causes.case import IGNORANT, Case, rounded
+from gradientflow.depth.causes.remade import begins_anew
 from gradientflow.depth.causes.trend import Trend
 from gradientflow.limits import Limit, told
 from gradientflow.records import Certificate, Finding
@@ -44,6 +45,9 @@ def learns_nothing(case: Case) -> bool | None:
     if fell is None or min(trend.losses) < 0 < max(trend.losses):  # (a loss around zero has no level)
         return None
     if case.chases:  # (nor has one that is held against the network's own answers)
+        return None
+    own = trend.optimizer  # (nor has one whose every step is a training of its own)
+    if own is not None and case.remade.get(own.index) and begins_anew(case, own):
         return None
     if case.ignorant:
         return trend.start <= trend.end or fell < FALL or trend.progress < LITTLE

@@ -20,6 +20,11 @@ STILL_ALIKE = Limit("alike_last", 0.999, "chosen: units that part at all part fu
 UNITS = Limit("units", 3, "chosen: the fewest that are a layer; of two nothing is claimed")
 SEEN = Limit("steps", 3, "chosen: a parameter without a gradient in the first of them may get one yet")
 OFTEN = Limit("steps", 10, "chosen: where only some never get one, which may be a branch that is rarely taken")
+LATE = Limit(
+    "share_of_steps",
+    0.4,
+    "chosen: of the steps, without an optimizer; what is to be trained later is frozen until then",
+)
 TURNS = Limit("zigzag", 0.3, "chosen: gradients that pile up overshoot and come back")
 
 
@@ -28,7 +33,7 @@ def disconnected(case: Case) -> list[Finding]:
     meta = case.meta
     if not meta.optimizers or not case.traced:
         return []
-    found = [f for o in meta.optimizers if o.steps >= SEEN for f in _unreached(case, o)]
+    found = [f for o in meta.optimizers if o.steps >= SEEN for f in (*_unreached(case, o), *_late(case, o))]
     orphans = _orphans(case)
     if orphans:
         place = _made(orphans)
@@ -41,6 +46,29 @@ def disconnected(case: Case) -> list[Finding]:
             )
         )  # fmt: skip
     return found
+
+
+def _late(case: Case, optimizer: Optimizer) -> list[Finding]:
+    """Parameters that an optimizer is given late in the run, although they got a gradient long before."""
+    first = {i for group in optimizer.groups for i in group.params}
+    added = [case.meta.params[i] for i in optimizer.params if i not in first]
+    late = [p for p in added if first and p.graded < (1 - LATE) * optimizer.steps and p.requires_grad]
+    waited = {s.param for g in case.graphs[: len(case.graphs) // 2] for s in g.probe.params if s.grad is not None}
+    late = [p for p in late if p.index in waited]
+    if not late or optimizer.steps < OFTEN:
+        return []
+    place = places.of_last_call(case.meta, "add_param_group") or places.of_optimizer(optimizer, case.meta)
+    since = optimizer.steps - max(p.graded for p in late)
+    return [
+        Finding(
+            "disconnected", "disconnected-parameters", 0.8, place,
+            f"{len(late)} parameters ({_named(late)}) get a gradient from the start and are given to {optimizer.name} only behind step "
+            f"{since} of {optimizer.steps}: until then they keep their first values.",
+            {"late": len(late), "of": len(optimizer.params), "since_step": since, "steps": optimizer.steps, "names": [p.name for p in late[:8]]}
+            | told(LATE, gates=(OFTEN,)),
+            remedies("reconnect", at=place),
+        )
+    ]  # fmt: skip
 
 
 def _unreached(case: Case, optimizer: Optimizer) -> list[Finding]:
