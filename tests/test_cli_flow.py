@@ -20,6 +20,7 @@ from gradientflow import cli
 from gradientflow.cli.optimizers import read
 from gradientflow.errors import UsageError
 from gradientflow.records import FLOW_SCHEMA
+from gradientflow.river import session
 from tests.interrupts import heeds_ctrl_c
 
 SOURCE = str(Path(gradientflow.__file__).parents[1])
@@ -214,6 +215,38 @@ def test_what_is_sampled_can_be_written_without_a_figure_and_fields_without_a_lo
     assert drawn["loss"] is None and drawn["plane"]["share"][0] > 0.3
     assert _here("mine.py:net", "-t", "1", "--json", "b.json") == 0
     assert json.loads(Path("b.json").read_text())["portrait"] is None  # negative control: only where it is asked for
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "not sampled as finely as there was time for: stopped"),
+        (RuntimeError("planted"), 0, "not sampled as finely as there was time for: RuntimeError: planted"),
+    ],
+)
+def test_what_was_solved_is_told_though_the_sampling_is_stopped_or_fails(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], what: BaseException, code: int, said: str
+) -> None:
+    real = session.sketches
+
+    def once(*args: Any, **settings: Any) -> Any:
+        yield next(iter(real(*args, **settings)))
+        raise what
+
+    monkeypatch.setattr(session, "sketches", once)
+    args = ["mine.py:net", "-t", "2", "--plane", "random", "--plane-seconds", "5", "--json", "a.json"]
+    assert _here(*args) == code
+    assert said in _told(capfd)
+    told = json.loads(Path("a.json").read_text())
+    assert told["portrait"]["n"] == 9 and told["stories"][0]["flow"]["ending"]["reason"] == "reached"
+
+    def none(*_: Any, **__: Any) -> Any:
+        raise what
+
+    monkeypatch.setattr(session, "plane", none)
+    assert _here(*args) == code
+    assert "there is no plane" in _told(capfd)
+    assert json.loads(Path("a.json").read_text())["portrait"] is None
 
 
 def test_without_matplotlib_a_plot_is_refused_before_the_work(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradientflow.curvature import flat, hessian_operator, lanczos, top_eigenpair
+from gradientflow.curvature import flat, hessian_operator, lanczos, leading, top_eigenpair
 
 
 def symmetric(eigenvalues: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -83,3 +83,11 @@ def test_complex_vectors_raise_no_warning_and_have_the_same_ends() -> None:
         warnings.simplefilter("error")
         found = lanczos(lambda v: d * v, torch.ones(1, 3, dtype=torch.complex128), width=3, tolerance=1e-9)
     assert float(found.top) == pytest.approx(5.0) and float(found.bottom) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_one_eigenvalue_that_is_there_many_times_is_found_as_often_from_a_start_of_the_same_seed(size: int) -> None:
+    start = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = leading(lambda v: 3 * v, start, 2, tolerance=1e-9, products=50, width=6, seed=0)
+    assert found.finite and found.values.tolist() == pytest.approx([3.0, 3.0])
+    assert abs(float(found.vectors[0] @ found.vectors[1])) < 1e-12

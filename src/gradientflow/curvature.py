@@ -264,9 +264,11 @@ def leading(
             inner.zero_()
             inner.diagonal()[:held] = values[-held:]
         if fresh:
-            w = torch.randn(size, generator=maker, dtype=torch.float64).to(start)
-            w = _beside(basis[:held], w / w.norm())[1]
-            length = float(w.norm())
+            length = 0.0
+            while length <= tiny:  # one that is in the space already tells nothing: the start may be of the same seed
+                w = torch.randn(size, generator=maker, dtype=torch.float64).to(start)
+                w = _beside(basis[:held], w / w.norm())[1]
+                length = float(w.norm())
         basis[held] = w / length
         held += 1
     return _told(apply, basis[:held], inner[:held, :held], count, lowest, used, finite)

@@ -329,6 +329,6 @@ def _tell(solved: river.Solved, files: list[tuple[str, str]], problems: list[str
     if told.broken:
         return EXIT_BROKEN
     flows, descents = solved.reasons
-    if "cancelled" in flows | descents:
+    if solved.stopped or "cancelled" in flows | descents:
         return EXIT_INTERRUPTED
     return EXIT_NOT_THERE if flows - {"reached", "event", "budget", "cancelled"} else 0

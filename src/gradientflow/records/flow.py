@@ -170,7 +170,8 @@ class Portrait(msgspec.Struct):
     """A field over a box, of two parameters or in a plane of more: samples on a grid, and what orders them.
 
     The samples are a sketch, good for the eye; a path is solved. `u`, `v`, `loss` and `leak` are rows of equal second
-    coordinate from the bottom, n entries each, row after row; None where a sample is not finite.
+    coordinate from the bottom, n entries each, row after row. Where a sample is not finite, loss and leak are None, and the
+    rates NaN; in JSON all of them are null.
     """
 
     name: str

@@ -140,11 +140,13 @@ class Solved:
         told: the record of everything.
         portrait: of two parameters, or of a plane, where one was asked for.
         path: the flow of the first drop; None where many drops were solved at once.
+        stopped: by Ctrl-C, in whatever was being done.
     """
 
     told: records.Flow
     portrait: records.Portrait | None = None
     path: Path | None = None
+    stopped: bool = False
 
     def save(self, file: File) -> None:
         """Write the flow's path."""
@@ -241,29 +243,38 @@ class _Work:
             told.fixed = drawn.fixed
         elif self.plane is not None:
             told.portrait = drawn = self.sampled(self.plane, stories[0])
-        return Solved(told, drawn, stories[0][0] if stories else None)
+            told.notes = list(self.notes)
+        return Solved(told, drawn, stories[0][0] if stories else None, stopped=self.cancelled)
 
     def spanned(self, path: Path) -> None:
         """Find the plane that was asked for, as soon as there is a path."""
         if self.job.plane is None or self.cancelled:
             return
-        try:
-            with self.live.busy("finding the plane"):
-                self.plane = plane(path, self.job.plane, seed=self.job.seed)
-        except UsageError as problem:  # what was solved must not be lost over a picture
-            self.notes.append(f"there is no plane: {problem}")
+        with self.kept("there is no plane"), self.live.busy("finding the plane"):
+            self.plane = plane(path, self.job.plane, seed=self.job.seed)
 
     def sampled(self, found: Plane, story: tuple[Path, list[Path], Comparison | None]) -> records.Portrait | None:
         """Sample the plane with the shadows of all paths; stopped, it is as fine as it got."""
         drawn: records.Portrait | None = None
-        try:
-            with self.live.count("sampling the plane") as progress:
-                seconds = self.job.plane_seconds or SAMPLING
-                for each in sketches(story[0], plane=found, along=story[1], seconds=seconds, progress=progress):
-                    drawn = each
-        except KeyboardInterrupt:
-            self.notes.append("the plane was not sampled as finely as there was time for: stopped")
+        if self.cancelled:
+            self.notes.append("the plane was not sampled: stopped")
+            return None
+        seconds, lost = self.job.plane_seconds or SAMPLING, "the plane was not sampled as finely as there was time for"
+        with self.kept(lost), self.live.count("sampling the plane") as progress:
+            for each in sketches(story[0], plane=found, along=story[1], seconds=seconds, progress=progress):
+                drawn = each
         return drawn
+
+    @contextmanager
+    def kept(self, lost: str) -> Iterator[None]:
+        """A block for a picture: what was solved must not be lost over it, whether it fails or is stopped."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.cancelled = True
+            self.notes.append(f"{lost}: stopped")
+        except Exception as problem:
+            self.notes.append(f"{lost}: {type(problem).__name__}: {problem}")
 
     def stories(self) -> list[tuple[Path, list[Path], Comparison | None]]:
         """Solve drop by drop, each with its optimizers."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor, nn
 
 import gradientflow as gf
+from gradientflow.records import Portrait
 from gradientflow.river.fields.base import Potential
 from gradientflow.river.portraits.plane import Plane
 from tests.river.portraits.test_planes import P, bowl, rotation
@@ -96,5 +98,7 @@ def test_a_rate_that_is_not_finite_is_none_in_the_record() -> None:
     log = Potential(lambda w: w[0].log() * w[1] + (w * w).sum(), start=[1.0, 1.0, 1.0])
     drawn = gf.portrait(log, BOX, 9, plane=Plane.spanned(torch.zeros(3).double(), *torch.eye(3).double()[:2]))
     assert drawn.loss is not None
-    assert drawn.loss[0] is None and drawn.leak[0] is None and drawn.u[0] is None
-    assert drawn.loss[8] is not None and drawn.leak[8] is not None and drawn.u[8] is not None
+    assert drawn.loss[0] is None and drawn.leak[0] is None and drawn.u[0] != drawn.u[0]
+    assert drawn.loss[8] is not None and drawn.leak[8] is not None and drawn.u[8] == drawn.u[8]
+    again = msgspec.json.decode(msgspec.json.encode(drawn), type=Portrait)
+    assert again.u[0] is None and again.loss == drawn.loss and again.leak == drawn.leak and again.plane == drawn.plane

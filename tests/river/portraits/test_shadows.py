@@ -13,7 +13,7 @@ from gradientflow.records import Shadow
 from gradientflow.report.plane_page import runs
 from gradientflow.river.portraits.box import MARGIN, SLIMMEST, framed
 from gradientflow.river.portraits.plane import Plane
-from gradientflow.river.portraits.shadow import NEAR, near
+from gradientflow.river.portraits.shadow import near
 from tests.river.portraits.test_planes import P, bowl, path_of, rotation
 
 
@@ -66,7 +66,7 @@ def test_near_and_far_pieces_of_a_shadow() -> None:
     assert [(close, [p[0] for p in line]) for close, line in runs(seen, 0.1)] == [
         (True, [0, 1]), (False, [1, 2, 3, 4]), (True, [4, 5]),
     ]  # fmt: skip
-    assert near((0.0, 4.0, 0.0, 2.0)) == pytest.approx(NEAR * 2)
+    assert near((0.0, 4.0, 0.0, 2.0)) == pytest.approx(0.1)  # a twentieth
     assert runs(seen, 0.6) == [(True, points)] and runs(seen, -1.0) == [(False, points)]
 
 

@@ -26,8 +26,8 @@ def whole(field: Field, box: Sequence[float] | None, n: int, *, structure: bool)
         name=field.name,
         box=(x0, x1, y0, y1),
         n=n,
-        u=numbers(grid.rate[:, 0]),
-        v=numbers(grid.rate[:, 1]),
+        u=grid.rate[:, 0].tolist(),
+        v=grid.rate[:, 1].tolist(),
         loss=None if grid.value is None else numbers(grid.value),
         notes=notes,
     )

@@ -20,5 +20,15 @@ def draw(portrait: Portrait, file: str | File) -> None:
     Raises:
         UsageError: the file's extension is unknown, or matplotlib is not installed.
         OutputError: it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from gradientflow.river.fields.base import Potential
+        >>> from gradientflow.river.portraits.portrait import portrait
+        >>> bowl = Potential(lambda w: 0.5 * (w * w).sum(), start=[1.0, 2.0, 3.0])
+        >>> file = File(tempfile.mkdtemp()) / "bowl.png"
+        >>> draw(portrait(bowl, n=9, plane="random"), file)
+        >>> file.exists()
+        True
     """
     report.write_portrait(portrait, File(file))

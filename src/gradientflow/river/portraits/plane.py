@@ -31,7 +31,7 @@ class Plane:
 
     Attributes:
         centre: c, shape (P,).
-        axes: a and b, shape (2, P).
+        axes: a and b, shape (2, P), in float32 at least.
         kind: "pca", "sharpest", "gradient", "random", "points" or "directions".
         names: what each direction is.
         about: which plane this is, in a sentence.
@@ -45,10 +45,10 @@ class Plane:
     Example:
         >>> diagonal = Plane.spanned(torch.zeros(3), torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
         >>> x, y, off = diagonal.project(torch.tensor([2.0, 1.0, 5.0]))
-        >>> round(float(x), 6), round(float(y), 6), float(off)
-        (2.12132, -0.707107, 5.0)
-        >>> diagonal.lift(x, y)
-        tensor([2., 1., 0.])
+        >>> [round(float(c), 6) for c in (x, y, off)]
+        [2.12132, -0.707107, 5.0]
+        >>> [round(float(c), 5) for c in diagonal.lift(x, y)]
+        [2.0, 1.0, 0.0]
     """
 
     centre: Tensor
@@ -89,7 +89,8 @@ class Plane:
                 f"the two directions of a plane are parallel: the sine between them is {left:.1e}, expected more than "
                 f"{float(PARALLEL):g}. Take another second direction."
             )
-        return Plane(like.detach().clone(), torch.stack([a, b / left]).to(like))
+        kind = torch.promote_types(like.dtype, torch.float32)  # three digits of a direction would leak by themselves
+        return Plane(like.detach().clone(), torch.stack([a, b / left]).to(dtype=kind, device=like.device))
 
     @staticmethod
     def through(first: Tensor, second: Tensor, third: Tensor) -> Plane:
@@ -156,8 +157,8 @@ class Plane:
 
     def lift(self, x: Tensor | float, y: Tensor | float) -> Tensor:
         """Return θ at coordinates, shape (…, P), of the centre's dtype."""
-        first, second = (torch.as_tensor(c, dtype=torch.float64).to(self.centre)[..., None] for c in (x, y))
-        return self.centre + first * self.axes[0] + second * self.axes[1]
+        first, second = (torch.as_tensor(c, dtype=torch.float64).to(self.axes)[..., None] for c in (x, y))
+        return (self.centre + first * self.axes[0] + second * self.axes[1]).to(self.centre)
 
     def split(self, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Return what of rates runs in the plane, and which share leaves it.
@@ -178,8 +179,8 @@ class Plane:
     def moved(self, theta: Tensor) -> Plane:
         """Return the parallel plane through a point; coordinates stay what they were."""
         _, _, off = self.project(theta)
-        away = theta.to(self.centre) - self.centre
-        out = away - (away @ self.axes.T) @ self.axes
+        away = theta.to(self.axes) - self.centre.to(self.axes)
+        out = (away - (away @ self.axes.T) @ self.axes).to(self.centre)
         about = f"{self.about}; moved {float(off):.3g} at right angles to itself, to pass through a point"
         return replace(self, centre=self.centre + out, about=about, curvature=None, cost=Cost())
 

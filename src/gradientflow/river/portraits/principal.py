@@ -18,7 +18,9 @@ STRAIGHT = Limit(
     1e-13,
     "chosen: products of points have lost to rounding what is smaller; below, they lie on a line",
 )
-STILL = Limit("variance_over_square", 1e-28, "chosen: the square of what rounding leaves of a mean in double precision")
+STILL = Limit(
+    "variance_over_square", 1e-24, "chosen: an extent of 1e-12 of θ, of which double precision tells four digits"
+)
 POINTS, LEAST = 512, 24  # of a path, evenly, that principal directions are found from; fewer where P is large
 ROOM = 1 << 30  # bytes of these points, in double precision
 COLUMNS = 1 << 16  # parameters at once, in double precision

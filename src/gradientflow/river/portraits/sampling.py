@@ -25,6 +25,7 @@ FINEST = 193  # side that a time alone leads to: finer than a figure shows
 ROOM = 1 << 28  # bytes of the vectors of a batch
 HELD = 4  # vectors of P numbers for each row of it
 ROWS = 4096
+BEGIN, GROWS = 4, 4  # rows that the first batch is less than four times of, and how much larger the next one may be
 SPELL = 0.25  # seconds of a batch, about: so long it takes at most until a sampling that is not wanted any more ends
 SHARE = 0.9  # of the time left that is planned with
 LATE = 1.5  # times the time asked for, when a level that takes longer than thought is given up
@@ -61,7 +62,8 @@ class Sounding:
     Attributes:
         meter: counts what is spent.
         notes: what a reader should know.
-        ended: `progress` said so, or the time was up in the midst of a level.
+        ended: `progress` said so, or the time was up.
+        whole: the last level was filled in.
     """
 
     def __init__(self, field: Field, plane: Plane, box: Box, progress: Progress | None = None) -> None:
@@ -70,9 +72,10 @@ class Sounding:
         self.field, self.plane, self.box, self.progress = field, plane, box, progress
         self.meter = Meter(field, plane.centre)
         self.notes: list[str] = []
-        self.ended = False
+        self.ended, self.whole = False, False
         self._single = False
         self._most = max(1, min(ROWS, ROOM // (HELD * plane.size * plane.centre.element_size())))
+        self._last = BEGIN  # rows of the last batch
         self._each = float("nan")  # seconds of a gradient, in the last level
         self._until = float("inf")
 
@@ -95,11 +98,13 @@ class Sounding:
             if aim == side:
                 return
             side, table = self._finer(table, side, _next(side, aim, timed=left is not None))
-            if self.ended:
+            if not self.whole:
                 return
             last = self._aim(side, n, None if seconds is None else began + seconds - time.perf_counter()) == side
             if side >= FIRST or last:
                 yield Samples(side, table, self.meter.gradients, time.perf_counter() - began)
+            if self.ended:
+                return
 
     def _aim(self, side: int, n: int | None, left: float | None) -> int:
         """Return the side of the finest grid that holds this one and can be afforded."""
@@ -122,27 +127,26 @@ class Sounding:
         while done < len(rows):
             batch = slice(done, done + self._batch())
             i, j = rows[batch], columns[batch]
-            there = self._evaluate(self.plane.lift(x[j], y[i]))
+            there = self._evaluate(self.plane.lift(x[j], y[i]).to(dtype=self.field.dtype, device=self.field.device))
             along, leak = self.plane.split(there.rate)
             loss = (
                 torch.full_like(leak, float("nan")) if there.value is None else there.value.reshape(-1).double().cpu()
             )
             fresh[i, j] = torch.cat([along, loss[:, None], leak[:, None]], dim=1)
             done += len(i)
+            self._last = len(i)
             now = time.perf_counter()
             self._each = (now - began) / done
-            if self.progress is not None and self.progress(done, len(rows)) is False:
+            wanted = self.progress is None or self.progress(done, len(rows)) is not False
+            if not wanted or now > self._until:
                 self.ended = True
                 break
-            if now > self._until and done < len(rows):
-                self.ended = True
-                break
+        self.whole = done >= len(rows)
         return to, fresh
 
     def _batch(self) -> int:
-        if not self._each > 0:
-            return min(self._most, 16)
-        return max(1, min(self._most, round(SPELL / self._each)))
+        fits = round(SPELL / self._each) if self._each > 0 else GROWS * self._last
+        return max(1, min(self._most, fits, GROWS * self._last))
 
     def _evaluate(self, points: Tensor) -> Evaluation:
         """Evaluate the field at rows, one by one where it takes no more; a loss field sees to that itself."""
