@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gradientflow.app.drops import drops, line
-from gradientflow.app.fields import Fields
+from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
 from gradientflow.app.water import waters
 from gradientflow.app.wire import frame
@@ -48,6 +48,8 @@ def packaged() -> dict[str, bytes]:
 def serve(fields: Fields, keys: Keys) -> Any:
     """Return the app as ASGI, behind its guard."""
     kept, work = packaged(), Work()
+    if fields.called == FIRST:  # the page may show the packaged water before anything is loaded
+        kept["index.html"] = kept["index.html"].replace(b"<body>", f'<body data-first="{FIRST}">'.encode())
 
     async def page(request: Request) -> Response:
         name = request.path_params.get("name", "index.html")

@@ -55,7 +55,6 @@ def start(call: Call) -> None:
     call.say(f"the app is at {link}")
     call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
-    threading.Thread(target=_warm, args=(call, server), daemon=True).start()
     if call.browse:
         threading.Thread(target=_browse, args=(link, call.say), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
@@ -78,16 +77,6 @@ def _listen(port: int | None) -> socket.socket:
         listening.listen()  # who comes before the server is ready waits a moment, and is not refused
         return listening
     raise UsageError(f"--port {port}: another program listens there. Leave --port out, and a free one is found.")
-
-
-def _warm(call: Call, server: uvicorn.Server) -> None:
-    """Load torch behind the first page, so that the first answer does not wait for it."""
-    with contextlib.suppress(Exception):  # it will be told to the page that asks
-        import torch  # noqa: F401
-
-        from gradientflow import river
-
-        river.zoo  # noqa: B018
 
 
 def _browse(link: str, say: Callable[[str], None]) -> None:

@@ -80,7 +80,7 @@ function Edge({ p, d }: { p: Picture; d: Drop | undefined }) {
         <rect x="0" y="9" width={at(sharp.end)} height="8" class="lambda" />
         <rect x={at(edge)} y="1" width="2.5" height="24" class="line" />
       </svg>
-      <div>{over ? "▲" : "▽"} λ {told(sharp.end)} {over ? ">" : "<"} {track.threshold_name} {told(edge)}: <b>{over ? "descent cannot rest there" : "stable there"}</b></div>
+      <div>{over ? "▲" : "▽"} λ {told(sharp.end)} {over ? ">" : "<"} {track.threshold_name} {told(edge)}: <b>{over ? "no rest there" : "stable there"}</b></div>
     </div>
   );
 }

@@ -89,7 +89,8 @@ export class River extends Component<{ theme: Theme }, State> {
   private async begin(): Promise<void> {
     const wanted = wantedOf(location.hash);
     try {
-      if (!wanted.target || wanted.target === "w1w2") await this.first(wanted.view);
+      const packaged = document.body.dataset.first; // the field that the app was called with, where its water is packaged
+      if (packaged && (!wanted.target || wanted.target === packaged)) await this.first(wanted.view);
       await this.open(wanted.target, wanted);
     } catch (problem) {
       this.failed(problem as Error);
@@ -138,7 +139,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const [x0, x1, y0, y1] = box;
     const ratio = (x1 - x0) / (y1 - y0);
     if (ratio < 0.2 || ratio > 5 || width < 2) return box;
-    const scale = Math.max((x1 - x0) / width, (y1 - y0) / height);
+    const scale = 1.05 * Math.max((x1 - x0) / width, (y1 - y0) / height);
     const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
     return [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2];
   }
@@ -244,9 +245,8 @@ export class River extends Component<{ theme: Theme }, State> {
   }
 
   dropAt(at: Point): void {
-    const old = this.state.drops.length >= 9 ? this.state.drops.slice(1) : this.state.drops;
     const made = emptyDrop(this.next++, at);
-    this.setState({ drops: [...old, made], active: made.id, tale: "" }, () => {
+    this.setState((s: State) => ({ drops: [...s.drops.slice(-8), made], active: made.id, tale: "" }), () => {
       this.settle(made.id);
       this.play();
     });
