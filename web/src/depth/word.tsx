@@ -1,0 +1,47 @@
+// A word that explains itself: by the pointer, by the focus, and by a press where there is neither.
+import { Component } from "preact";
+import { MEANINGS } from "../wire/words";
+
+export class Word extends Component<{ of: string; text?: string }, { open: boolean }> {
+  override state = { open: false };
+
+  render() {
+    const { of, text } = this.props;
+    const told = MEANINGS[of];
+    if (!told) return <>{text ?? of}</>;
+    return (
+      <span class="word">
+        <button
+          type="button" title={told} aria-expanded={this.state.open}
+          onClick={(e) => { e.stopPropagation(); this.setState({ open: !this.state.open }); }}
+          onKeyDown={(e) => { if (e.key === "Escape") this.setState({ open: false }); }}
+          onBlur={() => this.setState({ open: false })}
+        >{text ?? of}</button>
+        {this.state.open && <span class="meaning" role="note">{told}</span>}
+      </span>
+    );
+  }
+}
+
+/** A sentence, in which what stands in backticks is code. */
+export const Prose = ({ text }: { text: string }) => <>{text.split(/`([^`]+)`/).map((part, k) => (k % 2 ? <code>{part}</code> : part))}</>;
+
+/** Copies a text, and says so. */
+export class Copy extends Component<{ text: string; label: string }, { done: string }> {
+  override state = { done: "" };
+
+  async copy() {
+    let done = "copied";
+    try {
+      await navigator.clipboard.writeText(this.props.text);
+    } catch {
+      done = "the browser does not let this page copy";
+    }
+    this.setState({ done });
+    setTimeout(() => this.setState({ done: "" }), 1800);
+  }
+
+  render() {
+    return <button type="button" class="copy" onClick={() => void this.copy()}><span aria-live="polite">{this.state.done || this.props.label}</span></button>;
+  }
+}
