@@ -47,6 +47,7 @@ def view(name: str, moment: Moment) -> RunView:
         stages=[Stages(t.title, t.steps, t.rows, t.boxed) for t in tables(verdict)],
         adaptive=main is not None and main.adaptive,
         optimizers=[called(own) for own in verdict.optimizers] or [words.one_line(o.name) for o in run.meta.optimizers],
+        judged=moment.judged,
     )  # fmt: skip
 
 

@@ -15,11 +15,12 @@ from typing import Literal
 from gradientflow import depth, store
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.limits import Limit
-from gradientflow.records import Note, Probe, Run, RunList, RunName, Verdict
+from gradientflow.records import Budget, Loss, Note, Probe, Run, RunList, RunName, Verdict, Watch
 
 MOST = 200  # runs that are offered
 SILENT = Limit("seconds_of_silence", 20.0, "chosen: eighty times the pulse by which a watched script writes")
 State = Literal["ended", "going", "silent"]
+PATIENCE = 0.4  # seconds that the first answer waits for a verdict
 REST = 10  # times as long as judging took is waited before a run that still goes on is judged again
 
 
@@ -32,12 +33,14 @@ class Moment:
         run: what was seen.
         verdict: what it means; of a run that still goes on perhaps of a moment before.
         state: "ended"; "going"; "silent": it was killed, or writes nothing for a while.
+        judged: whether the verdict is one; otherwise it is still being worked out, and stands in for it.
     """
 
     version: int
     run: Run
     verdict: Verdict
     state: State
+    judged: bool = True
 
     def probe(self, index: int) -> Probe:
         """Return a probe.
@@ -51,7 +54,7 @@ class Moment:
 
 
 class Seen:
-    """One run that is followed.
+    """One run that is followed. Judging a long one takes seconds, so that is done beside: what was seen is shown before.
 
     Args:
         folder: the run's folder.
@@ -62,10 +65,11 @@ class Seen:
         self.name = self.folder.resolve().name
         self._following = store.Following(self.folder)
         self._lock = threading.Lock()
+        self._version = 0
         self._verdict: Verdict | None = None
-        self._replayed: float | None = None
+        self._of: tuple[int, float | None] | None = None  # what was judged: version of the record, time of the replay
+        self._judging: threading.Thread | None = None
         self._again = 0.0  # moment from which it may be judged anew
-        self._judged = -1  # version
 
     def age(self) -> float:
         """Seconds since its record was written to."""
@@ -78,35 +82,53 @@ class Seen:
             RecordError: there is no run there, or nothing of it can be read.
         """
         with self._lock:
-            self._following.more()
+            self._version += self._following.more()
             run = self._following.run
             if run is None:
                 raise RecordError(f"{self.folder} holds no run.")
-            version = self._following.version
-            ended = run.meta.ended is not None
-            when = self._replay_time()
-            due = version != self._judged and (ended or time.monotonic() >= self._again)
-            if self._verdict is None or due or when != self._replayed:
-                begun = time.monotonic()
-                self._verdict = self._judge(run)
-                self._judged, self._replayed = version, when
-                self._again = time.monotonic() + REST * (time.monotonic() - begun)
-            state: State = "ended" if ended else "going" if self.age() < SILENT else "silent"
-            return Moment(version, run, self._verdict, state)
+            of = (self._following.version, self._replay_time())
+            rested = run.meta.ended is not None or time.monotonic() >= self._again
+            if of != self._of and rested and (self._judging is None or not self._judging.is_alive()):
+                self._judging = threading.Thread(target=self._judge, args=(run, of), daemon=True)
+                self._judging.start()
+            waiting = self._judging if self._verdict is None else None
+        if waiting is not None:
+            waiting.join(PATIENCE)
+        with self._lock:
+            state: State = "ended" if run.meta.ended is not None else "going" if self.age() < SILENT else "silent"
+            return Moment(self._version, run, self._verdict or _unjudged(run), state, self._verdict is not None)
 
-    def _judge(self, run: Run) -> Verdict:
+    def _judge(self, run: Run, of: tuple[int, float | None]) -> None:
+        begun = time.monotonic()
         try:
             replay = store.read_replay(self.folder)
         except RecordError as problem:
             replay = None
             told = Note("replay", str(problem))
             run.notes += [told] if told not in run.notes else []
-        return depth.attach(depth.judge(run), replay)
+        verdict = depth.attach(depth.judge(run), replay)
+        with self._lock:
+            self._verdict, self._of = verdict, of
+            self._version += 1
+            self._again = time.monotonic() + REST * (time.monotonic() - begun)
 
     def _replay_time(self) -> float | None:
         with contextlib.suppress(OSError):
             return (self.folder / store.REPLAY).stat().st_mtime
         return None
+
+
+def _unjudged(run: Run) -> Verdict:
+    """What stands in for a verdict that is still being worked out: losses, and the first way back."""
+    losses = [s.loss for s in run.steps if s.loss is not None]
+    verdict = Verdict(
+        script=run.meta.script, steps=run.meta.steps, loss=Loss(losses[0], losses[-1]) if losses else Loss(),
+        symptom="not-measured", findings=[], budget=Budget(), watch=Watch(len(run.probes)), summary="The record is being judged.",
+    )  # fmt: skip
+    probe = next((p for p in run.probes if p.root is not None), None)
+    if probe is not None:
+        verdict.budget = depth.way_at(run, verdict, probe)
+    return verdict
 
 
 class Runs:

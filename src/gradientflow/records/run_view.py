@@ -105,6 +105,7 @@ class RunView(msgspec.Struct):
     stages: list[Stages] = []
     adaptive: bool = False  # 2/η says nothing of the main optimizer
     optimizers: list[str] = []
+    judged: bool = True  # otherwise the verdict stands in for one that is still being worked out
 
 
 class Way(msgspec.Struct):

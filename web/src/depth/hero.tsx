@@ -29,8 +29,8 @@ export function Hero({ view }: { view: RunView }) {
   return (
     <section class={`hero ${tone(verdict.symptom)}`} aria-label="verdict">
       <div class="card wrong-is">
-        <h2>{view.state === "going" ? "so far" : healthy ? "the verdict" : "what is wrong"}</h2>
-        <p class="badge"><span class="mk" aria-hidden="true">{mark}</span> {EXPLAINED[verdict.symptom] ? <Word of={EXPLAINED[verdict.symptom]!} text={verdict.symptom} /> : verdict.symptom}</p>
+        <h2>{view.state === "going" ? "so far" : healthy || !view.judged ? "the verdict" : "what is wrong"}</h2>
+        {view.judged && <p class="badge"><span class="mk" aria-hidden="true">{mark}</span> {EXPLAINED[verdict.symptom] ? <Word of={EXPLAINED[verdict.symptom]!} text={verdict.symptom} /> : verdict.symptom}</p>}
         <p class="big"><b>{big.big}</b> <span>{big.what}</span></p>
         <p class="say"><Prose text={view.headline} /></p>
         <p class="fine">{lossTold(view)}</p>
@@ -44,12 +44,12 @@ export function Hero({ view }: { view: RunView }) {
       )}
       {!healthy && <div class="card the-line">
         <h2>{first ? "the line" : "where to look"}</h2>
-        {first?.excerpt ? <Source excerpt={first.excerpt} mark={mark} /> : <p class="say">{first?.where.join(" · ") || "No line is to blame."}</p>}
+        {first?.excerpt ? <Source excerpt={first.excerpt} mark={mark} /> : <p class="say">{first?.where.join(" · ") || (view.judged ? "No line is to blame." : "…")}</p>}
         {first && <p class="fine">{first.cause}. <Word of="confidence" /> {first.sure}</p>}
       </div>}
       <div class="card the-fix">
         <h2>{fix?.proven ? "the fix, proven" : "what would help"}</h2>
-        {!fix && <p class="say">{healthy ? "Nothing needs to be mended." : "No remedy is known for this."}</p>}
+        {!fix && <p class="say">{!view.judged ? "…" : healthy ? "Nothing needs to be mended." : "No remedy is known for this."}</p>}
         {fix?.after && <p class="big"><span>loss</span> <b>{fix.before} → {fix.after}</b></p>}
         {fix && <p class="say"><Prose text={fix.text} /></p>}
         {fix?.diff && <Diff text={fix.diff} />}

@@ -345,6 +345,7 @@ export interface RunView {
   stages: Stages[];
   adaptive: boolean;
   optimizers: string[];
+  judged: boolean;
 }
 
 /** One row of the budget: what an op, module or kind did to the gradient on its way back. */
