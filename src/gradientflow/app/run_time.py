@@ -98,7 +98,14 @@ def _broken(steps: Sequence[Step]) -> Iterable[tuple[int, str]]:
 
 def heat(moment: Moment, biases: bool) -> HeatMap:
     """Return the map of gradients of the weights, or of the rest: biases and scales, which have one dimension."""
-    run = moment.run
+    kind = "biases" if biases else "weights"
+    if kind not in moment.kept:
+        moment.kept[kind] = _heat(moment.run, biases)
+    made: HeatMap = moment.kept[kind]
+    return made
+
+
+def _heat(run: Run, biases: bool) -> HeatMap:
     thin = {p.index for p in run.meta.params if len(p.shape) <= 1}
     told = {i for n in run.norms for i in n.params}
     chosen = told & thin if biases else told - thin
@@ -148,9 +155,7 @@ def _share(found: ParamNorms, grad: float) -> float | None:
 
 def _row(moment: Moment, probe: int, param: int) -> int | None:
     """The row of the way back whose operation uses a parameter."""
-    from gradientflow import depth
-
     seen = moment.run.probes[probe]
     using = {op.index for op in seen.ops if any(o.param == param for o in op.operands)}
-    rows = depth.way_at(moment.run, moment.verdict, seen).by_op
+    rows = moment.budget(probe).by_op
     return next((i for i, row in enumerate(rows) if row.op in using and row.kind != "branch"), None)

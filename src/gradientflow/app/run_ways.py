@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gradientflow import depth
 from gradientflow.app.run_view import excerpt
 from gradientflow.app.runs import Moment
 from gradientflow.errors import UsageError
@@ -22,7 +21,7 @@ def way(moment: Moment, index: int) -> Way:
         UsageError: there is no such probe.
     """
     probe = moment.probe(index)
-    budget = _bounded(depth.way_at(moment.run, moment.verdict, probe))
+    budget = _bounded(moment.budget(index))
     axis = scale(budget.by_op)
     return Way(
         probe=index, step=probe.step, budget=budget, spans=[(s.before, s.after) for s in spans(budget.by_op)], low=axis.low, high=axis.high,
@@ -40,7 +39,7 @@ def op_seen(moment: Moment, index: int, row: int) -> OpSeen:
         UsageError: there is no such probe, or no such row.
     """
     probe = moment.probe(index)
-    budget = _bounded(depth.way_at(moment.run, moment.verdict, probe))
+    budget = _bounded(moment.budget(index))
     if not 0 <= row < len(budget.by_op):
         raise UsageError(f"row {row}: this way back has {len(budget.by_op)} of them, counted from 0.")
     share = budget.by_op[row]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gradientflow import depth, store
 from gradientflow.errors import RecordError, UsageError
@@ -33,6 +33,7 @@ class Moment:
         run: what was seen.
         verdict: what it means; of a run that still goes on perhaps of a moment before.
         state: "ended"; "going"; "silent": it was killed, or writes nothing for a while.
+        kept: what was worked out of this record and verdict and takes a while, by name.
         judged: whether the verdict is one; otherwise it is still being worked out, and stands in for it.
     """
 
@@ -41,6 +42,7 @@ class Moment:
     verdict: Verdict
     state: State
     judged: bool = True
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def probe(self, index: int) -> Probe:
         """Return a probe.
@@ -51,6 +53,18 @@ class Moment:
         if not 0 <= index < len(self.run.probes):
             raise UsageError(f"probe {index}: this run has {len(self.run.probes)} of them, counted from 0.")
         return self.run.probes[index]
+
+    def budget(self, index: int) -> Budget:
+        """Return the budget of a probe.
+
+        Raises:
+            UsageError: there is no such probe.
+        """
+        probe = self.probe(index)
+        if (name := f"budget {index}") not in self.kept:
+            self.kept[name] = depth.way_at(self.run, self.verdict, probe)
+        made: Budget = self.kept[name]
+        return made
 
 
 class Seen:
@@ -66,6 +80,7 @@ class Seen:
         self._following = store.Following(self.folder)
         self._lock = threading.Lock()
         self._version = 0
+        self._kept: dict[str, Any] = {}
         self._verdict: Verdict | None = None
         self._of: tuple[int, float | None] | None = None  # what was judged: version of the record, time of the replay
         self._judging: threading.Thread | None = None
@@ -82,7 +97,8 @@ class Seen:
             RecordError: there is no run there, or nothing of it can be read.
         """
         with self._lock:
-            self._version += self._following.more()
+            if self._following.more():
+                self._version, self._kept = self._version + 1, {}
             run = self._following.run
             if run is None:
                 raise RecordError(f"{self.folder} holds no run.")
@@ -96,7 +112,9 @@ class Seen:
             waiting.join(PATIENCE)
         with self._lock:
             state: State = "ended" if run.meta.ended is not None else "going" if self.age() < SILENT else "silent"
-            return Moment(self._version, run, self._verdict or _unjudged(run), state, self._verdict is not None)
+            return Moment(
+                self._version, run, self._verdict or _unjudged(run), state, self._verdict is not None, self._kept
+            )
 
     def _judge(self, run: Run, of: tuple[int, float | None]) -> None:
         begun = time.monotonic()
@@ -109,7 +127,7 @@ class Seen:
         verdict = depth.attach(depth.judge(run), replay)
         with self._lock:
             self._verdict, self._of = verdict, of
-            self._version += 1
+            self._version, self._kept = self._version + 1, {}
             self._again = time.monotonic() + REST * (time.monotonic() - begun)
 
     def _replay_time(self) -> float | None:

@@ -7,7 +7,6 @@ import sqlite3
 import time
 from pathlib import Path
 
-from gradientflow.errors import RecordError
 from gradientflow.records import Run
 from gradientflow.store.layout import FILE
 from gradientflow.store.opening import snapshot
@@ -28,7 +27,7 @@ class Following:
         self.run: Run | None = None
         self.version = 0
         self._sign: _Sign | None = None
-        self._beyond = (0, 0)
+        self._beyond: tuple[int, int] | None = None  # the last rows read; None: it cannot be read on, only as a whole
 
     def more(self) -> bool:
         """Read what came since; whether there was anything.
@@ -39,25 +38,35 @@ class Following:
         sign = self._signed()
         if self.run is not None and sign is not None and sign == self._sign:
             return False
-        if self.run is None or sign is None or self._sign is None or sign[0] != self._sign[0]:
-            self._beyond, before = (0, 0), None  # another file by the same name: from its beginning
-        else:
-            before = self.run
+        same = sign is not None and self._sign is not None and sign[0] == self._sign[0]
+        before = self.run if same and self._beyond is not None else None
+        last: tuple[int, int] | None
         try:
-            with snapshot(self.path) as db:
-                last = _last(db)
-                if last[0] < self._beyond[0] or last[1] < self._beyond[1]:
-                    self._beyond, before = (0, 0), None
-                self.run = taken(db, self.path, before, self._beyond)
-                self._beyond = last
-        except RecordError:
-            raise
-        except Exception as problem:
-            if before is not None and isinstance(problem, sqlite3.OperationalError) and "lock" in str(problem):
+            run, last = self._read(before)
+        except sqlite3.OperationalError as problem:
+            if before is not None and "lock" in str(problem):
                 return False  # whoever writes has it: the next time, then
-            self.run = read(self.path)  # tells why, in the words of a run that cannot be read
-        self._sign, self.version = sign, self.version + 1
+            run, last = self._whole()
+        except Exception:
+            run, last = self._whole()
+        self.run, self._beyond, self._sign, self.version = run, last, sign, self.version + 1
         return True
+
+    def _read(self, before: Run | None) -> tuple[Run, tuple[int, int]]:
+        """Read what came behind `before`; all of it where this is another run by now, in a file by the same name."""
+        with snapshot(self.path) as db:
+            last = _last(db)
+            beyond = self._beyond
+            if before is not None and beyond is not None and last[0] >= beyond[0] and last[1] >= beyond[1]:
+                run = taken(db, self.path, before, beyond)
+                if run.meta.started == before.meta.started:
+                    return run, last
+            return taken(db, self.path), last
+
+    def _whole(self) -> tuple[Run, None]:
+        """Read a run that could not be read on: it may be damaged, and then `read` tells why, or it was taken away."""
+        self.run, self._sign = None, None
+        return read(self.path), None
 
     def age(self) -> float:
         """Seconds since the record was written to."""

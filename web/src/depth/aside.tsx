@@ -4,7 +4,7 @@ import { MARKS } from "../wire/words";
 import { gainInk, tone } from "./inks";
 import { Source } from "./source";
 import { count, decades } from "./spell";
-import { Word } from "./word";
+import { More, Word } from "./word";
 
 const SHOWN = 8;
 
@@ -46,7 +46,7 @@ function Table({ name, rows }: { name: string; rows: Share[] }) {
     <>
       <h3>{name}</h3>
       {body(rows.slice(0, SHOWN))}
-      {rows.length > SHOWN && <details><summary>{rows.length - SHOWN} more</summary>{body(rows.slice(SHOWN, 500))}</details>}
+      {rows.length > SHOWN && <More text={`${rows.length - SHOWN} more`} make={() => body(rows.slice(SHOWN, 500))} />}
     </>
   );
 }

@@ -3,6 +3,7 @@ import { Component } from "preact";
 import { Locked } from "../wire/ask";
 import type { RunList } from "../wire/types";
 import { Screen } from "./screen";
+import * as spelling from "./spell";
 import { runs, server, type Transport } from "./transport";
 
 interface State {
@@ -12,6 +13,8 @@ interface State {
   theme: string;
   problem: string;
 }
+
+Object.assign(globalThis, { spelling }); // a test holds it against the terminal's
 
 const LOOK = 5000; // milliseconds between two looks at which runs there are
 

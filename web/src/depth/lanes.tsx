@@ -7,7 +7,7 @@ import { Chart, RIGHT, type Series } from "./chart";
 import { Heat, heightOf, told } from "./heat";
 import { ramp } from "./inks";
 import { count, number, power, whole } from "./spell";
-import { Word } from "./word";
+import { More, Word } from "./word";
 
 const POINTS = 800;
 const LISTED = 20; // lines of a table behind a picture
@@ -100,8 +100,8 @@ export class Lanes extends Component<Props, { width: number }> {
           )}
           {!curves && <p class="fine">…</p>}
         </div>
-        {curves && <details><summary>the curves as a table</summary><CurveTable lanes={lanes} /></details>}
-        {map && map.names.length > 0 && <details><summary>the map as a table</summary><MapTable map={map} /></details>}
+        {curves && <More text="the curves as a table" make={() => <CurveTable lanes={lanes} />} />}
+        {map && map.names.length > 0 && <More text="the map as a table" make={() => <MapTable map={map} />} />}
       </section>
     );
   }

@@ -142,7 +142,7 @@ export function linesOf(way: Way, nodes: Node[], order: Order, open: Set<string>
   return walked(groups.sort((a, b) => size(b) - size(a)), open);
 }
 
-const size = (node: Node): number => (node.decades === null ? (node.mark ? Infinity : -1) : Math.abs(node.decades));
+const size = (node: Node): number => (node.decades === null ? (node.mark === "not-finite" || node.mark === "dead" ? Infinity : -1) : Math.abs(node.decades));
 
 function walked(nodes: Node[], open: Set<string>): Line[] {
   return nodes.flatMap((node) => {

@@ -1,6 +1,6 @@
 // The gradient's way back: a line for each module or op, from the loss down; the bar is what is left, its end what the op took.
 import { Component, createRef } from "preact";
-import type { Way } from "../wire/types";
+import type { Share, Way } from "../wire/types";
 import { MARKS, MEANINGS } from "../wire/words";
 import { gained } from "./hero";
 import { gainInk, gainRamp, tone } from "./inks";
@@ -10,6 +10,7 @@ import { Word } from "./word";
 
 const HIGH = 23; // pixels of a line
 const HEAD = 24; // and of their head
+const PIECES = 80; // of one bar, at most
 const AROUND = 12; // lines beyond what is seen that are drawn
 
 interface Props {
@@ -211,10 +212,30 @@ function wayBar(way: Way, node: Node, axis: Axis) {
   return (
     <>
       {!dead && <i class="left-bar" style={{ width: `${100 * axis.at(least)}%` }} />}
-      {spans.map(([a, b], k) => piece(a, b, shares[k]!.kind === "branch", shares[k]!.decades, axis))}
+      {pieces(spans, shares).map((p) => piece(p.from, p.to, p.merge, p.each, axis))}
       {dead && <i class="lost zero" style={{ left: `${100 * (before === null ? 0 : axis.at(before))}%` }}>○ to zero</i>}
     </>
   );
+}
+
+interface Piece {
+  from: number | null;
+  to: number | null;
+  merge: boolean;
+  each: number | null; // decades of one op of it
+}
+
+/** A piece for every op; of very many, neighbours share one. */
+function pieces(spans: [number | null, number | null][], shares: Share[]): Piece[] {
+  const by = Math.ceil(spans.length / PIECES);
+  const out: Piece[] = [];
+  for (let k = 0; k < spans.length; k += by) {
+    const last = Math.min(spans.length, k + by) - 1;
+    const [from, to] = [spans[k]![0], spans[last]![1]];
+    const each = by === 1 ? shares[k]!.decades : from !== null && to !== null ? (to - from) / (last - k + 1) : null;
+    out.push({ from, to, merge: by === 1 && shares[k]!.kind === "branch", each });
+  }
+  return out;
 }
 
 function piece(a: number | null, b: number | null, merge: boolean, done: number | null, axis: Axis) {

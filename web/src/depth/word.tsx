@@ -1,5 +1,5 @@
 // A word that explains itself: by the pointer, by the focus, and by a press where there is neither.
-import { Component } from "preact";
+import { Component, type ComponentChildren } from "preact";
 import { MEANINGS } from "../wire/words";
 
 export class Word extends Component<{ of: string; text?: string }, { open: boolean }> {
@@ -20,6 +20,15 @@ export class Word extends Component<{ of: string; text?: string }, { open: boole
         {this.state.open && <span class="meaning" role="note">{told}</span>}
       </span>
     );
+  }
+}
+
+/** What is made only when it is opened. */
+export class More extends Component<{ text: string; make: () => ComponentChildren }, { open: boolean }> {
+  override state = { open: false };
+
+  render() {
+    return <details onToggle={(e) => this.setState({ open: e.currentTarget.open })}><summary>{this.props.text}</summary>{this.state.open && this.props.make()}</details>;
   }
 }
 
