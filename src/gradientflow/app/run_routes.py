@@ -18,6 +18,7 @@ from gradientflow.app.run_ways import op_seen, way
 from gradientflow.app.runs import Moment, Runs
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.files import encoded
+from gradientflow.report import clean
 
 LOOK = 1.0  # seconds between two looks at a run that is followed
 STILL = 15  # looks without news, after which a sign of life is sent
@@ -68,7 +69,7 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
                     told = b"event: grown\ndata: " + msgspec.json.encode(_news(moment))
                 except RecordError as problem:  # it was just begun, or was taken away
                     now = (-1, str(problem))
-                    told = b"event: wait\ndata: " + msgspec.json.encode({"problem": str(problem)})
+                    told = b"event: wait\ndata: " + msgspec.json.encode({"problem": clean(problem)})
                 if now != last:
                     last, still = now, 0
                     yield told + b"\n\n"
@@ -120,4 +121,5 @@ def _news(moment: Moment) -> dict[str, Any]:
 
 
 def _json(found: Any) -> Response:
-    return Response(encoded(found), media_type="application/json")
+    text = clean(encoded(found).decode())  # names turn no direction of writing
+    return Response(text, media_type="application/json")

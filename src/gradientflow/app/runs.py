@@ -16,6 +16,7 @@ from gradientflow import depth, store
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.limits import Limit
 from gradientflow.records import Budget, Loss, Note, Probe, Run, RunList, RunName, Verdict, Watch
+from gradientflow.report.words import one_line
 
 MOST = 200  # runs that are offered
 SILENT = Limit("seconds_of_silence", 20.0, "chosen: eighty times the pulse by which a watched script writes")
@@ -76,7 +77,7 @@ class Seen:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder if folder.is_dir() else folder.parent
-        self.name = self.folder.resolve().name
+        self.name = one_line(self.folder.resolve().name)
         self._following = store.Following(self.folder)
         self._lock = threading.Lock()
         self._version = 0
@@ -165,7 +166,7 @@ class Runs:
 
     def offered(self) -> RunList:
         """Return the names of the runs, the newest first."""
-        found = {name: RunName(name, time.time() - when) for name, when in self._found().items()}
+        found = {name: RunName(name, time.time() - when) for name, (_, when) in self._found().items()}
         if self._called is not None:
             found.setdefault(self._called.name, RunName(self._called.name, self._called.age()))
         runs = sorted(found.values(), key=lambda r: r.age)[:MOST]
@@ -186,14 +187,15 @@ class Runs:
             raise UsageError("there is no run here yet. Watch a script first: gradientflow run train.py")
         if self._called is not None and name == self._called.name:
             return self._called
-        if name not in {r.name for r in offered.runs} or self._beside is None:
+        folder = self._found().get(name)
+        if folder is None or name not in {r.name for r in offered.runs}:
             raise UsageError(f"there is no run {name!r:.80} here; a page may open those of the list by their names.")
         with self._lock:
-            return self._open.setdefault(name, Seen(self._beside / name))
+            return self._open.setdefault(name, Seen(folder[0]))
 
-    def _found(self) -> dict[str, float]:
-        """Names of folders with a run, and when its record was written to. A link that leads elsewhere is none of them."""
-        found: dict[str, float] = {}
+    def _found(self) -> dict[str, tuple[Path, float]]:
+        """Folders with a run by name, and when its record was written to. A link that leads elsewhere is none of them."""
+        found: dict[str, tuple[Path, float]] = {}
         if self._beside is None:
             return found
         with contextlib.suppress(OSError):
@@ -201,5 +203,5 @@ class Runs:
                 file = folder / store.FILE
                 with contextlib.suppress(OSError):
                     if not folder.is_symlink() and not file.is_symlink() and file.is_file():
-                        found[folder.name] = file.stat().st_mtime
+                        found[one_line(folder.name)] = folder, file.stat().st_mtime
         return found

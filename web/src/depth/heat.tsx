@@ -14,6 +14,7 @@ interface Props {
   width: number; // of the plot, in pixels
   first: number;
   last: number;
+  theme: string;
   cell: { param: number; step: number } | null;
   pick(param: number, step: number): void;
   children?: ComponentChildren; // stands below the map
@@ -38,7 +39,10 @@ export class Heat extends Component<Props, { says: string; row: number; column: 
   override state = { says: "", row: 0, column: 0 };
 
   override componentDidMount() { this.draw(); }
-  override componentDidUpdate() { this.draw(); }
+  override componentDidUpdate(before: Props) {
+    const p = this.props;
+    if ((["map", "width", "theme"] as const).some((k) => p[k] !== before[k]) || p.cell?.param !== before.cell?.param || p.cell?.step !== before.cell?.step) this.draw();
+  }
 
   private decoded(): Uint8Array {
     const { map } = this.props;

@@ -37,6 +37,8 @@ interface Lane {
 export class Lanes extends Component<Props, { width: number }> {
   private box = createRef<HTMLDivElement>();
   private watch: ResizeObserver | null = null;
+  private of: Frame<Curves> | null = null; // what was drawn last, so that a step further costs no new curves
+  private drawn: Lane[] = [];
   override state = { width: 0 };
 
   override componentDidMount() {
@@ -61,7 +63,11 @@ export class Lanes extends Component<Props, { width: number }> {
     const axis = (
       <div class="steps-axis" style={{ width: `${plot}px` }} aria-hidden="true">{axisOf(first, last, plot).map((s) => <span style={{ left: `${(100 * (s - first)) / (last - first)}%` }}>{whole(s)}</span>)}<b>step</b></div>
     );
-    const lanes = curves ? lanesOf(curves, view) : [];
+    if (this.of !== curves) {
+      this.drawn = curves ? lanesOf(curves, view) : [];
+      this.of = curves;
+    }
+    const lanes = this.drawn;
     return (
       <section class="card course" aria-labelledby="d-over">
         <h2 id="d-over">over training <small>step {whole(first)} to {whole(last)}; the line stands at step {whole(step)}</small></h2>
@@ -87,7 +93,7 @@ export class Lanes extends Component<Props, { width: number }> {
                   </p>
                   <div class="heat-row">
                     <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{name}</span>)}</div>
-                    <div><Heat map={map} width={plot} first={first} last={last} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
+                    <div><Heat map={map} width={plot} first={first} last={last} theme={theme} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
                   </div>
                   <p class="inks" style={{ marginLeft: `${gutter}px` }}>
                     <span>{power(Math.round(map.low))} <i class="ramp" style={{ background: ramp(0, 1) }} /> 1, the largest of its step</span>

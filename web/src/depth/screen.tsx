@@ -10,7 +10,7 @@ import { count, decades, whole } from "./spell";
 import type { Listener, Transport } from "./transport";
 import type { Order } from "./tree";
 import { Waterfall } from "./waterfall";
-import { Word } from "./word";
+import { Still, Word } from "./word";
 
 const REST = 2000; // milliseconds between two askings of a run that still goes on
 
@@ -213,7 +213,7 @@ export class Screen extends Component<Props, State> {
           <button type="button" class="quiet" aria-expanded={keys} onClick={() => this.setState({ keys: !keys })}><kbd>?</kbd> keys</button>
         </p>
         {keys && <Keys />}
-        <Hero view={view} />
+        <Still of={view} make={() => <Hero view={view} />} />
         <div class="cols-way">
           <section class="card way" aria-labelledby="d-way">
             <h2 id="d-way"><Word of="way back" text="the gradient’s way back" /> <span class="at">at step {way ? whole(way.step) : "—"}</span>
@@ -229,7 +229,7 @@ export class Screen extends Component<Props, State> {
             {!way && <p class="empty">{view.verdict.budget.note || "No step was probed yet."}</p>}
           </section>
           <div class="beside">
-            {way && <Budget way={way} />}
+            {way && <Still of={way} make={() => <Budget way={way} />} />}
             {way && <Chosen op={op} mark={row === null ? null : (way.budget.by_op[row]?.mark ?? null)} step={way.step} />}
           </div>
         </div>
@@ -237,10 +237,14 @@ export class Screen extends Component<Props, State> {
           view={view} curves={this.state.curves} map={this.state.map} probe={this.probe()} cell={this.state.cell} theme={this.props.theme} biases={this.state.biases}
           choose={this.choose} pick={this.pickCell} swap={this.swap} toRow={(cell) => { if (cell.row !== null) this.toRow(cell.row); }}
         />
-        <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>
-        <Tried view={view} />
-        <Findings view={view} look={this.toLine} />
-        <About view={view} />
+        <Still of={view} make={() => (
+          <>
+            <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>
+            <Tried view={view} />
+            <Findings view={view} look={this.toLine} />
+            <About view={view} />
+          </>
+        )} />
       </main>
     );
   }

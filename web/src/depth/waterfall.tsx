@@ -32,6 +32,8 @@ const ORDERS: [Order, string, string][] = [["way", "1", "the way back"], ["loss"
 export class Waterfall extends Component<Props, State> {
   private nodes: Node[] = [];
   private of: Way | null = null;
+  private made: unknown[] = [];
+  private found: Line[] = [];
   private box = createRef<HTMLDivElement>();
   override state: State = { open: new Set(), at: null, top: 0, tall: 600 };
 
@@ -45,9 +47,13 @@ export class Waterfall extends Component<Props, State> {
     return this.nodes;
   };
 
+  /** The lines, worked out anew only where something changed. */
   lines(): Line[] {
     const nodes = this.trees();
-    return linesOf(this.props.way, nodes, this.props.order, this.state.open);
+    const of = [nodes, this.props.order, this.state.open];
+    if (of.some((x, k) => x !== this.made[k])) this.found = linesOf(this.props.way, nodes, this.props.order, this.state.open);
+    this.made = of;
+    return this.found;
   }
 
   override componentDidMount() {
@@ -124,7 +130,7 @@ export class Waterfall extends Component<Props, State> {
         >
           <div class="wf-head" role="row">
             <span class="site" role="columnheader" title={alone ? way.sites.find(Boolean) : undefined}>line</span><span role="columnheader">operation</span>
-            <span class="axis" role="columnheader" aria-label={order === "way" ? "what is left" : "decades"}>{axis.ticks.map((d) => <i aria-hidden="true" style={{ left: `${100 * axis.at(d)}%` }}>{order === "way" ? power(d) : decades(d, false)}</i>)}</span>
+            <span class="axis" role="columnheader" aria-label={order === "way" ? "what is left" : "decades"}>{axis.ticks.map((d) => <i aria-hidden="true" class={axis.at(d) > 0.97 ? "end" : ""} style={{ left: `${100 * axis.at(d)}%` }}>{order === "way" ? power(d) : decades(d, false)}</i>)}</span>
             <span class="num" role="columnheader" title={MEANINGS["gain"]}>gain</span><span class="mk" role="columnheader" aria-label="mark" />
           </div>
           <div role="presentation" style={{ height: `${from * HIGH}px` }} />

@@ -23,6 +23,12 @@ export class Word extends Component<{ of: string; text?: string }, { open: boole
   }
 }
 
+/** What changes only with what it is told of. */
+export class Still extends Component<{ of: unknown; make: () => ComponentChildren }> {
+  override shouldComponentUpdate(next: { of: unknown }) { return next.of !== this.props.of; }
+  render() { return <>{this.props.make()}</>; }
+}
+
 /** What is made only when it is opened. */
 export class More extends Component<{ text: string; make: () => ComponentChildren }, { open: boolean }> {
   override state = { open: false };
