@@ -1,6 +1,6 @@
 """Writes what the page shares with the package, from where it stands in the package: types, colours, the first water.
 
-python scripts/wire_types.py           write web/src/wire/types.ts, web/src/wire/colours.ts and app/static/first.bin
+python scripts/wire_types.py           write types.ts, colours.ts and words.ts in web/src/wire, and app/static/first.bin
 python scripts/wire_types.py --check   exit with 1 if one of them is not what would be written
 
 The types come from `records/`, by way of their JSON Schema; the colours from `report/`; the first water is the field that
@@ -19,14 +19,18 @@ import msgspec
 import numpy as np
 
 from gradientflow import records
+from gradientflow.report import words
 from gradientflow.report.maps import INKS, navia
-from gradientflow.report.palette import BATLOW
+from gradientflow.report.meanings import MEANINGS
+from gradientflow.report.palette import BATLOW, VIK
+from gradientflow.report.proof import SIGNS
 from gradientflow.report.water import BEND, tint
 
 ROOT = Path(__file__).resolve().parent.parent
 TYPES = (
     records.Opened, records.WaterAsk, records.Water, records.Order, records.DropAsk, records.LineAsk, records.Answer,
     records.Verdict, records.Replay,
+    records.RunList, records.RunView, records.Way, records.OpSeen, records.Excerpt, records.Curves, records.HeatMap, records.Cell,
 )  # fmt: skip
 FIRST_SIDE = 48  # samples along a side of the first water
 FIRST_BOX = (-4.0, 4.0, -2.5, 2.5)  # wide enough for most windows
@@ -77,11 +81,13 @@ def colours() -> str:
         "TINT": (tint(levels) * 255).round().astype(np.uint8).tobytes(),
         "NAVIA": (navia(levels) * 255).round().astype(np.uint8).tobytes(),
         "BATLOW": BATLOW,
+        "VIK": VIK,
     }
     said = {
         "TINT": "The water, slow to fast, as in the figures (Crameri's navia, brightened).",
         "NAVIA": "navia of Crameri 2018, doi:10.5281/zenodo.1243862.",
         "BATLOW": "batlow, likewise.",
+        "VIK": "vik, likewise: white in the middle.",
     }
     out = ["// Made by scripts/wire_types.py from src/gradientflow/report. Do not edit.\n"]
     for name, table in tables.items():
@@ -90,6 +96,17 @@ def colours() -> str:
     out.append(f"export const INKS = {msgspec.json.encode(list(INKS)).decode()};\n")
     out.append("\n/** Speed is shown as ‖dθ/dt‖ to this power. */\n")
     out.append(f"export const BEND = {BEND};\n")
+    return "".join(out)
+
+
+def said() -> str:
+    """The words of the screens as TypeScript: what each means, the mark of each symptom, the sign of each certificate."""
+    marks = {symptom: words.mark(symptom) for symptom in records.SYMPTOMS}
+    tables = {"MEANINGS": MEANINGS, "MARKS": marks, "SIGNS": SIGNS}
+    out = ["// Made by scripts/wire_types.py from src/gradientflow/report. Do not edit.\n"]
+    for name, table in tables.items():
+        told = msgspec.json.format(msgspec.json.encode(table), indent=2).decode()
+        out.append(f"\nexport const {name}: Record<string, string> = {told};\n")
     return "".join(out)
 
 
@@ -114,6 +131,7 @@ def main() -> int:
     made = {
         wire / "types.ts": types().encode(),
         wire / "colours.ts": colours().encode(),
+        wire / "words.ts": said().encode(),
         ROOT / "src" / "gradientflow" / "app" / "static" / "first.bin": first(),
     }
     stale = []

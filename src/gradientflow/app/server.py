@@ -1,4 +1,4 @@
-"""The routes: the page and its files, and what River asks."""
+"""The routes: the page and its files, what River asks, and what Depth asks (`run_routes`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from starlette.routing import Route
 from gradientflow.app.drops import drops, line
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
+from gradientflow.app.run_routes import run_routes
+from gradientflow.app.runs import Runs
 from gradientflow.app.water import waters
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
@@ -45,7 +47,7 @@ def packaged() -> dict[str, bytes]:
     return found
 
 
-def serve(fields: Fields, keys: Keys) -> Any:
+def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
     """Return the app as ASGI, behind its guard."""
     kept, work = packaged(), Work()
     if fields.called == FIRST:  # the page may show the packaged water before anything is loaded
@@ -92,12 +94,13 @@ def serve(fields: Fields, keys: Keys) -> Any:
         Route("/api/water", water, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
+        *run_routes(runs or Runs(), lambda: app.state.ended()),
     ]
     refusals: dict[Any, Callable[..., Any]] = {
         GradientflowError: wrong, msgspec.MsgspecError: wrong, TooLargeError: large,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=refusals)
-    app.state.work = work
+    app.state.work, app.state.ended = work, lambda: False
     return Guard(app, keys)
 
 

@@ -9,13 +9,16 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
 from gradientflow.app.fields import FIRST, Fields, Target
 from gradientflow.app.guard import Keys
+from gradientflow.app.runs import Runs
 from gradientflow.app.server import serve
 from gradientflow.errors import UsageError
+from gradientflow.files import here
 
 HOST = "127.0.0.1"
 PORT = 8765  # where nobody names one: the same each time, so that a page goes on after the app was started again
@@ -29,6 +32,7 @@ class Call:
         load: from a target to its field.
         target: to open the page with; None: a field with a name.
         port: to listen on; None: the usual one, or the next that is free.
+        run: folder of a run to open Depth with; None: the newest of those under runs/ is offered.
         browse: open the browser.
         say: tells the user a line.
     """
@@ -36,6 +40,7 @@ class Call:
     load: Callable[[str], Target]
     target: str | None = None
     port: int | None = None
+    run: Path | None = None
     browse: bool = True
     say: Callable[[str], None] = print
 
@@ -50,11 +55,12 @@ def start(call: Call) -> None:
     listening = _listen(call.port)
     port = int(listening.getsockname()[1])
     keys = Keys(port)
-    app = serve(Fields(call.target or FIRST, call.load), keys)
-    link = f"http://{HOST}:{port}/?token={keys.token}"
+    app = serve(Fields(call.target or FIRST, call.load), keys, Runs(call.run, here() / "runs"))
+    link = f"http://{HOST}:{port}/?token={keys.token}" + ("#depth" if call.run is not None else "")
     call.say(f"the app is at {link}")
     call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
+    app.app.state.ended = lambda: server.should_exit
     if call.browse:
         threading.Thread(target=_browse, args=(link, call.say), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,6 +1,6 @@
 """The wing of depth: the gradient's way back from the loss through the layers.
 
-`run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk);
+`run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk), `way_at` one probed step into its way back;
 `try_remedies` replays the script with the verdict's remedies, each beside a baseline; `attach` puts that into the verdict.
 From a notebook or a test: `diagnose` looks at a model once, `assert_flows` raises where its gradient does not flow,
 `watching` watches a loop of the user's own (as `gradientflow.watch`).
@@ -12,7 +12,7 @@ import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradientflow.depth.causes import judge
+from gradientflow.depth.causes import judge, way_at
 from gradientflow.depth.replay.stats import SEEDS
 from gradientflow.records import REPLAY_BUDGET
 
@@ -41,7 +41,7 @@ _WHERE = {  # torch is imported only when something is to be run
 
 __all__ = [
     "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "run", "try_remedies",
-    "watching",
+    "watching", "way_at",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from html import escape
 from typing import Any
 
@@ -27,11 +27,12 @@ class Heat:
 
     Args:
         run: what was seen.
+        only: parameters to draw; None: all.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, only: Container[int] | None = None) -> None:
         self.ends = domain(run)
-        seen = sorted({p for n in run.norms for p in n.params}, reverse=True)
+        seen = sorted({p for n in run.norms for p in n.params if only is None or p in only}, reverse=True)
         self.left_out = max(0, len(seen) - MAX_PARAMS)
         self.params = seen if not self.left_out else [seen[k * len(seen) // MAX_PARAMS] for k in range(MAX_PARAMS)]
         self.names = [_param_name(run, p) for p in self.params]

@@ -1,7 +1,7 @@
-"""One colour map, baked in, and pictures made with it: PNG bytes from codes, through the standard library alone.
+"""Colour maps, baked in, and pictures made with one: PNG bytes from codes, through the standard library alone.
 
-The map is *batlow*, perceptually uniform and fit for colour-blind readers and grey print, by Fabio Crameri (MIT
-licence): F. Crameri, Scientific colour maps, Zenodo, doi:10.5281/zenodo.1243862.
+The maps are *batlow* for levels and *vik* for what lies on either side of a middle, perceptually uniform and fit for colour-blind
+readers and grey print, by Fabio Crameri (MIT licence): F. Crameri, Scientific colour maps, Zenodo, doi:10.5281/zenodo.1243862.
 """
 
 from __future__ import annotations
@@ -27,6 +27,24 @@ BATLOW = bytes.fromhex(
     "fdafa5fdafa7fdb0a9fdb1abfdb2adfdb2affdb3b1fdb4b4fdb4b6fdb5b8fdb6bafdb7bcfdb7befdb8c0fdb9c2fdbac4fdbac7fdbbc9"
     "fdbccbfdbccdfcbdcffcbed1fcbfd3fcbfd6fcc0d8fcc1dafcc2dcfcc3dffcc3e1fcc4e3fcc5e5fbc6e8fbc6eafbc7ecfbc8effbc9f1"
     "fbcaf3fbcaf6facbf8faccfa"
+)
+
+VIK = bytes.fromhex(
+    "001261011462011563011764011865011a66021c67021d68021f6902206a02226b02236c02256d02276e02286f022a70022b71022d72"
+    "022e7302307402317502337602347702367802377902397a023a7b033c7c033e7d033f7e03417f034280034481034582034783034984"
+    "034a85044c86044d87044f8805518905528a06548b06568c07578d08598f095b900b5d910c5e920e6093106294116496136697156798"
+    "176999196b9a1c6d9c1e6f9d20719e2373a02575a12877a22b79a42d7ba5307da6337fa83681a93983ab3c85ac3f87ad4289af458bb0"
+    "488db24b90b34e92b45194b65496b75798b95a9aba5d9cbb619ebd64a0be67a2c06aa4c16da6c271a8c474aac577acc67aaec87db0c9"
+    "80b2ca84b4cc87b6cd8ab8ce8dbad090bcd194bed297c0d49ac2d59dc4d6a0c5d8a3c7d9a7c9daaacbdcadcdddb0cfdeb3d1dfb6d3e1"
+    "bad5e2bdd6e3c0d8e4c3dae5c6dbe6c9dde7ccdfe8cfe0e8d2e1e9d5e3e9d8e4e9dbe5e9dee6e9e0e6e9e2e7e8e5e7e8e7e7e7e8e7e5"
+    "eae6e4ebe6e2ece5e0ede4deeee3dceee1daeee0d8eeded5eeddd3eedbd0eed9cdedd7cbedd5c8ecd3c5ecd1c3ebd0c0eacebde9ccba"
+    "e9cab8e8c8b5e7c6b2e6c4b0e5c1ade4bfaae4bea8e3bca5e2baa2e1b8a0e0b69ddfb49adfb298deb095ddae93dcac90dbaa8ddba88b"
+    "daa688d9a486d8a283d7a081d69f7ed69d7cd59b79d49977d39774d39572d29470d1926dd0906bcf8e68cf8c66ce8b64cd8961cc875f"
+    "cc855dcb835aca8258c98056c97e53c87c51c77b4fc6794cc6774ac57548c47445c37243c27041c26e3fc16d3cc06b3abf6938be6736"
+    "be6533bd6431bc622fbb602dba5e2ab85c28b75a26b65824b55521b3531fb2511db04f1baf4c18ad4a16ab4814a94512a74310a5400f"
+    "a33e0da13c0b9f390a9c37099a3508983307963107942f06912d068f2b068d29068b2706892606872406852206832106811f067f1e06"
+    "7e1d067c1b067a1a067818067617067415067314067113076f11076d10076c0e076a0d07680c07670a07650907630707620607600408"
+    "5e03085d02085b0108590008"
 )
 
 NOTHING, BROKEN, DEAD, LOWEST = 0, 1, 2, 3  # codes of a cell; LOWEST..255 are levels of the map

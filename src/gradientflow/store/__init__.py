@@ -9,9 +9,21 @@ A replay of remedies is kept beside it as `replay.json`, the runs of its trials 
     meta(key, data)   steps(step, at, optimizer, lr, loss, grad, weight, update_norm, ...)   rows(id, kind, step, data)
 """
 
+from gradientflow.store.following import Following
 from gradientflow.store.layout import FILE, REPLAY, TRIALS
 from gradientflow.store.reading import read
 from gradientflow.store.replays import keep_replay, read_replay
 from gradientflow.store.writing import AT_THE_END, MOST_WAITING, Store
 
-__all__ = ["AT_THE_END", "FILE", "MOST_WAITING", "REPLAY", "TRIALS", "Store", "keep_replay", "read", "read_replay"]
+__all__ = [
+    "AT_THE_END",
+    "FILE",
+    "MOST_WAITING",
+    "REPLAY",
+    "TRIALS",
+    "Following",
+    "Store",
+    "keep_replay",
+    "read",
+    "read_replay",
+]

@@ -70,12 +70,14 @@ def read(folder: Path) -> Run:
         ) from problem
 
 
-def taken(db: sqlite3.Connection, path: Path) -> Run:
+def taken(db: sqlite3.Connection, path: Path, before: Run | None = None, beyond: tuple[int, int] = (0, 0)) -> Run:
     """Return the run that an open database holds.
 
     Args:
         db: the database.
         path: its file, to be named where something is damaged.
+        before: what was read of it before; it is left as it is.
+        beyond: the last row of the steps, and of the other records, that were read then.
 
     Returns:
         The run, as `read` does.
@@ -87,7 +89,7 @@ def taken(db: sqlite3.Connection, path: Path) -> Run:
     losses = _Losses()
     db.text_factory = lambda text: text.decode(errors="replace")
     begun = any(_columns(db, table) for table in ("meta", "steps", "rows"))
-    run = _run(db, path, losses) if begun else None
+    run = _run(db, path, losses, before, beyond) if begun else None
     if run is None:
         raise RecordError(
             f"{path} was begun, but nothing is recorded in it yet: it was killed at once, or has just started."
@@ -95,26 +97,31 @@ def taken(db: sqlite3.Connection, path: Path) -> Run:
     added = described(run.meta, [*run.norms, *run.probes])
     if added and run.meta.ended is not None:
         losses.of_table("meta", "what rows name", f"{added} parameters of which it says nothing")
-    run.notes += losses.told(path)
+    run.notes += [note for note in losses.told(path) if note not in run.notes]
     if run.meta.ended is None:  # killed: the description lags behind the rows
         run.meta.steps = max(run.meta.steps, run.steps[-1].step if run.steps else 0)
         run.meta.elapsed = max([run.meta.elapsed, *(s.at for s in run.steps[-1:]), *(p.at for p in run.probes[-1:])])
     return run
 
 
-def _run(db: sqlite3.Connection, path: Path, losses: _Losses) -> Run | None:
+def _run(
+    db: sqlite3.Connection, path: Path, losses: _Losses, before: Run | None, beyond: tuple[int, int]
+) -> Run | None:
     """Return what can be read; None where nothing was recorded yet."""
     found = dict(_rows(db, "meta", ("key", "data"), "rowid", losses))
     is_described = "meta" in found
     run = Run(_meta(found.pop("meta"), losses) if is_described else _described_by_nothing())
+    if before is not None:
+        run.steps, run.norms, run.probes = list(before.steps), list(before.norms), list(before.probes)
+        run.notes, run.rewrites = list(before.notes), list(before.rewrites)
     for key, data in found.items():
         if isinstance(key, str) and key.startswith("source:") and isinstance(data, bytes):
             run.meta.sources[key.removeprefix("source:")] = data.decode(errors="replace")
         else:
             losses.add("meta", f"key {key!r:.40}")
-    for row in _rows(db, "steps", STEP_COLUMNS, "rowid", losses):
+    for row in _rows(db, "steps", STEP_COLUMNS, "rowid", losses, beyond[0]):
         _take(run, "steps", partial(_step, row), losses)
-    for kind, data in _rows(db, "rows", ("kind", "data"), "id", losses):
+    for kind, data in _rows(db, "rows", ("kind", "data"), "id", losses, beyond[1]):
         _take(run, "rows", partial(_record, kind, data), losses)
     if not (is_described or found or run.steps or run.norms or run.probes or run.notes or losses.told(path)):
         return None
@@ -130,7 +137,7 @@ def _columns(db: sqlite3.Connection, table: str) -> set[str]:
 
 
 def _rows(
-    db: sqlite3.Connection, table: str, columns: tuple[str, ...], order: str, losses: _Losses
+    db: sqlite3.Connection, table: str, columns: tuple[str, ...], order: str, losses: _Losses, beyond: int = 0
 ) -> Iterator[tuple[Any, ...]]:
     """Yield a table's rows as far as the file can be read; NULL stands for a column that is missing."""
     count = 0
@@ -141,8 +148,9 @@ def _rows(
             return
         if missing := [name for name in columns if name not in there]:
             losses.of_table(table, f"column {', '.join(missing)}", "it is missing")
+        newer = f"WHERE rowid > {int(beyond)}" if beyond else ""
         wanted = ", ".join(name if name in there else "NULL" for name in columns)
-        with contextlib.closing(db.execute(f"SELECT {wanted} FROM {table} ORDER BY {order}")) as found:
+        with contextlib.closing(db.execute(f"SELECT {wanted} FROM {table} {newer} ORDER BY {order}")) as found:
             for row in found:
                 count += 1
                 yield row

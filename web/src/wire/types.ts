@@ -40,6 +40,17 @@ export interface Budget {
   worst_op: Share | null;
 }
 
+/** One parameter at one step, and its history, thinned: (step, gradient, weight, update); None where there was none. */
+export interface Cell {
+  param: number;
+  name: string;
+  step: number;
+  facts: ([string, string])[];
+  marks: string[];
+  row: number | null;
+  probe: number | null;
+}
+
 /** One link between the flow and a training run, checked: it held, it is broken, or it was not measured. */
 export interface Certificate {
   name: string;
@@ -63,6 +74,15 @@ export interface Check {
   value: number | null;
   bound: number | null;
   text: string;
+}
+
+/** A run over training. Steps at which loss or gradient are not finite are told apart, as (step, what). */
+export interface Curves {
+  first: number;
+  last: number;
+  lines: Line[];
+  broken: ([number, string])[];
+  broken_more: number;
 }
 
 /** A finding whose cause was tested by remedies of which none made anything better, and what is left of its confidence. */
@@ -115,6 +135,15 @@ export interface Ending {
   remedy: string;
 }
 
+/** Lines around a line of a source file that the run recorded: (number, text, whether it is the line itself). */
+export interface Excerpt {
+  file: string;
+  line: number;
+  site: string;
+  path: string | null;
+  lines: ([number, string, boolean])[];
+}
+
 /** One stage of the way from the gradient to the step: its factor, and the decades that it takes or adds. */
 export interface Factor {
   name: string;
@@ -134,12 +163,45 @@ export interface Finding {
   reason: string;
 }
 
+/** What to do about the first finding: the best that a replay proved, else the first remedy, which is then advice. */
+export interface Fix {
+  kind: string;
+  text: string;
+  proven: boolean;
+  outcome: string;
+  before: string;
+  after: string;
+  diff: string;
+  checked: string;
+  reason: string;
+}
+
 /** A point where the field is zero, typed by the eigenvalues of its Jacobian. */
 export interface FixedPoint {
   at: [number, number];
   kind: string;
   eigenvalues: ([number, number])[];
   loss: number | null;
+}
+
+/** Gradient norm of parameters over the steps, as codes: 0 nothing, 1 not finite, 2 exactly zero, else a level. */
+export interface HeatMap {
+  names: string[];
+  params: number[];
+  steps: number[];
+  low: number;
+  codes: string;
+  left_out: number;
+  kind: "biases" | "weights";
+  others: number;
+}
+
+/** One curve, thinned: so many points; behind the header stand its steps, less `Curves.first`, and then its values. */
+export interface Line {
+  name: "2/η" | "gradient" | "learning rate" | "loss" | "sharpness" | "update/weight";
+  count: number;
+  optimizer: number;
+  log: boolean;
 }
 
 /** Solve many drops at once. */
@@ -160,6 +222,14 @@ export interface Loss {
 export interface Named {
   name: string;
   text: string;
+}
+
+/** One row of a way back, in full: facts in groups, and its source. */
+export interface OpSeen {
+  name: string;
+  where: string;
+  groups: ([string, ([string, string])[]])[];
+  excerpt: Excerpt | null;
 }
 
 /** A field as the page opens it. */
@@ -242,6 +312,43 @@ export interface Rival {
   lr: number;
 }
 
+/** The runs that a page may open, the newest first, and which one it was started with. */
+export interface RunList {
+  runs: RunName[];
+  called: string | null;
+}
+
+/** A run that a page may open. */
+export interface RunName {
+  name: string;
+  age: number;
+}
+
+/** A run as the page opens it. */
+export interface RunView {
+  name: string;
+  version: number;
+  state: "ended" | "going" | "silent";
+  headline: string;
+  script: string;
+  steps: number;
+  unit: string;
+  about: ([string, string])[];
+  verdict: Verdict;
+  probes: Tick[];
+  at: number | null;
+  told: Told[];
+  notes: ([string, string])[];
+  fix: Fix | null;
+  crash: string;
+  tried: string[][];
+  tried_title: string;
+  stages: Stages[];
+  adaptive: boolean;
+  optimizers: string[];
+  judged: boolean;
+}
+
 /** One row of the budget: what an op, module or kind did to the gradient on its way back. */
 export interface Share {
   name: string;
@@ -272,6 +379,14 @@ export interface Spent {
   looking: number;
 }
 
+/** The way from the gradient to the step of one parameter group: rows of (name, a cell for each step, its decades). */
+export interface Stages {
+  title: string;
+  steps: string[];
+  rows: ([string, string[], (number | null)[]])[];
+  boxed: boolean;
+}
+
 /** The way from ∇L to Δw of one parameter group at one probed step; the decades of its stages sum to the total. */
 export interface StepBudget {
   optimizer: string;
@@ -296,6 +411,25 @@ export interface Tale {
   t: number;
   rivals: Rival[];
   text: string;
+}
+
+/** A probed step. */
+export interface Tick {
+  index: number;
+  step: number;
+  reason: string;
+  optimizer: number | null;
+  traced: boolean;
+  broken: boolean;
+}
+
+/** A finding, spelled: its cause in one line, where, what was measured (name, value, threshold), the source. */
+export interface Told {
+  cause: string;
+  where: string[];
+  sure: string;
+  facts: ([string, string, string])[];
+  excerpt: Excerpt | null;
 }
 
 /** One path: the solved flow, or an optimizer's steps, with what was kept along it. */
@@ -412,4 +546,20 @@ export interface WaterAsk {
   box: [number, number, number, number];
   n: number;
   structure: boolean;
+}
+
+/** The gradient's way back at one probed step, and its geometry: decades before and after each row, and the common scale. */
+export interface Way {
+  probe: number;
+  step: number;
+  budget: Budget;
+  spans: ([number | null, number | null])[];
+  low: number;
+  high: number;
+  first: number | null;
+  whose: string;
+  took: string;
+  sites: string[];
+  paths: string[];
+  folds: ([number, number, string])[];
 }

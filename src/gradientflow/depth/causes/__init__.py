@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from gradientflow.depth.causes.at_step import way_at
 from gradientflow.depth.causes.glance import Later, settle
 from gradientflow.depth.causes.verdict import judge
 
-__all__ = ["Later", "judge", "settle"]
+__all__ = ["Later", "judge", "settle", "way_at"]

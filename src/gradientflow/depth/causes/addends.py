@@ -109,10 +109,10 @@ def _is_trained(graph: Graph, param: int) -> bool:
     return known.requires_grad and (known.optimizer is not None or (known.is_parameter and not graph.meta.optimizers))
 
 
-def behind(graph: Graph, index: int) -> set[int]:
-    """Return an operation and all that it is computed from, whether or not the loss depends on them."""
+def behind(graph: Graph, *indices: int) -> set[int]:
+    """Return operations and all that they are computed from, whether or not the loss depends on them."""
     seen: set[int] = set()
-    todo = [index]
+    todo = list(indices)
     while todo:
         at = todo.pop()
         if at not in seen:

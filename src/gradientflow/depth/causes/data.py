@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import accumulate
 from statistics import median
 
 from gradientflow.depth.causes import losses, places
@@ -71,6 +73,7 @@ def bad_batch(case: Case) -> list[Finding]:
     trend = case.main
     steps = [s for s in trend.steps if s.loss is not None and s.grad is not None]
     hits = []
+    highest = [_so_far(s.loss for s in steps), _so_far(s.grad for s in steps)]  # ahead of each step
     for i in range(int(BEFORE), len(steps)):
         step, before = steps[i], steps[max(0, i - 20) : i]
         losses = [s.loss for s in before if s.loss is not None and math.isfinite(s.loss)]
@@ -85,13 +88,9 @@ def bad_batch(case: Case) -> list[Finding]:
         ):
             continue
         loss, grad = median(losses), median(grads)
-        losses_so_far = [s.loss for s in steps[:i] if s.loss is not None and math.isfinite(s.loss)]
-        grads_so_far = [s.grad for s in steps[:i] if s.grad is not None and math.isfinite(s.grad)]
         calm = max(grads) < CALM * grad and (not moves or moves[-1] < CALM * median(moves))
         calm = calm and not (before[-1].weight and (before[-1].update or 0.0) > REPLACED * before[-1].weight)
-        beyond = step.loss > max(losses_so_far) and step.grad > BEYOND * max(
-            grads_so_far
-        )  # not only beside a converged run
+        beyond = step.loss > highest[0][i] and step.grad > BEYOND * highest[1][i]  # not only beside a converged run
         rise = (step.loss - loss) / max(abs(loss), 1e-300)
         if calm and beyond and grad > 0 and step.grad > USUAL * grad and rise > LOSS:
             hits.append((step.step, step.grad / grad, step.loss))
@@ -110,6 +109,12 @@ def bad_batch(case: Case) -> list[Finding]:
             remedies("drop-bad-batch", "clip-gradient", "scale-input", at=place),
         )
     ]  # fmt: skip
+
+
+def _so_far(values: Iterable[float | None]) -> list[float]:
+    """The largest finite value ahead of each place."""
+    finite = (v if v is not None and math.isfinite(v) else -math.inf for v in values)
+    return list(accumulate(finite, max, initial=-math.inf))
 
 
 def over_regularised(case: Case) -> list[Finding]:

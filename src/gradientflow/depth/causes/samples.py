@@ -97,7 +97,7 @@ def _pairings(case: Case, graph: Graph) -> list[Pairing]:
 
 def body(graph: Graph) -> set[int]:
     """Return the layers and all that they are computed from: what is left is the loss."""
-    return set().union(*(behind(graph, i) for i in graph.joints))
+    return behind(graph, *graph.joints)
 
 
 def _of(graph: Graph, operand: Operand) -> list[int] | None:

@@ -1,0 +1,125 @@
+"""The routes of Depth: a run's records as slices that a screen can show, and a stream that tells when there is more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from gradientflow.app.run_time import cell, curves, heat
+from gradientflow.app.run_view import excerpt, view
+from gradientflow.app.run_ways import op_seen, way
+from gradientflow.app.runs import Moment, Runs
+from gradientflow.errors import RecordError, UsageError
+from gradientflow.files import encoded
+from gradientflow.report import clean
+
+LOOK = 1.0  # seconds between two looks at a run that is followed
+STILL = 15  # looks without news, after which a sign of life is sent
+LARGEST = 1 << 53
+Make = Callable[[Moment, Request], Any]
+
+
+def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
+    """Return the routes.
+
+    Args:
+        runs: that a page may open.
+        ended: whether the app is being ended; streams end with it.
+    """
+
+    async def offered(request: Request) -> Response:
+        return _json(await anyio.to_thread.run_sync(runs.offered))
+
+    def slice_of(make: Make) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            found = await anyio.to_thread.run_sync(
+                lambda: make(runs.get(request.query_params.get("name")).now(), request)
+            )
+            if isinstance(found, bytes):
+                return Response(found, media_type="application/octet-stream")
+            return _json(found)
+
+        return answer
+
+    async def opened(request: Request) -> Response:
+        def look() -> Any:
+            seen = runs.get(request.query_params.get("name"))
+            return view(seen.name, seen.now())
+
+        return _json(await anyio.to_thread.run_sync(look))
+
+    async def follow(request: Request) -> Response:
+        seen = runs.get(request.query_params.get("name"))
+        known = whole(request, "version", 0)
+
+        async def news() -> AsyncIterator[bytes]:
+            last: tuple[int, str] | None = None if known == 0 else (known, "")
+            still = 0
+            while not ended():
+                try:
+                    moment = await anyio.to_thread.run_sync(seen.now)
+                    now: tuple[int, str] = (moment.version, moment.state)
+                    told = b"event: grown\ndata: " + msgspec.json.encode(_news(moment))
+                except RecordError as problem:  # it was just begun, or was taken away
+                    now = (-1, str(problem))
+                    told = b"event: wait\ndata: " + msgspec.json.encode({"problem": clean(problem)})
+                if now != last:
+                    last, still = now, 0
+                    yield told + b"\n\n"
+                elif (still := still + 1) % STILL == 0:
+                    yield b": still there\n\n"
+                await asyncio.sleep(LOOK)
+
+        return StreamingResponse(news(), media_type="text/event-stream")
+
+    return [
+        Route("/api/runs", offered),
+        Route("/api/run", opened),
+        Route("/api/run/follow", follow),
+        Route("/api/run/way", slice_of(lambda m, r: way(m, whole(r, "probe")))),
+        Route("/api/run/op", slice_of(lambda m, r: op_seen(m, whole(r, "probe"), whole(r, "row")))),
+        Route("/api/run/curves", slice_of(lambda m, r: curves(m, whole(r, "points", 800)))),
+        Route("/api/run/heat", slice_of(lambda m, r: heat(m, whole(r, "biases", 0) == 1))),
+        Route("/api/run/cell", slice_of(lambda m, r: cell(m, whole(r, "param"), whole(r, "step")))),
+        Route("/api/run/source", slice_of(_source)),
+    ]
+
+
+def whole(request: Request, name: str, otherwise: int | None = None) -> int:
+    """Return a whole number of the request.
+
+    Raises:
+        UsageError: it is missing, or none.
+    """
+    text = request.query_params.get(name)
+    if text is None and otherwise is not None:
+        return otherwise
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > LARGEST:
+        raise UsageError(f"{name}={text!r:.40}: expected a whole number from 0.")
+    return int(text)
+
+
+def _source(moment: Moment, request: Request) -> Any:
+    file, line = request.query_params.get("file", ""), whole(request, "line")
+    found = excerpt(moment.run, file, line)
+    if found is None:
+        raise UsageError(f"{file!r:.80}, line {line}: this run recorded no such line of source.")
+    return found
+
+
+def _news(moment: Moment) -> dict[str, Any]:
+    return {
+        "version": moment.version, "state": moment.state, "steps": moment.run.meta.steps, "probes": len(moment.run.probes),
+    }  # fmt: skip
+
+
+def _json(found: Any) -> Response:
+    text = clean(encoded(found).decode())  # names turn no direction of writing
+    return Response(text, media_type="application/json")

@@ -1,0 +1,145 @@
+"""A run as the page opens it: the verdict as it is, and beside it what terminal and page tell in the same words."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from gradientflow.app.runs import Moment
+from gradientflow.records import (
+    WIN,
+    Excerpt,
+    Finding,
+    Fix,
+    Probe,
+    Remedy,
+    Replay,
+    Run,
+    RunView,
+    Stages,
+    Tick,
+    Told,
+    Trial,
+    Verdict,
+)
+from gradientflow.report import replay_words, tell, words
+from gradientflow.report.causes import short
+from gradientflow.report.step_table import tables
+from gradientflow.report.ways import called
+
+AROUND = 3  # lines about a source line that are shown
+NOTES = 12
+FINDINGS = 12
+PROBES = 2000
+
+
+def view(name: str, moment: Moment) -> RunView:
+    """Return a run as it is opened."""
+    run, verdict = moment.run, moment.verdict
+    main = max(run.meta.optimizers, key=lambda o: o.steps, default=None)
+    return RunView(
+        name=name, version=moment.version, state=moment.state, headline=tell.headline(verdict), script=words.one_line(verdict.script),
+        steps=max(run.meta.steps, verdict.steps), unit=run.meta.unit, about=_about(run, verdict), verdict=verdict,
+        probes=[_tick(i, p) for i, p in enumerate(run.probes[:PROBES])], at=probe_index(run, verdict.budget.step),
+        told=[_told(f, run) for f in verdict.findings[:FINDINGS]],
+        notes=[(kind, text) for kind, text in tell.notes(verdict, run)[:NOTES]], fix=_fix(verdict),
+        crash=tell.crash(run) or "", tried=_tried(verdict.replay), tried_title=_title(verdict.replay),
+        stages=[Stages(t.title, t.steps, t.rows, t.boxed) for t in tables(verdict)],
+        adaptive=main is not None and main.adaptive,
+        optimizers=[called(own) for own in verdict.optimizers] or [words.one_line(o.name) for o in run.meta.optimizers],
+        judged=moment.judged,
+    )  # fmt: skip
+
+
+def probe_index(run: Run, step: int | None) -> int | None:
+    """The probe at a step; the first that has a way back where no step is given."""
+    if step is None:
+        return next((i for i, p in enumerate(run.probes) if p.root is not None), 0 if run.probes else None)
+    return next((i for i, p in enumerate(run.probes) if p.step == step), None)
+
+
+def excerpt(run: Run, file: str | None, line: int | None) -> Excerpt | None:
+    """The lines around a line of a file that the run recorded; None of any other file."""
+    lines = tell.excerpt(tell.source(run, file), line, AROUND)
+    if file is None or line is None or not lines:
+        return None
+    cwd = run.meta.cwd
+    path = os.path.normpath(os.path.join(cwd, file)) if cwd or os.path.isabs(file) else None
+    site = tell.site(file, line, full=True, cwd=cwd)
+    return Excerpt(words.clean(file), line, site, path, [(x.no, x.text, x.marked) for x in lines])
+
+
+def _tick(index: int, probe: Probe) -> Tick:
+    broken = any(op.grad is not None and op.grad.nonfinite for op in probe.ops)
+    broken = broken or (probe.loss is not None and not math.isfinite(probe.loss))
+    return Tick(index, probe.step, words.one_line(probe.reason), probe.optimizer, probe.root is not None, broken)
+
+
+def _told(finding: Finding, run: Run) -> Told:
+    place = finding.place
+    return Told(
+        cause=short(finding.cause), where=tell.place(place, run.meta) if place is not None else [], sure=tell.confidence(finding),
+        facts=[(f.name, f.value, f.threshold) for f in tell.facts(finding.evidence)],
+        excerpt=excerpt(run, place.file, place.line) if place is not None else None,
+    )  # fmt: skip
+
+
+def _about(run: Run, verdict: Verdict) -> list[tuple[str, str]]:
+    meta = run.meta
+    numbers = sum(math.prod(p.shape) for p in meta.params if p.is_parameter)
+    options = ", ".join(f"{o.name} ({tell.spell(o.options)})" for o in meta.optimizers[: words.ROWS]) or "none"
+    pairs = [
+        ("script", meta.script),
+        ("command line", " ".join(meta.argv)),
+        ("started", meta.started),
+        ("took", words.seconds(meta.elapsed)),
+        ("ended", (meta.ended or "not yet, or killed") + (f", exit code {meta.exit_code}" if meta.exit_code else "")),
+        ("parameters", f"{words.number(len(meta.params))} tensors, {words.number(numbers)} numbers"),
+        ("optimizers", options),
+        ("watching cost", f"{words.percent(verdict.watch.overhead)} of the script's own time"),
+        ("python · torch", f"{meta.python} · {meta.torch}"),
+    ]
+    return [(name, words.one_line(value)) for name, value in pairs if value]
+
+
+def _fix(verdict: Verdict) -> Fix | None:
+    """What to do: what a replay proved, else the first advice."""
+    replay = verdict.replay
+    if replay is not None and replay.best is not None:
+        return _proven(replay, replay.trials[replay.best])
+    remedy = next((r for f in verdict.findings[:1] for r in f.remedies), None)
+    return _advice(remedy) if remedy is not None else None
+
+
+def _proven(replay: Replay, trial: Trial) -> Fix:
+    edit = replay_words.written(replay)
+    mine = edit if edit is trial else None
+    before = replay_words.loss(replay.baseline) if trial.before is None else words.number(trial.before)
+    return Fix(
+        kind=words.one_line(" + ".join(c.kind for c in trial.changes)), text=replay_words.what(trial), proven=trial.outcome == WIN,
+        outcome=replay_words.WORDS[trial.outcome], before=before, after=replay_words.loss(trial.after),
+        diff=words.clean(mine.diff or "") if mine is not None else "", checked=replay_words.checked(mine) if mine is not None else "",
+        reason=words.one_line(trial.reason),
+    )  # fmt: skip
+
+
+def _advice(remedy: Remedy) -> Fix:
+    told = remedy.replayed or {}
+    before, after = told.get("loss_before"), told.get("loss_after")
+    measured = isinstance(before, (int, float)) and isinstance(after, (int, float))
+    return Fix(
+        kind=words.one_line(remedy.kind), text=words.one_line(remedy.text), proven=told.get("outcome") == WIN,
+        outcome=tell.replayed(remedy) if remedy.replayed is not None else tell.NOT_REPLAYED,
+        before=words.number(before) if measured else "", after=words.number(after) if measured else "",
+    )  # fmt: skip
+
+
+def _tried(replay: Replay | None) -> list[list[str]]:
+    if replay is None:
+        return []
+    told = [replay_words.cells(t, replay) for t in replay.trials]
+    return [[c.sign, c.kind, c.what, c.loss, c.difference, c.depth, c.symptom, c.outcome] for c in told]
+
+
+def _title(replay: Replay | None) -> str:
+    return "" if replay is None else f"{replay_words.title(replay)}. {replay_words.verdict_line(replay)}"

@@ -1,1 +1,0 @@
-import{e as a}from"./chunk-REPERIRD.js";function t(){return a("main",{class:"page",children:[a("h1",{children:"Depth"}),a("p",{children:"gradientflow run train.py watches a training script and writes this picture as a page today."})]})}export{t as Depth};

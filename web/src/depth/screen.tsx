@@ -1,0 +1,259 @@
+// Depth's screen: one run, its verdict, its way back at a step, and what led there over training.
+import { Component, createRef } from "preact";
+import { type Frame, Locked } from "../wire/ask";
+import type { Cell, Curves, HeatMap, OpSeen, RunView, Way } from "../wire/types";
+import { Budget, Chosen } from "./aside";
+import { Hero, sentence } from "./hero";
+import { POINTS, Lanes } from "./lanes";
+import { About, Certificates, Findings, StepBudgets, Tried } from "./proof";
+import { count, decades, whole } from "./spell";
+import type { Listener, Transport } from "./transport";
+import type { Order } from "./tree";
+import { Waterfall } from "./waterfall";
+import { Still, Word } from "./word";
+
+const REST = 2000; // milliseconds between two askings of a run that still goes on
+
+interface Props {
+  transport: Transport;
+  theme: string;
+  start: { probe: number | null; row: number | null };
+  chosen(probe: number | null, row: number | null): void;
+}
+
+interface State {
+  view: RunView | null;
+  way: Way | null;
+  op: OpSeen | null;
+  curves: Frame<Curves> | null;
+  map: HeatMap | null;
+  cell: Cell | null;
+  pinned: number | null; // the probe that the reader chose; null: the newest of a run that goes on, else the verdict's
+  row: number | null;
+  order: Order;
+  biases: boolean;
+  problem: string;
+  keys: boolean;
+}
+
+export class Screen extends Component<Props, State> {
+  override state: State = {
+    view: null, way: null, op: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
+  };
+  private stop: () => void = () => undefined;
+  private asked = 0;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+  private readonly main = createRef<HTMLElement>();
+  private readonly onKey = (e: KeyboardEvent) => this.key(e);
+
+  override componentDidMount() {
+    addEventListener("keydown", this.onKey);
+    void this.load(true);
+    const listener: Listener = {
+      grown: (news) => { if (news.version !== this.state.view?.version || news.state !== this.state.view.state) this.soon(); },
+      wait: (problem) => this.setState({ problem }),
+      away: (problem) => { if (problem || this.state.problem.startsWith("The app")) this.setState({ problem }); if (!problem && !this.state.view) this.soon(); },
+    };
+    this.stop = this.props.transport.follow(0, listener);
+  }
+
+  override componentWillUnmount() {
+    removeEventListener("keydown", this.onKey);
+    clearTimeout(this.timer);
+    this.stop();
+  }
+
+  private soon(): void {
+    if (this.timer !== undefined) return;
+    const wait = Math.max(0, this.asked + REST - Date.now());
+    this.timer = setTimeout(() => { this.timer = undefined; void this.load(false); }, wait);
+  }
+
+  /** Ask for all that may have changed. */
+  private async load(first: boolean): Promise<void> {
+    this.asked = Date.now();
+    const { transport } = this.props;
+    await this.asking(async () => {
+      const view = await transport.view();
+      if (this.state.pinned !== null && !view.probes.some((p) => p.index === this.state.pinned)) this.state.pinned = null;
+      this.setState({ view, problem: "" });
+      const probe = this.probe(view);
+      if (probe !== null && (first || this.state.way?.probe !== probe || probe === view.at)) await this.look(probe, this.state.row);
+      const [curves, map] = await Promise.all([transport.curves(POINTS), transport.heat(this.state.biases)]);
+      this.setState({ curves, map });
+    });
+  }
+
+  private async asking(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (problem) {
+      this.setState({ problem: problem instanceof Error ? problem.message : String(problem) });
+      if (problem instanceof Locked) this.stop();
+    }
+  }
+
+  private probe(view: RunView | null = this.state.view): number | null {
+    if (!view) return null;
+    if (this.state.pinned !== null) return this.state.pinned;
+    const traced = view.probes.filter((p) => p.traced);
+    return view.state === "going" && traced.length ? traced[traced.length - 1]!.index : view.at;
+  }
+
+  /** Show the way back of a probe; marks say how long it took from the wish to the picture. */
+  private async look(probe: number, row: number | null): Promise<void> {
+    performance.mark("depth-asked");
+    const way = await this.props.transport.way(probe);
+    const kept = row !== null && row < way.budget.by_op.length ? row : way.first;
+    this.setState({ way, row: kept }, () => {
+      performance.mark("depth-drawn");
+      performance.measure("depth-way", "depth-asked", "depth-drawn");
+    });
+    this.props.chosen(this.state.pinned, this.state.pinned === null ? null : kept);
+    await this.detail(probe, kept);
+  }
+
+  private async detail(probe: number, row: number | null): Promise<void> {
+    const op = row === null ? null : await this.props.transport.op(probe, row);
+    if (this.state.row === row && this.state.way?.probe === probe) this.setState({ op });
+  }
+
+  private choose = (probe: number): void => {
+    const way = this.state.way;
+    const row = way && this.state.row !== null ? this.state.row : null;
+    this.setState({ pinned: probe });
+    this.state.pinned = probe;
+    void this.asking(() => this.look(probe, row));
+  };
+
+  private pickRow = (row: number): void => {
+    const { way } = this.state;
+    if (!way) return;
+    this.setState({ row });
+    this.state.row = row;
+    this.props.chosen(this.state.pinned, row);
+    void this.asking(() => this.detail(way.probe, row));
+  };
+
+  private pickCell = (param: number, step: number): void => {
+    void this.asking(async () => {
+      const cell = await this.props.transport.cell(param, step);
+      this.setState({ cell });
+      if (cell.probe !== null) {
+        this.state.pinned = cell.probe;
+        await this.look(cell.probe, cell.row);
+      }
+    });
+  };
+
+  private swap = (): void => {
+    const biases = !this.state.biases;
+    this.setState({ biases, cell: null });
+    void this.asking(async () => this.setState({ map: await this.props.transport.heat(biases) }));
+  };
+
+  /** To the line of a finding; nothing where it is not on this way. */
+  private toLine = (file: string | null, line: number | null): void => {
+    const k = this.state.way?.budget.by_op.findIndex((r) => r.file === file && r.line === line) ?? -1;
+    if (k >= 0) this.toRow(k);
+  };
+
+  private toRow(row: number): void {
+    this.pickRow(row);
+    document.querySelector<HTMLElement>(".wf-rows")?.focus();
+  }
+
+  private step(by: number): void {
+    const { view } = this.state;
+    const probes = view?.probes.filter((p) => p.traced) ?? [];
+    const now = probes.findIndex((p) => p.index === this.probe());
+    const to = probes[Math.min(probes.length - 1, Math.max(0, now + by))];
+    if (to && probes.length) this.choose(to.index);
+  }
+
+  private next(): void {
+    const rows = this.state.way?.budget.by_op ?? [];
+    const marked = rows.flatMap((r, i) => (r.mark ? [i] : []));
+    const after = marked.find((i) => i > (this.state.row ?? -1)) ?? marked[0];
+    if (after !== undefined) this.toRow(after);
+  }
+
+  private key(e: KeyboardEvent): void {
+    if (e.ctrlKey || e.metaKey || e.altKey || (e.target instanceof HTMLElement && e.target.matches("input, textarea, select"))) return;
+    const orders: Record<string, Order> = { "1": "way", "2": "loss", "3": "kind" };
+    if (orders[e.key]) this.setState({ order: orders[e.key]! });
+    else if (e.key === "[") this.step(-1);
+    else if (e.key === "]") this.step(1);
+    else if (e.key === "g") this.next();
+    else if (e.key === "0") this.home();
+    else if (e.key === "?") this.setState({ keys: !this.state.keys });
+    else if (e.key === "Escape") this.setState({ keys: false });
+    else return;
+    e.preventDefault();
+  }
+
+  private home = (): void => {
+    this.state.pinned = null;
+    const probe = this.probe();
+    if (probe !== null) void this.asking(() => this.look(probe, null));
+  };
+
+  render() {
+    const { view, way, problem, order, row, op, keys } = this.state;
+    if (!view) return <main class="depth" ref={this.main}><p class="card fine" role="status">{problem || "Reading the run …"}</p></main>;
+    const tick = way ? view.probes[way.probe] : undefined;
+    return (
+      <main class={`depth ${view.state}`} ref={this.main}>
+        <h1 class="sr">Depth: {view.script}</h1>
+        <p class="sr" role="status" aria-live="polite">{sentence(view)} {way && `Shown: the way back at step ${way.step}, ${decades(way.budget.total_decades)} decades.`}</p>
+        {problem && <p class="problem" role="alert">{problem}</p>}
+        <p class="state">
+          <span class={`pill ${view.state}`}>{{ ended: "■ ended", going: "● still going", silent: "◌ killed, or silent" }[view.state]}</span>
+          <span>{view.script}</span><span>{count(view.steps, view.unit === "optimizer" ? "step" : "backward call")}</span><span>{count(view.probes.length, "probed step")}</span>
+          <button type="button" class="quiet" aria-expanded={keys} onClick={() => this.setState({ keys: !keys })}><kbd>?</kbd> keys</button>
+        </p>
+        {keys && <Keys />}
+        <Still of={view} make={() => <Hero view={view} />} />
+        <div class="cols-way">
+          <section class="card way" aria-labelledby="d-way">
+            <h2 id="d-way"><Word of="way back" text="the gradient’s way back" /> <span class="at">at step {way ? whole(way.step) : "—"}</span>
+              {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
+            </h2>
+            <p class="scrub">
+              <button type="button" onClick={() => this.step(-1)} title="the probed step before ([)"><kbd>[</kbd> earlier</button>
+              <button type="button" onClick={() => this.step(1)} title="the next probed step (])">later <kbd>]</kbd></button>
+              {this.state.pinned !== null && <button type="button" onClick={this.home}><kbd>0</kbd> {view.state === "going" ? "the newest" : "the verdict’s step"}</button>}
+              {way && way.budget.total_decades !== null && <span>in all <b>{decades(way.budget.total_decades)}</b> <Word of="decade" text="decades" />, read from the loss down</span>}
+            </p>
+            {way && <Waterfall way={way} order={order} row={row} choose={this.pickRow} sort={(o) => this.setState({ order: o })} />}
+            {!way && <p class="empty">{view.verdict.budget.note || "No step was probed yet."}</p>}
+          </section>
+          <div class="beside">
+            {way && <Still of={way} make={() => <Budget way={way} />} />}
+            {way && <Chosen op={op} mark={row === null ? null : (way.budget.by_op[row]?.mark ?? null)} step={way.step} />}
+          </div>
+        </div>
+        <Lanes
+          view={view} curves={this.state.curves} map={this.state.map} probe={this.probe()} cell={this.state.cell} theme={this.props.theme} biases={this.state.biases}
+          choose={this.choose} pick={this.pickCell} swap={this.swap} toRow={(cell) => { if (cell.row !== null) this.toRow(cell.row); }}
+        />
+        <Still of={view} make={() => (
+          <>
+            <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>
+            <Tried view={view} />
+            <Findings view={view} look={this.toLine} />
+            <About view={view} />
+          </>
+        )} />
+      </main>
+    );
+  }
+}
+
+function Keys() {
+  const rows: [string, string][] = [
+    ["↑ ↓", "a line up or down, in the way back"], ["Enter → ←", "open and shut a module"], ["1 2 3", "the way back, biggest first, by kind"], ["[ ]", "the probed step before, and the next"],
+    ["0", "back to the verdict’s step"], ["g", "the next line that is to blame"], ["arrows, Enter", "in the map: move, and go to that parameter and step"], ["?", "these keys"],
+  ];
+  return <dl class="card keys">{rows.map(([k, t]) => <><dt><kbd>{k}</kbd></dt><dd>{t}</dd></>)}</dl>;
+}
