@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from gradientflow.records.flow import Apart, Drops, FixedPoint, Point2, Track
+from gradientflow.records.flow import Apart, Drops, FixedPoint, Track
+from gradientflow.records.plane import Point2
 
 Box = tuple[float, float, float, float]
 
