@@ -139,8 +139,9 @@ def test_what_is_left_of_what_they_differed_by() -> None:
     flips(lambda first: symptoms(last=0.105, first=first, end=90), 0.149, 0.151)
 
 
-def test_a_hundredth_of_what_they_differed_by() -> None:
-    flips(lambda size: symptoms(last=1.0, size=size), 0.011, 0.009)
+def test_what_gets_small_with_all_there_is() -> None:
+    flips(lambda size: symptoms(last=1.0, size=size, name="mse_loss"), 0.051, 0.049)
+    assert symptoms(last=1.0, size=0.01) == []  # their directions are as far apart as ever
 
 
 def test_what_never_differed_and_has_had_its_time() -> None:
