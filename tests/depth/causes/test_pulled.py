@@ -84,7 +84,9 @@ def test_labels_are_another_measure() -> None:
 # ── by hand ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def pair(step: int, apart: float, name: str = "cosine_similarity", size: float = 1.0, width: int = 4) -> Chain:
+def pair(
+    step: int, apart: float, name: str = "cosine_similarity", size: float = 1.0, width: int = 4, reward: bool = False
+) -> Chain:
     """Two calls of one layer, held against each other."""
 
     class Pair(Chain):
@@ -107,6 +109,9 @@ def pair(step: int, apart: float, name: str = "cosine_similarity", size: float =
                 value(shape=()),
                 grad(1.0),
             )
+            if reward:
+                root.name = "add"
+                root.operands.append(Operand(value=value(shape=(64,))))
             made.ops[2:] = [again, held, root]
             made.root = 4
             return made
@@ -139,8 +144,9 @@ def test_what_is_left_of_what_they_differed_by() -> None:
     flips(lambda first: symptoms(last=0.105, first=first, end=90), 0.149, 0.151)
 
 
-def test_a_hundredth_of_what_they_differed_by() -> None:
-    flips(lambda size: symptoms(last=1.0, size=size), 0.011, 0.009)
+def test_what_gets_small_with_all_there_is() -> None:
+    flips(lambda size: symptoms(last=1.0, size=size, name="mse_loss"), 0.051, 0.049)
+    assert symptoms(last=1.0, size=0.01) == []  # their directions are as far apart as ever
 
 
 def test_what_never_differed_and_has_had_its_time() -> None:
@@ -152,6 +158,10 @@ def test_what_never_differed_and_has_had_its_time() -> None:
 def test_probes_that_are_needed() -> None:
     made = run(pair(1, 1.0), pair(199, 0.05), pair(200, 0.05))
     assert causes(pulled_together, made) == []
+
+
+def test_a_reward_is_another_measure() -> None:
+    assert symptoms(reward=True) == []
 
 
 def test_one_number_a_sample_is_no_embedding() -> None:

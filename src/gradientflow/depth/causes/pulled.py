@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from gradientflow.depth.causes import losses, places
 from gradientflow.depth.causes.addends import behind
-from gradientflow.depth.causes.alike import FLAT
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
 from gradientflow.depth.causes.remedies import remedies
@@ -26,6 +25,11 @@ DRAWN = Limit("spread_over_size", 0.15, "chosen: any two answers have a cosine o
 FELL = Limit(
     "spread_over_size_over_first", 0.7, "chosen: a third is gone of what it began with; where it works it grows"
 )
+SHRUNK = Limit(
+    "spread_over_first",
+    0.05,
+    "chosen: a twentieth, of what is compared by its distance, which gets small with all there is",
+)
 LATE = Limit("last_probe", 100, "chosen: steps; what works has begun to draw answers apart")
 ROUNDED = Limit(
     "rounding_of_a_variance", 1e-4, "chosen: rounding of single precision over a batch, and a decade to spare"
@@ -35,6 +39,10 @@ _COMPARING = frozenset({
     "sub", "mul", "matmul", "mm", "bmm", "einsum", "cdist", "dist", "pairwise_distance", "cosine_similarity", "mse_loss", "l1_loss",
     "smooth_l1_loss", "huber_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss", "cosine_embedding_loss",
 })  # fmt: skip
+_DISTANCES = _COMPARING - {"mul", "matmul", "mm", "bmm", "einsum", "cosine_similarity", "cosine_embedding_loss"}
+_SCALE_FREE = frozenset(
+    {"normalize", "div", "norm", "linalg_norm", "linalg_vector_norm", "vector_norm", "cosine_similarity"}
+)
 
 
 @dataclass
@@ -43,6 +51,7 @@ class Compared:
 
     op: Op
     answers: list[Op]
+    by_distance: bool = False  # of the answers as they are, and not of their directions
 
     @property
     def apart(self) -> float:
@@ -78,7 +87,7 @@ def pulled_together(case: Case) -> list[Finding]:
             f"keeps them apart.",
             {"step": step, "spread_over_size": rounded(last.apart), "spread_over_size_first": rounded(first.apart),
              "spread": rounded(last.spread), "spread_first": rounded(first.spread)}
-            | told(DRAWN, FELL, gates=(FLAT, PROBES, LATE, ROUNDED)),
+            | told(DRAWN, FELL, gates=(SHRUNK, PROBES, LATE, ROUNDED)),
             remedies("hold-apart", at=place),
         )
     ]  # fmt: skip
@@ -97,7 +106,9 @@ def unproven(case: Case) -> str | None:
 
 
 def _drawn(now: Compared, first: Compared) -> bool:
-    return (now.apart <= DRAWN and now.apart <= FELL * first.apart) or now.spread <= FLAT * first.spread
+    if now.apart <= DRAWN and now.apart <= FELL * first.apart:
+        return True
+    return now.by_distance and now.spread <= SHRUNK * first.spread
 
 
 def compared(graph: Graph) -> list[Compared]:
@@ -107,11 +118,15 @@ def compared(graph: Graph) -> list[Compared]:
     inside = body(graph)
     outer = [graph.probe.ops[i] for i in graph.reached if i not in inside]
     pairs = [c for op in outer if op.name in _COMPARING and (c := _pair(graph, op)) is not None]
+    if not any(op.name in _SCALE_FREE for op in outer):
+        for pair in pairs:
+            pair.by_distance = pair.op.name in _DISTANCES
     if not pairs or any(_of_the_batch(op, c) for op in outer for c in pairs):
         return []
     ours = {c.op.index for c in pairs}
     judged = (op for op in outer if not ours & behind(graph, op.index))
     aimed = any(outside(o) for op in judged if op.kind == "loss" for o in op.operands)
+    aimed |= any(outside(o) for op in outer if op.name in ("add", "sub") for o in op.operands)  # (a reward)
     target = losses.target(graph)
     return [] if aimed or (target is not None and outside(target[1])) else pairs
 
@@ -156,7 +171,8 @@ def _pair(graph: Graph, op: Op) -> Compared | None:
 def _side(graph: Graph, operand: Operand) -> list[Op] | None:
     """Return the layers that gave one side of a comparison; none of an answer whose making was not seen; None of what is no answer."""
     if operand.op is not None:
-        return list(layers_behind(graph, operand.op)) or None
+        shape = operand.shape or graph.probe.ops[operand.op].value.shape
+        return (list(layers_behind(graph, operand.op)) or None) if len(shape) > 1 and shape[-1] > 1 else None
     if not operand.own or operand.value is None or len(operand.value.shape) <= 1 or operand.value.shape[-1] <= 1:
         return None
     cut = graph.probe.cuts[operand.cut] if operand.cut is not None else None

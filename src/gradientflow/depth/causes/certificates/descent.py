@@ -49,8 +49,8 @@ def _over_the_run(case: Case, findings: Sequence[Finding]) -> Certificate:
     if fell < FALL:
         why = f"the loss goes from {trend.start:.4g} to {trend.end:.4g}, a fall of {fell:.2g} standard errors: chance may do that"
         return Certificate(NAME, "not-measured", why, numbers)
-    if (unproven := pulled.unproven(case) or drowned.unproven(case)) is not None:
-        text = f"the loss falls from {trend.start:.4g} to {trend.end:.4g}, but {unproven}"
+    if (other := pulled.unproven(case) or drowned.unproven(case)) is not None:
+        text = f"the loss falls from {trend.start:.4g} to {trend.end:.4g}, but {other}"
         return Certificate(NAME, "not-measured", text, numbers)
     return Certificate(
         NAME, "held", f"the loss falls from {trend.start:.4g} to {trend.end:.4g}, {fell:.3g} standard errors", numbers
