@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradientflow.records import Flow, Portrait, Shadow
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, RULE, Dock, wrapped
-from gradientflow.report.flow_words import solved_by, trust
+from gradientflow.report.flow_words import leaking, solved_by, trust
 from gradientflow.report.plane_dock import fill_plane_dock, inks
 from gradientflow.report.signs import DARK, MOST_DOTS, PAGE, SHAPES
 from gradientflow.report.water_page import levels, mark_drop, mark_end, pour, structure
@@ -125,9 +125,8 @@ def _caption(figure: Figure, portrait: Portrait, flow: Flow | None, low: float) 
     if portrait.spent is not None:
         parts[0] += f" ({number(round(portrait.spent.equivalents))} gradients, {seconds(portrait.spent.seconds)})"
     parts[0] += ", speed bent"
-    middle = portrait.middle_leak
-    if middle is not None:
-        parts.append(f"grey: it leaves the plane, leak ‖f⊥‖/‖f‖ {number(middle, 2)} in the middle")
+    if leaking(portrait):
+        parts.append(f"grey: it leaves the plane, {leaking(portrait)}")
     if flow is not None:
         parts.append(f"white: solved, {solved_by(flow)}")
     lines = wrapped(" · ".join(parts), width, 8.2)[:3]
