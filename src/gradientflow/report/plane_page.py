@@ -72,7 +72,7 @@ def _shadows(axes: Axes, portrait: Portrait) -> None:
     for seen in reversed(portrait.shadows):  # the flow on top
         white = seen.kind == "flow"
         style: dict[str, Any] = (
-            {"lw": 2.2, "path_effects": shade} if white else {"lw": 1.2 if len(seen.points) <= MOST_DOTS else 0.8}
+            {"lw": 2.2, "path_effects": shade} if white else {"lw": 1.2 if len(seen.points) <= MOST_DOTS / 4 else 0.8}
         )
         for near, line in runs(seen, portrait.near):
             xs, ys = [p[0] for p in line], [p[1] for p in line]
