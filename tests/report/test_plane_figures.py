@@ -59,7 +59,7 @@ def test_the_picture_says_which_plane_it_is_what_leaks_and_what_it_took() -> Non
     told = texts(drawn(sliced()))
     for part in (
         "1st principal direction, 91 %", "2nd principal direction, 6.9 %", "two of 3190 dimensions", "they hold 98 % of the variance",
-        "33×33 samples (1089 gradients, 2.5 s)", "leak ‖f⊥‖/‖f‖ 0.4 in the middle", "half of them 0.4", "a named point", "SGD lr=0.1",
+        "33×33 samples (1089 gradients, 2.5 s)", "leak ‖g⊥‖/‖g‖, median 0.4", "half of them 0.4", "a named point", "SGD lr=0.1",
         "flow, solved: its shadow", "distance out of the plane", "level of the loss, logarithmic: true in the plane",
     ):  # fmt: skip
         assert part in told.replace("\n", " "), part
@@ -170,3 +170,26 @@ def test_coarse_samples_are_interpolated_and_stay_what_they_are() -> None:
     holed = coarse.copy()
     holed[3, 3] = np.nan
     assert smoothed(holed, 150) is holed
+
+
+def test_the_terminal_says_which_plane_was_sampled_at_what_cost() -> None:
+    import io
+
+    from rich.console import Console
+
+    from gradientflow.report import print_flow
+
+    def told(portrait: Portrait | None) -> str:
+        flow, out = network(), io.StringIO()
+        flow.portrait = portrait
+        print_flow(flow, Console(file=out, width=100, no_color=True))
+        return " ".join(out.getvalue().split())
+
+    assert (
+        "plane principal directions of 20 points, holding 98 % of their variance; leak ‖g⊥‖/‖g‖, median 0.4; "
+        "33×33 samples, 1089 gradients in 2.5 s"
+    ) in told(sliced())
+    assert "plane principal" not in told(None)
+    without = sliced()
+    without.loss = None
+    assert "leak ‖f⊥‖/‖f‖, median 0.4" in told(without)

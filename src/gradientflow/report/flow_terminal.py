@@ -22,6 +22,7 @@ from gradientflow.report.flow_words import (
     losses,
     point,
     scatter,
+    sliced,
     solving,
     tolerance,
     total,
@@ -304,6 +305,8 @@ class FlowPage:
         if self.flow.comparing is not None:
             told = f"{cost(self.flow.comparing)}: the flow, more tightly, at the steps of each optimizer"
             yield from self.para(told, 12, first=Text("  compare", "dim"))
+        if self.flow.portrait is not None:
+            yield from self.para(one_line(sliced(self.flow.portrait)), 12, first=Text("  plane", "dim"))
         notes = [(t.label if t.kind != "flow" else "", n) for t in tracks for n in t.notes]
         notes += [("", n) for n in (self.flow.drops.notes if self.flow.drops else [])] + [
             ("", n) for n in self.flow.notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradientflow.records import Check, Drops, Flow, Spent, Track
+from gradientflow.records import Check, Drops, Flow, Portrait, Spent, Track
 from gradientflow.report.words import count, number, percent, seconds
 
 ENDINGS = {
@@ -85,6 +85,29 @@ def cost(spent: Spent) -> str:
             f"; {number(round(spent.checking))} of them ({percent(spent.checking / spent.equivalents)}) for the checks"
         )
     return told
+
+
+def leaking(portrait: Portrait) -> str:
+    """How much of the rate leaves a plane: "leak ‖g⊥‖/‖g‖, median 0.94"; empty where nothing can."""
+    middle, g = portrait.middle_leak, "f" if portrait.loss is None else "g"
+    return "" if middle is None else f"leak ‖{g}⊥‖/‖{g}‖, median {number(middle, 2)}"
+
+
+def sliced(portrait: Portrait) -> str:
+    """Which plane was sampled, how much leaves it, at what cost."""
+    parts = []
+    if portrait.plane is not None:
+        held = f", holding {share(sum(portrait.plane.share))} of their variance" if portrait.plane.share else ""
+        parts.append(portrait.plane.about + held)
+    told = [*parts, leaking(portrait), f"{portrait.n}×{portrait.n} samples"]
+    if portrait.spent is not None:
+        told[-1] += f", {cost(portrait.spent)}"
+    return "; ".join(t for t in told if t)
+
+
+def share(x: float) -> str:
+    """A share in per cent, with a decimal where it is nearly nothing or nearly all."""
+    return f"{100 * x:.1f} %" if x < 0.0995 or 0.985 < x < 0.9995 else f"{100 * x:.0f} %"
 
 
 def total(tracks: list[Track]) -> Spent:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradientflow.records import Flow, Portrait
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, Dock, shortened, width_of, wrapped
+from gradientflow.report.flow_words import share
 from gradientflow.report.signs import INKS, MOST_NUMBERED
 from gradientflow.report.water_dock import scale
 from gradientflow.report.words import number
@@ -63,11 +64,6 @@ def inks(portrait: Portrait) -> dict[str, str]:
     labels = dict.fromkeys(s.label for s in portrait.shadows if s.kind != "flow")
     told = {s.label: WHITE for s in portrait.shadows if s.kind == "flow"}
     return told | {label: INKS[k % len(INKS)] for k, label in enumerate(labels)}
-
-
-def share(x: float) -> str:
-    """A share in per cent, with a decimal where it is nearly nothing or nearly all."""
-    return f"{100 * x:.1f} %" if x < 0.0995 or 0.985 < x < 1 else f"{100 * x:.0f} %"
 
 
 def _keys(dock: Dock, portrait: Portrait) -> None:
@@ -145,5 +141,9 @@ def _leak_scale(dock: Dock) -> None:
     top = dock.axes.get_ylim()[1]
     dock.axes.imshow(colours, extent=(0, dock.width, 0.92, 1.04), aspect="auto", interpolation="bilinear")
     dock.axes.set_ylim(0, top)
-    for x, text, align in ((0.0, "0", "left"), (dock.width / 2, "leak ‖f⊥‖/‖f‖", "center"), (dock.width, "1", "right")):
+    for x, text, align in (
+        (0.0, "0", "left"),
+        (dock.width / 2, "leak: grey water leaves the plane", "center"),
+        (dock.width, "1", "right"),
+    ):
         dock.axes.text(x, 0.74, text, size=7.5, color=FAINT, ha=align, parse_math=False)

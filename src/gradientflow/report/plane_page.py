@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradientflow.records import Flow, Portrait, Shadow
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, RULE, Dock, wrapped
-from gradientflow.report.flow_words import solved_by, trust
+from gradientflow.report.flow_words import leaking, solved_by, trust
 from gradientflow.report.plane_dock import fill_plane_dock, inks
 from gradientflow.report.signs import DARK, MOST_DOTS, PAGE, SHAPES
 from gradientflow.report.water_page import levels, mark_drop, mark_end, pour, structure
@@ -72,7 +72,7 @@ def _shadows(axes: Axes, portrait: Portrait) -> None:
     for seen in reversed(portrait.shadows):  # the flow on top
         white = seen.kind == "flow"
         style: dict[str, Any] = (
-            {"lw": 2.2, "path_effects": shade} if white else {"lw": 1.2 if len(seen.points) <= MOST_DOTS else 0.8}
+            {"lw": 2.2, "path_effects": shade} if white else {"lw": 1.2 if len(seen.points) <= MOST_DOTS / 4 else 0.8}
         )
         for near, line in runs(seen, portrait.near):
             xs, ys = [p[0] for p in line], [p[1] for p in line]
@@ -125,9 +125,8 @@ def _caption(figure: Figure, portrait: Portrait, flow: Flow | None, low: float) 
     if portrait.spent is not None:
         parts[0] += f" ({number(round(portrait.spent.equivalents))} gradients, {seconds(portrait.spent.seconds)})"
     parts[0] += ", speed bent"
-    middle = portrait.middle_leak
-    if middle is not None:
-        parts.append(f"grey: it leaves the plane, leak ‖f⊥‖/‖f‖ {number(middle, 2)} in the middle")
+    if leaking(portrait):
+        parts.append(f"grey: it leaves the plane, {leaking(portrait)}")
     if flow is not None:
         parts.append(f"white: solved, {solved_by(flow)}")
     lines = wrapped(" · ".join(parts), width, 8.2)[:3]

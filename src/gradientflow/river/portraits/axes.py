@@ -19,7 +19,7 @@ from gradientflow.river.portraits.plane import Plane
 from gradientflow.river.portraits.principal import principal
 
 KINDS = ("pca", "sharpest", "gradient", "random")
-AGAIN = 10.0  # times the loss at the centre, that a parabola of its curvature has at the side of the picture
+AGAIN = 4.0  # times the loss at the centre, that a parabola of its curvature has at the side of the picture
 HALF = 0.5  # of ‖θ‖: half a side where nothing else is known
 
 Chosen = str | Plane | Tensor | Sequence[Tensor]
