@@ -43,8 +43,7 @@ def test_the_shaders_particles_follow_the_field(app: App, screens: Show) -> None
         there = torch.tensor(screen.page.evaluate(run), dtype=torch.float64)
         return float((there - solved).norm(dim=1).max())
 
-    small = error()
-    assert small < 1e-4
+    assert error() < 1e-4
     flip = "const f = s.samples; gradientflow.water.liquid.take({...f, u: f.u.map(x => -x), v: f.v.map(x => -x)})"
     screen.page.evaluate(f"(() => {{ const s = gradientflow.state; {flip} }})()")
     assert error() > 0.1  # the same particles on the flipped field: they run away from the answer

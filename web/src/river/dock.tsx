@@ -1,11 +1,35 @@
 // The panels beside the water: what is open, the stories, the sentence, the optimizers, the table of the drop, the legend.
+import { Component } from "preact";
 import { TINT } from "../wire/colours";
 import type { River } from "./river";
 import { SIGNS } from "./overlay";
 import { type Drop, type Kind, KINDS, LOOKS, type Picture, type Solving, told } from "./state";
 import { active, type Said, sharpnessOf } from "./words";
 
-export function Dock({ picture: p, said, river, still }: { picture: Picture; said: Said; river: River; still: string }) {
+interface Props {
+  picture: Picture;
+  said: Said;
+  river: River;
+  still: string;
+}
+/** What the panels tell; the rest of the picture (clock, cursor, view) moves without them. */
+const TOLD = ["opened", "samples", "order", "levels", "drops", "active", "lines", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
+
+export class Dock extends Component<Props> {
+  override shouldComponentUpdate(next: Props): boolean {
+    return next.still !== this.props.still || TOLD.some((k) => next.picture[k] !== this.told[k]);
+  }
+
+  private told: Partial<Picture> = {};
+
+  render() {
+    const { picture } = this.props;
+    this.told = Object.fromEntries(TOLD.map((k) => [k, picture[k]]));
+    return panels(this.props);
+  }
+}
+
+function panels({ picture: p, said, river, still }: Props) {
   const d = active(p);
   return (
     <aside class="dock" aria-label="panels" tabIndex={-1}>

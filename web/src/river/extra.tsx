@@ -75,10 +75,11 @@ const nameOf = (p: Picture): string => `river-${(p.opened?.name ?? "w1w2").repla
 
 /** The overlay with its styles written into it, and the water as a picture below. */
 function figure(stage: HTMLElement, water: boolean): { text: string; width: number; height: number } {
-  const from = stage.querySelector("svg")!;
-  const copy = from.cloneNode(true) as SVGSVGElement;
-  const [all, mine] = [from.querySelectorAll<SVGElement>("*"), copy.querySelectorAll<SVGElement>("*")];
-  all.forEach((one, k) => {
+  const sheets = [...stage.querySelectorAll("svg")];
+  const copy = sheets[0]!.cloneNode(false) as SVGSVGElement;
+  for (const sheet of sheets) for (const one of sheet.children) copy.append(one.cloneNode(true));
+  const mine = copy.querySelectorAll<SVGElement>("*");
+  sheets.flatMap((sheet) => [...sheet.querySelectorAll<SVGElement>("*")]).forEach((one, k) => {
     const style = getComputedStyle(one);
     for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity", "fill-opacity", "stroke-opacity", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"]) {
       mine[k]!.setAttribute(name, style.getPropertyValue(name));

@@ -1,4 +1,5 @@
 // What is drawn above the water: levels, what orders it, solved paths, drops. Vectors, so that a figure of them is sharp.
+import { Component } from "preact";
 import type { FixedPoint, Track } from "../wire/types";
 import { type Box, type Point } from "./samples";
 import { type Drop, KINDS, LOOKS, type Picture, placeAt, told } from "./state";
@@ -29,45 +30,75 @@ export function line(frame: Frame, points: readonly (readonly [number, number])[
   return out;
 }
 
+/** Two sheets: what stays while a drop is dragged is not drawn anew with it. */
 export function Overlay({ picture: p, frame, describe }: { picture: Picture; frame: Frame; describe: string }) {
-  const order = p.order;
+  const size = { width: frame.width, height: frame.height, viewBox: `0 0 ${frame.width} ${frame.height}` };
   return (
-    <svg class="over" width={frame.width} height={frame.height} viewBox={`0 0 ${frame.width} ${frame.height}`} role="img" aria-label={describe}>
-      <g class="levels">{p.levels.length > 0 && <path d={p.levels.map((l) => line(frame, l)).join("")} />}</g>
-      {order && <>
-        <g class="separatrices">{order.separatrices.map((l) => <path d={line(frame, l)} />)}</g>
-        <g class="valleys">{order.valleys.map((l) => <path d={line(frame, l)} />)}</g>
-        <g class="ridges">{order.ridges.map((l) => <path d={line(frame, l)} />)}</g>
-      </>}
-      {p.lines.map((many) => (
-        <g class="crowd">
-          {many.trails.map((trail) => <path d={line(frame, trail)} />)}
-          {many.start.map((at) => <Dot at={toScreen(frame, at)} r={2.6} />)}
-        </g>
-      ))}
-      {p.drops.map((d) => <Paths drop={d} picture={p} frame={frame} />)}
-      {order?.fixed.map((f) => <Rest point={f} frame={frame} />)}
-      {p.drops.map((d, k) => <Marks drop={d} index={k + 1} picture={p} frame={frame} />)}
-      {p.cursor && <Cursor at={toScreen(frame, p.cursor)} />}
-    </svg>
+    <>
+      <Ground levels={p.levels} order={p.order} lines={p.lines} frame={frame} />
+      <svg class="over" {...size} role="img" aria-label={describe}>
+        {p.drops.map((d) => <Paths drop={d} on={p.on} active={d.id === p.active} frame={frame} />)}
+        {p.order?.fixed.map((f) => <Rest point={f} frame={frame} />)}
+        {p.drops.map((d, k) => <Marks drop={d} index={k + 1} picture={p} frame={frame} />)}
+        {p.cursor && <Cursor at={toScreen(frame, p.cursor)} />}
+      </svg>
+    </>
   );
+}
+
+/** A part of the picture that is drawn anew only when one of its own properties is another. */
+abstract class Kept<P> extends Component<P> {
+  override shouldComponentUpdate(next: Readonly<P>): boolean {
+    return (Object.keys(next as object) as (keyof P)[]).some((k) => next[k] !== (this.props as P)[k]);
+  }
+}
+
+class Ground extends Kept<{ levels: Point[][]; order: Picture["order"]; lines: Picture["lines"]; frame: Frame }> {
+  render() {
+    const { levels, order, lines, frame } = this.props;
+    return (
+      <svg class="over" width={frame.width} height={frame.height} viewBox={`0 0 ${frame.width} ${frame.height}`} aria-hidden="true">
+        <g class="levels">{levels.length > 0 && <path d={levels.map((l) => line(frame, l)).join("")} />}</g>
+        {order && <>
+          <g class="separatrices">{order.separatrices.map((l) => <path d={line(frame, l)} />)}</g>
+          <g class="valleys">{order.valleys.map((l) => <path d={line(frame, l)} />)}</g>
+          <g class="ridges">{order.ridges.map((l) => <path d={line(frame, l)} />)}</g>
+        </>}
+        {lines.map((many) => (
+          <g class="crowd">
+            {many.trails.map((trail) => <path d={line(frame, trail)} />)}
+            {many.start.map((at) => <Dot at={toScreen(frame, at)} r={2.6} />)}
+          </g>
+        ))}
+      </svg>
+    );
+  }
 }
 
 const Dot = ({ at, r }: { at: Point; r: number }) => <circle cx={at[0].toFixed(1)} cy={at[1].toFixed(1)} r={r} />;
 
-function Paths({ drop, picture, frame }: { drop: Drop; picture: Picture; frame: Frame }) {
-  const dim = drop.id === picture.active ? "" : " dim";
-  return (
-    <g class={"paths" + dim}>
-      {drop.back && <path class="back" d={line(frame, drop.back.points)} />}
-      {KINDS.map((k) => picture.on[k] && drop.rivals[k] && <Steps kind={k} track={drop.rivals[k]!.track} frame={frame} />)}
-      {drop.flow && <path class={drop.flow.exact ? "flow" : "flow first"} d={line(frame, drop.flow.track.points)}><title>{residual(drop)}</title></path>}
-    </g>
-  );
+class Paths extends Kept<{ drop: Drop; on: Picture["on"]; active: boolean; frame: Frame }> {
+  render() {
+    const { drop, on, active, frame } = this.props;
+    const d = drop.flow ? line(frame, drop.flow.track.points) : "";
+    return (
+      <g class={"paths" + (active ? "" : " dim")}>
+        {drop.back && <path class="back" d={line(frame, drop.back.points)} />}
+        {KINDS.map((k) => on[k] && drop.rivals[k] && <Steps kind={k} track={drop.rivals[k]!.track} frame={frame} />)}
+        {drop.flow && <><path class="casing" d={d} /><path class="flow" d={d}><title>{residual(drop)}</title></path></>}
+      </g>
+    );
+  }
 }
 
 /** A descent: its steps as marks, joined by straight lines, for between two steps there is nothing. */
-function Steps({ kind, track, frame }: { kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }) {
+class Steps extends Kept<{ kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }> {
+  render() {
+    return steps(this.props);
+  }
+}
+
+function steps({ kind, track, frame }: { kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }) {
   const points = track.points as Point[];
   const shown: Point[] = [];
   let last: Point | null = null;

@@ -22,9 +22,25 @@ vec2 sampled(vec2 at) {
   return mix(mix(a, b, f.x), mix(c, d, f.x), f.y);
 }
 
+// Cubic (Catmull–Rom) through sixteen samples: what a particle feels, so that it stays on its path.
+vec4 weights(float f) {
+  return vec4(f * (-0.5 + f * (1.0 - 0.5 * f)), 1.0 + f * f * (-2.5 + 1.5 * f), f * (0.5 + f * (2.0 - 1.5 * f)), f * f * (0.5 * f - 0.5));
+}
+vec2 felt(vec2 at) {
+  vec2 theta = view.xy + at * view.zw;
+  ivec2 size = textureSize(field, 0);
+  vec2 x = clamp((theta - spread.xy) / spread.zw, 0.0, 1.0) * vec2(size - 1);
+  ivec2 i = min(ivec2(x), size - 2);
+  vec4 a = weights(x.x - float(i.x)), b = weights(x.y - float(i.y));
+  vec2 sum = vec2(0.0);
+  for (int k = 0; k < 4; k++) for (int m = 0; m < 4; m++)
+    sum += a[m] * b[k] * texelFetch(field, clamp(i + ivec2(m, k) - 1, ivec2(0), size - 1), 0).rg;
+  return sum;
+}
+
 // dθ/dt in shares of the view; the direction stays what it is, the speed is bent.
 vec2 rate(vec2 at) {
-  vec2 v = sampled(at);
+  vec2 v = felt(at);
   float s = length(v);
   return v * pow(max(s, 1e-30) / fast, bend - 1.0) / view.zw;
 }
