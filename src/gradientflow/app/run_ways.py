@@ -70,9 +70,8 @@ def routes(moment: Moment, index: int) -> Routes:
     told = over_time(moment.verdict, Run(moment.run.meta, probes=[probe]))
     if told is None:
         return Routes(probe.step, branches(moment, index), [])
-    alike = [
-        r for r in told.rows if (r.seen.steps, r.seen.skipped) == (told.rows[0].seen.steps, told.rows[0].seen.skipped)
-    ]
+    first = told.rows[0].seen
+    alike = [k for k, r in enumerate(told.rows) if (r.seen.steps, r.seen.skipped) == (first.steps, first.skipped)]
     return Routes(
         probe.step, branches(moment, index), [_time(r) for r in told.rows], _map(told.rows, alike, told.low), told.left_out,
     )  # fmt: skip
