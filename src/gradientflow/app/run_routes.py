@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from gradientflow.app.run_time import cell, curves, heat
 from gradientflow.app.run_view import excerpt, view
-from gradientflow.app.run_ways import op_seen, way
+from gradientflow.app.run_ways import op_seen, routes, way
 from gradientflow.app.runs import Moment, Runs
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.files import encoded
@@ -84,6 +84,7 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
         Route("/api/run", opened),
         Route("/api/run/follow", follow),
         Route("/api/run/way", slice_of(lambda m, r: way(m, whole(r, "probe")))),
+        Route("/api/run/routes", slice_of(lambda m, r: routes(m, whole(r, "probe")))),
         Route("/api/run/op", slice_of(lambda m, r: op_seen(m, whole(r, "probe"), whole(r, "row")))),
         Route("/api/run/curves", slice_of(lambda m, r: curves(m, whole(r, "points", 800)))),
         Route("/api/run/heat", slice_of(lambda m, r: heat(m, whole(r, "biases", 0) == 1))),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import math
+
+from gradientflow.app.run_branches import branches
 from gradientflow.app.run_view import excerpt
 from gradientflow.app.runs import Moment
 from gradientflow.errors import UsageError
-from gradientflow.records import Budget, Op, OpSeen, Probe, Way
+from gradientflow.records import Budget, HeatMap, Op, OpSeen, Probe, Routes, Run, TimeRow, Way
 from gradientflow.report import tell, words
+from gradientflow.report.over_time import Row, over_time
+from gradientflow.report.palette import BROKEN, DEAD, LOWEST, level
 from gradientflow.report.rows import first_look, folds, from_the_loss, merged, scale, spans
 from gradientflow.report.waterfall import details
 
 MOST = 5000  # rows of a way back that are sent
+COLUMNS = 2000  # time steps of a recurrence that are drawn
 FOLDED = 40  # rows that a way back without modules is folded to
 
 
@@ -51,6 +58,51 @@ def op_seen(moment: Moment, index: int, row: int) -> OpSeen:
         groups=[(name, [(a, b) for a, b in facts]) for name, facts in groups.items()],
         excerpt=excerpt(moment.run, share.file, share.line),
     )  # fmt: skip
+
+
+def routes(moment: Moment, index: int) -> Routes:
+    """Return what a single way back does not show: where routes part, and the gradient over the time of recurrences.
+
+    Raises:
+        UsageError: there is no such probe.
+    """
+    probe = moment.probe(index)
+    told = over_time(moment.verdict, Run(moment.run.meta, probes=[probe]))
+    if told is None:
+        return Routes(probe.step, branches(moment, index), [])
+    first = told.rows[0].seen
+    alike = [k for k, r in enumerate(told.rows) if (r.seen.steps, r.seen.skipped) == (first.steps, first.skipped)]
+    return Routes(
+        probe.step, branches(moment, index), [_time(r) for r in told.rows], _map(told.rows, alike, told.low), told.left_out,
+    )  # fmt: skip
+
+
+def _time(row: Row) -> TimeRow:
+    seen = row.seen
+    return TimeRow(
+        name=_recurs(row), short=row.which or f"∂L/∂{row.what}", values=[v if math.isfinite(v) else None for v in row.values], first=seen.skipped + 1, carried=row.carried,
+        reach=row.reach, radius=row.radius, sigma=words.number(seen.sigma), exponent=row.exponent,
+        rows=f"{seen.rows} of {seen.batch}" if seen.batch else "—", mark=row.mark,
+    )  # fmt: skip
+
+
+def _recurs(row: Row) -> str:
+    parts = [tell.site(row.op.file, row.op.line), row.op.module or row.op.name, f"∂L/∂{row.what}", row.which]
+    return words.one_line(" ".join(p for p in parts if p))
+
+
+def _map(rows: list[Row], shown: list[int], low: float) -> HeatMap:
+    """The map of those rows that have the same time steps; its parameters are the rows' numbers."""
+    seen = rows[shown[0]].seen
+    codes = b"".join(bytes(_code(x, low) for x in rows[k].levels[:COLUMNS]) for k in shown)
+    steps = range(seen.skipped + 1, seen.skipped + 1 + min(len(rows[shown[0]].levels), COLUMNS))
+    return HeatMap([_recurs(rows[k]) for k in shown], shown, list(steps), low, base64.b64encode(codes).decode("ascii"))
+
+
+def _code(x: float, low: float) -> int:
+    if math.isnan(x):
+        return BROKEN
+    return DEAD if math.isinf(x) else max(level(x, low, 0.0), LOWEST)
 
 
 def _path(op: Op | None, module: str | None) -> str:

@@ -125,6 +125,71 @@ class Way(msgspec.Struct):
     folds: list[tuple[int, int, str]] = []  # rows from, to (not with) that are told in one line, and its text
 
 
+class HeatMap(msgspec.Struct):
+    """Gradient norm of parameters over the steps, as codes: 0 nothing, 1 not finite, 2 exactly zero, else a level.
+
+    Codes are bytes in base64, a row for each parameter; a level runs from `low` decades (3) to 0 (255), relative to the
+    largest norm of its column.
+    """
+
+    names: list[str]
+    params: list[int]
+    steps: list[int]
+    low: float
+    codes: str
+    left_out: int = 0
+    kind: Literal["weights", "biases"] = "weights"
+    others: int = 0  # parameters of the other kind
+
+
+class Route(msgspec.Struct):
+    """One of several ways that the gradient takes back to a tensor."""
+
+    name: str
+    norm: float
+    share: float | None  # of the sum of squares over the routes
+    gain: float | None = None  # of a residual block: against the gradient where trunk and branch join
+    trunk: bool = False
+
+
+class Branch(msgspec.Struct):
+    """A tensor that several operations take: what comes back by each; `cosine` between the two where there are two."""
+
+    site: str
+    name: str
+    module: str
+    norm: float | None
+    routes: list[Route]
+    cosine: float | None = None
+    residual: bool = False
+
+
+class TimeRow(msgspec.Struct):
+    """One layer and direction of a recurrence: the gradient at its states over time, and what that comes to."""
+
+    name: str
+    short: str  # layer and direction, or the quantity where there is only one
+    values: list[float | None]  # norms by t; None: not finite
+    first: int  # t of the first
+    carried: str
+    reach: str
+    radius: str
+    sigma: str
+    exponent: str
+    rows: str
+    mark: str | None = None
+
+
+class Routes(msgspec.Struct):
+    """Of one probed step what a single way back does not show: where routes part, and the gradient over the time of recurrences."""
+
+    step: int
+    branches: list[Branch]
+    times: list[TimeRow]
+    map: HeatMap | None = None  # of the rows with as many time steps as the first; its columns are those
+    left_out: int = 0
+
+
 class OpSeen(msgspec.Struct):
     """One row of a way back, in full: facts in groups, and its source."""
 
@@ -151,23 +216,6 @@ class Curves(msgspec.Struct):
     lines: list[Line]
     broken: list[tuple[int, str]] = []
     broken_more: int = 0
-
-
-class HeatMap(msgspec.Struct):
-    """Gradient norm of parameters over the steps, as codes: 0 nothing, 1 not finite, 2 exactly zero, else a level.
-
-    Codes are bytes in base64, a row for each parameter; a level runs from `low` decades (3) to 0 (255), relative to the
-    largest norm of its column.
-    """
-
-    names: list[str]
-    params: list[int]
-    steps: list[int]
-    low: float
-    codes: str
-    left_out: int = 0
-    kind: Literal["weights", "biases"] = "weights"
-    others: int = 0  # parameters of the other kind
 
 
 class Cell(msgspec.Struct):

@@ -21,7 +21,7 @@ export function Budget({ way }: { way: Way }) {
     <section class="card budget" aria-labelledby="d-budget">
       <h2 id="d-budget"><Word of="budget" text={way.took} /></h2>
       <div class="strip" aria-hidden="true">
-        {kinds.map((s) => <span style={{ flexGrow: Math.abs(s.decades!), background: gainInk(s.decades! / Math.max(1, s.count / 4)) }} title={`${s.name} ${decades(s.decades)} decades`}><b>{s.name}</b></span>)}
+        {kinds.map((s) => <span style={{ flexGrow: Math.abs(s.decades!), background: gainInk(s.decades! / Math.max(1, s.count)) }} title={`${s.name} ${decades(s.decades)} decades`}><b>{s.name}</b></span>)}
       </div>
       <Table name="by kind" rows={kinds} />
       <Table name="by module" rows={modules} />
@@ -37,7 +37,7 @@ function Table({ name, rows }: { name: string; rows: Share[] }) {
     <table class="mini"><tbody>
       {part.map((s) => (
         <tr><th scope="row" title={s.name}>{s.name}</th>
-          <td class="track" aria-hidden="true"><i style={{ width: `${(100 * Math.abs(s.decades!)) / most}%`, background: gainInk(s.decades! / Math.max(1, s.count / 4)) }} /></td>
+          <td class="track" aria-hidden="true"><i style={{ width: `${(100 * Math.abs(s.decades!)) / most}%`, background: gainInk(s.decades! / Math.max(1, s.count)) }} /></td>
           <td class="num">{decades(s.decades)}</td><td class="of">{count(s.count, "op")}</td></tr>
       ))}
     </tbody></table>

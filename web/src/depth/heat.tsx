@@ -12,8 +12,8 @@ const LOWEST = 3;
 interface Props {
   map: HeatMap;
   width: number; // of the plot, in pixels
-  first: number;
-  last: number;
+  axis?: string; // what its columns are: steps, unless it is said otherwise
+  of?: string; // what a level is relative to
   theme: string;
   cell: { param: number; step: number } | null;
   pick(param: number, step: number): void;
@@ -23,13 +23,13 @@ interface Props {
 export const heightOf = (rows: number): number => Math.round(Math.min(16, Math.max(2, 300 / Math.max(1, rows))) * rows);
 
 /** Decades below the largest of the step, in words. */
-export function told(map: HeatMap, codes: Uint8Array, row: number, column: number): string {
+export function told(map: HeatMap, codes: Uint8Array, row: number, column: number, of = "of its step"): string {
   const code = codes[row * map.steps.length + column] ?? NOTHING;
   if (code === NOTHING) return "no gradient, or not kept";
   if (code === BROKEN) return "✕ not finite";
   if (code === DEAD) return "○ exactly zero";
   const level = map.low + ((code - LOWEST) / (255 - LOWEST)) * -map.low;
-  return `10^${level.toFixed(1).replace("-", "−")} of the largest of its step`;
+  return `10^${level.toFixed(1).replace("-", "−")} of the largest ${of}`;
 }
 
 export class Heat extends Component<Props, { says: string; row: number; column: number }> {
@@ -109,8 +109,8 @@ export class Heat extends Component<Props, { says: string; row: number; column: 
   }
 
   private say(row: number, column: number): string {
-    const { map } = this.props;
-    return `${map.names[row]}, step ${map.steps[column]}: ${told(map, this.decoded(), row, column)}`;
+    const { map, axis, of } = this.props;
+    return `${map.names[row]}, ${axis ?? "step"} ${map.steps[column]}: ${told(map, this.decoded(), row, column, of)}`;
   }
 
   private take(row: number, column: number): void {
@@ -138,15 +138,15 @@ export class Heat extends Component<Props, { says: string; row: number; column: 
   }
 
   render() {
-    const { map, width } = this.props;
+    const { map, width, axis = "step", of = "of its step" } = this.props;
     const rows = map.names.length;
     const height = heightOf(rows);
     const { row, column, says } = this.state;
     return (
       <>
         <div
-          class="heat" tabIndex={0} role="application" aria-describedby="d-heat-says" style={{ height: `${height}px`, width: `${width}px` }}
-          aria-label={`Gradient norm of ${rows} parameters over the steps; arrow keys move, Enter goes to that parameter and step`}
+          class="heat" tabIndex={0} role="application" aria-describedby={`d-heat-${axis}`} style={{ height: `${height}px`, width: `${width}px` }}
+          aria-label={axis === "step" ? `Gradient norm of ${rows} parameters over the steps; arrow keys move, Enter goes to that parameter and step` : `Gradient norm of ${rows} recurrences over time; arrow keys move`}
           onKeyDown={(e) => this.key(e)} onClick={(e) => { const c = this.at(e); this.setState(c); this.take(c.row, c.column); }}
           onMouseMove={(e) => { const c = this.at(e); this.setState({ ...c, says: this.say(c.row, c.column) }); }}
         >
@@ -154,7 +154,7 @@ export class Heat extends Component<Props, { says: string; row: number; column: 
           {says && <i class="cross" style={{ left: `${(100 * (column + 0.5)) / map.steps.length}%`, top: `${(100 * (row + 0.5)) / rows}%` }} />}
         </div>
         {this.props.children}
-        <p class="fine heat-says" id="d-heat-says" role="status">{says || `Each cell: the norm relative to the largest of its step, ${power(Math.round(map.low))} to 1; the loss side on top.`}</p>
+        <p class="fine heat-says" id={`d-heat-${axis}`} role="status">{says || `Each cell: the norm relative to the largest ${of}, ${power(Math.round(map.low))} to 1${axis === "step" ? "; the loss side on top" : ""}.`}</p>
       </>
     );
   }

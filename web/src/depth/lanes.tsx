@@ -93,7 +93,7 @@ export class Lanes extends Component<Props, { width: number }> {
                   </p>
                   <div class="heat-row">
                     <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{name}</span>)}</div>
-                    <div><Heat map={map} width={plot} first={first} last={last} theme={theme} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
+                    <div><Heat map={map} width={plot} theme={theme} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
                   </div>
                   <p class="inks" style={{ marginLeft: `${gutter}px` }}>
                     <span>{power(Math.round(map.low))} <i class="ramp" style={{ background: ramp(0, 1) }} /> 1, the largest of its step</span>
@@ -172,7 +172,7 @@ function axisOf(first: number, last: number, plot: number): number[] {
   const ten = 10 ** Math.floor(Math.log10(Math.max(1, rough)));
   const step = Math.max(1, [1, 2, 5, 10].map((k) => k * ten).find((s) => s >= rough) ?? 10 * ten);
   const found: number[] = [];
-  for (let s = Math.ceil(first / step) * step; s <= last; s += step) found.push(s);
+  for (let s = Math.ceil(first / step) * step; ((s - first) / (last - first)) * plot < plot - 46; s += step) found.push(s); // (there stands what is counted)
   return found;
 }
 

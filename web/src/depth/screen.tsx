@@ -1,10 +1,11 @@
 // Depth's screen: one run, its verdict, its way back at a step, and what led there over training.
 import { Component, createRef } from "preact";
 import { type Frame, Locked } from "../wire/ask";
-import type { Cell, Curves, HeatMap, OpSeen, RunView, Way } from "../wire/types";
+import type { Cell, Curves, HeatMap, OpSeen, Routes, RunView, Way } from "../wire/types";
 import { Budget, Chosen } from "./aside";
 import { Hero, sentence } from "./hero";
 import { POINTS, Lanes } from "./lanes";
+import { Branches, Times } from "./routes";
 import { About, Certificates, Findings, StepBudgets, Tried } from "./proof";
 import { count, decades, whole } from "./spell";
 import type { Listener, Transport } from "./transport";
@@ -25,6 +26,7 @@ interface State {
   view: RunView | null;
   way: Way | null;
   op: OpSeen | null;
+  routes: Routes | null;
   curves: Frame<Curves> | null;
   map: HeatMap | null;
   cell: Cell | null;
@@ -38,7 +40,7 @@ interface State {
 
 export class Screen extends Component<Props, State> {
   override state: State = {
-    view: null, way: null, op: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
+    view: null, way: null, op: null, routes: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
   };
   private stop: () => void = () => undefined;
   private asked = 0;
@@ -111,6 +113,8 @@ export class Screen extends Component<Props, State> {
     });
     this.props.chosen(this.state.pinned, this.state.pinned === null ? null : kept);
     await this.detail(probe, kept);
+    const routes = await this.props.transport.routes(probe);
+    if (this.state.way?.probe === probe) this.setState({ routes });
   }
 
   private async detail(probe: number, row: number | null): Promise<void> {
@@ -199,7 +203,7 @@ export class Screen extends Component<Props, State> {
   };
 
   render() {
-    const { view, way, problem, order, row, op, keys } = this.state;
+    const { view, way, problem, order, row, op, keys, routes } = this.state;
     if (!view) return <main class="depth" ref={this.main}><p class="card fine" role="status">{problem || "Reading the run …"}</p></main>;
     const tick = way ? view.probes[way.probe] : undefined;
     return (
@@ -215,6 +219,7 @@ export class Screen extends Component<Props, State> {
         {keys && <Keys />}
         <Still of={view} make={() => <Hero view={view} />} />
         <div class="cols-way">
+          <div class="left">
           <section class="card way" aria-labelledby="d-way">
             <h2 id="d-way"><Word of="way back" text="the gradient’s way back" /> <span class="at">at step {way ? whole(way.step) : "—"}</span>
               {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
@@ -228,6 +233,9 @@ export class Screen extends Component<Props, State> {
             {way && <Waterfall way={way} order={order} row={row} choose={this.pickRow} sort={(o) => this.setState({ order: o })} />}
             {!way && <p class="empty">{view.verdict.budget.note || "No step was probed yet."}</p>}
           </section>
+          {routes && routes.step === way?.step && <Still of={routes} make={() => <Branches routes={routes} />} />}
+          {routes && routes.step === way?.step && <Times routes={routes} theme={this.props.theme} />}
+          </div>
           <div class="beside">
             {way && <Still of={way} make={() => <Budget way={way} />} />}
             {way && <Chosen op={op} mark={row === null ? null : (way.budget.by_op[row]?.mark ?? null)} step={way.step} />}

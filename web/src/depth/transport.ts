@@ -1,6 +1,6 @@
 // Where Depth's records come from: the app's server, or records that lie in the page itself. The screen knows only this interface.
 import { Away, type Frame, frames, get, Locked } from "../wire/ask";
-import type { Cell, Curves, HeatMap, OpSeen, RunList, RunView, Way } from "../wire/types";
+import type { Cell, Curves, HeatMap, OpSeen, Routes, RunList, RunView, Way } from "../wire/types";
 
 export interface News {
   version: number;
@@ -19,6 +19,7 @@ export interface Transport {
   view(): Promise<RunView>;
   way(probe: number): Promise<Way>;
   op(probe: number, row: number): Promise<OpSeen>;
+  routes(probe: number): Promise<Routes>;
   curves(points: number): Promise<Frame<Curves>>;
   heat(biases: boolean): Promise<HeatMap>;
   cell(param: number, step: number): Promise<Cell>;
@@ -36,6 +37,7 @@ export function server(name: string): Transport {
     view: () => get(url("")),
     way: (probe) => get(url("/way", { probe })),
     op: (probe, row) => get(url("/op", { probe, row })),
+    routes: (probe) => get(url("/routes", { probe })),
     heat: (biases) => get(url("/heat", { biases: biases ? 1 : 0 })),
     cell: (param, step) => get(url("/cell", { param, step })),
     async curves(points) {
@@ -62,6 +64,7 @@ export interface Inlined {
   view: RunView;
   ways: Record<number, Way>;
   ops: Record<string, OpSeen>;
+  routes: Record<number, Routes>;
   curves: { head: Curves; floats: number[] };
   heat: Record<"weights" | "biases", HeatMap>;
   cells: Record<string, Cell>;
@@ -77,6 +80,7 @@ export function inline(held: Inlined): Transport {
     view: async () => held.view,
     way: (probe) => there(held.ways[probe], "way back of this step"),
     op: (probe, row) => there(held.ops[`${probe}/${row}`], "details of this row"),
+    routes: (probe) => there(held.routes[probe], "routes of this step"),
     curves: async () => ({ head: held.curves.head, floats: Float32Array.from(held.curves.floats) }),
     heat: (biases) => there(held.heat[biases ? "biases" : "weights"], "such map"),
     cell: (param, step) => there(held.cells[`${param}/${step}`], "norms of this parameter at this step"),

@@ -143,7 +143,7 @@ export class Waterfall extends Component<Props, State> {
           {order === "way" && <span><i class="sw dashed" /> the network’s output</span>}
           {merges && <span><i class="sw merge" /> ⊕ other routes join</span>}
           <span>▼ ▲ ✕ ○ to blame</span>
-          <span><Word of="gain" />: from line to line, one grid line a <Word of="decade" /></span>
+          <span><span><Word of="gain" />: from line to line, a grid line each <Word of="decade" /></span></span>
         </p>
         {way.budget.branched && way.budget.note && <p class="fine">{way.budget.note}</p>}
       </div>

@@ -25,6 +25,17 @@ export interface Apart {
   why: string;
 }
 
+/** A tensor that several operations take: what comes back by each; `cosine` between the two where there are two. */
+export interface Branch {
+  site: string;
+  name: string;
+  module: string;
+  norm: number | null;
+  routes: Route[];
+  cosine: number | null;
+  residual: boolean;
+}
+
 /** Decades from the loss back to the first layer; parts sum to the total, `residual` is parts minus total. */
 export interface Budget {
   total_decades: number | null;
@@ -312,6 +323,24 @@ export interface Rival {
   lr: number;
 }
 
+/** One of several ways that the gradient takes back to a tensor. */
+export interface Route {
+  name: string;
+  norm: number;
+  share: number | null;
+  gain: number | null;
+  trunk: boolean;
+}
+
+/** Of one probed step what a single way back does not show: where routes part, and the gradient over the time of recurrences. */
+export interface Routes {
+  step: number;
+  branches: Branch[];
+  times: TimeRow[];
+  map: HeatMap | null;
+  left_out: number;
+}
+
 /** The runs that a page may open, the newest first, and which one it was started with. */
 export interface RunList {
   runs: RunName[];
@@ -421,6 +450,21 @@ export interface Tick {
   optimizer: number | null;
   traced: boolean;
   broken: boolean;
+}
+
+/** One layer and direction of a recurrence: the gradient at its states over time, and what that comes to. */
+export interface TimeRow {
+  name: string;
+  short: string;
+  values: (number | null)[];
+  first: number;
+  carried: string;
+  reach: string;
+  radius: string;
+  sigma: string;
+  exponent: string;
+  rows: string;
+  mark: string | null;
 }
 
 /** A finding, spelled: its cause in one line, where, what was measured (name, value, threshold), the source. */
