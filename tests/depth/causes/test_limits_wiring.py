@@ -7,7 +7,7 @@ import pytest
 from gradientflow.depth.causes import wiring
 from gradientflow.depth.causes.case import Case
 from gradientflow.records import Group
-from tests.depth.causes.by_hand import Chain, causes, flips, linear, only, run, tail, zigzag
+from tests.depth.causes.by_hand import Chain, Row, causes, flips, linear, only, run, tail, zigzag
 
 
 def test_steps_in_which_nothing_gets_a_gradient() -> None:
@@ -76,6 +76,14 @@ def equal(alike: float = 1.0, later: float = 1.0, shape: list[int] | None = None
 
 def test_units_that_are_alike_at_the_start() -> None:
     flips(lambda miss: equal(alike=1.0 - miss), 1.05e-6, 0.95e-6)
+
+
+def test_a_weight_that_works_entry_by_entry_has_no_units() -> None:
+    def told(kind: str) -> list[str]:
+        seen = run(*(Chain([Row("mul", kind, 1.0, 1.0, alike=1.0), linear(), *tail()], step=s) for s in (1, 50)))
+        return causes(wiring.symmetric, seen)
+
+    assert (told("linear"), told("elementwise")) == (["symmetric-init"], [])
 
 
 def test_units_that_are_alike_in_the_end() -> None:

@@ -92,7 +92,7 @@ def _added_up(case: Case, transits: Sequence[Transit]) -> str:
     last = places.of_last_call(case.meta, "backward")
     at = f" (the last at {last.file}:{last.line})" if last is not None else ""
     shared = f", each counting 1/{calls} or so" if averages(case, calls) else ", each counting whole"
-    return f"; {calls} backward calls were added up ahead of each step{at}{shared}"
+    return f"; {calls} backward calls were added up ahead of each step{shared}{at}"
 
 
 def _typical(factors: list[float | None]) -> str:
