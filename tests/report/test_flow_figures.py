@@ -66,7 +66,7 @@ def test_without_matplotlib_the_mend_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_the_room_of_reports_is_entered_without_numpy_and_matplotlib() -> None:
     code = "import sys; sys.modules['numpy'] = sys.modules['matplotlib'] = sys.modules['torch'] = None\n"
-    code += "import gradientflow.report, gradientflow.report.water_page, gradientflow.report.panels; print('in')"
+    code += "import gradientflow.report, gradientflow.report.water_page, gradientflow.report.panels, gradientflow.report.plane_page; print('in')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "in\n", done.stderr
 

@@ -193,3 +193,20 @@ def test_the_terminal_says_which_plane_was_sampled_at_what_cost() -> None:
     without = sliced()
     without.loss = None
     assert "leak ‖f⊥‖/‖f‖, median 0.4" in told(without)
+
+
+def test_one_named_point_is_in_the_key_and_several_have_their_names_beside_them_on_the_page() -> None:
+    def beside(marks: dict[str, tuple[float, float]]) -> list[str]:
+        portrait = sliced()
+        assert portrait.plane is not None
+        portrait.plane.marks = marks
+        figure = drawn(portrait)
+        figure.canvas.draw()
+        named = [t for t in figure.axes[0].texts if t.get_text() in marks]
+        edge = figure.axes[0].get_window_extent()
+        assert all(edge.x0 <= t.get_window_extent().x0 and t.get_window_extent().x1 <= edge.x1 for t in named)
+        return [t.get_text() for t in named]
+
+    assert beside({"a named point": (1.0, 1.0)}) == []
+    three = {"1st point": (-2.3, 0.0), "2nd point": (2.3, 0.0), "3rd point": (0.0, 1.4)}
+    assert beside(three) == list(three)

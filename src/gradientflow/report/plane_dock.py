@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradientflow.records import Flow, Portrait
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, Dock, shortened, width_of, wrapped
 from gradientflow.report.flow_words import share
-from gradientflow.report.signs import INKS, MOST_NUMBERED
+from gradientflow.report.signs import INKS, MOST_NUMBERED, SHAPES
 from gradientflow.report.water_dock import scale
 from gradientflow.report.words import number
 
@@ -73,18 +73,27 @@ def _keys(dock: Dock, portrait: Portrait) -> None:
     def cross(axes: Axes, y: float) -> None:
         axes.plot([0.2], [y], ls="", marker="+", ms=7.5, color=BRIGHT, mew=1.4)
 
-    for label, ink in inks(portrait).items():
+    flows = sum(ink == WHITE for ink in inks(portrait).values())
+    for k, (label, ink) in enumerate(inks(portrait).items()):
         white = ink == WHITE
+        sign: dict[str, Any] = {
+            "marker": SHAPES[(k - flows) % len(SHAPES)],
+            "ms": 5.5,
+            "mec": WHITE,
+            "mew": 0.8,
+            "markevery": [2],
+        }
         dock.key(
-            stroke(color=ink, lw=2.3 if white else 1.2), "flow, solved: its shadow" if white else label, colour=BRIGHT
-        )
+            stroke(color=ink, lw=2.3 if white else 1.2, **({} if white else sign)),
+            "flow, solved: its shadow" if white else f"{label}, and where it ends", colour=BRIGHT,
+        )  # fmt: skip
     if any(s.off and max(s.off) > portrait.near for s in portrait.shadows):
         dock.key(
             stroke(color=WHITE, lw=1.6, ls=(0, (2.6, 1.9))), f"dashed: the path is more than {number(portrait.near, 2)} away from the plane"
         )  # fmt: skip
     if portrait.loss is not None:
         dock.key(stroke(color="#c9a24d", lw=0.9, alpha=0.9), "level of the loss, logarithmic: true in the plane")
-    for name in list(portrait.plane.marks)[:4] if portrait.plane else ():
+    for name in portrait.plane.marks if portrait.plane and len(portrait.plane.marks) == 1 else ():
         dock.key(cross, name)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gradientflow.records import Flow, Portrait, Shadow
 from gradientflow.report.dock import BRIGHT, CALM, FAINT, RULE, Dock, wrapped
 from gradientflow.report.flow_words import leaking, solved_by, trust
-from gradientflow.report.plane_dock import fill_plane_dock, inks
+from gradientflow.report.plane_dock import WHITE, fill_plane_dock, inks
 from gradientflow.report.signs import DARK, MOST_DOTS, PAGE, SHAPES
 from gradientflow.report.water_page import levels, mark_drop, mark_end, pour, structure
 from gradientflow.report.words import number, seconds
@@ -69,6 +69,7 @@ def _shadows(axes: Axes, portrait: Portrait) -> None:
 
     shade = [withStroke(linewidth=4.2, foreground=DARK, alpha=0.75)]
     colours = inks(portrait)
+    flows = sum(s == WHITE for s in colours.values())
     for seen in reversed(portrait.shadows):  # the flow on top
         white = seen.kind == "flow"
         style: dict[str, Any] = (
@@ -84,7 +85,7 @@ def _shadows(axes: Axes, portrait: Portrait) -> None:
         if white:
             mark_end(axes, seen.points[-1])
         else:
-            shape = SHAPES[(list(colours).index(seen.label) - 1) % len(SHAPES)]
+            shape = SHAPES[(list(colours).index(seen.label) - flows) % len(SHAPES)]
             axes.plot(
                 *seen.points[-1],
                 ls="",
@@ -98,9 +99,16 @@ def _shadows(axes: Axes, portrait: Portrait) -> None:
     starts = list(dict.fromkeys(s.points[0] for s in portrait.shadows if s.points and s.kind == "flow"))
     for k, at in enumerate(starts):
         mark_drop(axes, at, k + 1)
-    for at in portrait.plane.marks.values() if portrait.plane else ():
+    marks = portrait.plane.marks if portrait.plane else {}
+    for name, at in marks.items():
         axes.plot(*at, ls="", marker="+", ms=10, color=DARK, mew=3.4, zorder=6)
         axes.plot(*at, ls="", marker="+", ms=9, color=BRIGHT, mew=1.4, zorder=6.1)
+        if len(marks) > 1:
+            left = at[0] > portrait.box[1] - 0.15 * (portrait.box[1] - portrait.box[0])
+            axes.annotate(
+                name, at, xytext=(-7 if left else 7, 5), ha="right" if left else "left", textcoords="offset points", size=8.5,
+                color=BRIGHT, zorder=7, annotation_clip=True, path_effects=shade,
+            )  # fmt: skip
 
 
 def runs(seen: Shadow, near: float) -> list[tuple[bool, list[tuple[float, float]]]]:

@@ -143,6 +143,78 @@ def test_rows_of_a_batch_fit_into_the_memory_there_is(monkeypatch: pytest.Monkey
     assert max(field.batches) == 7
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.out = nn.Embedding(10, 6), nn.Linear(6, 10, bias=False)
+        self.out.weight = self.into.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.into(x).mean(1))  # type: ignore[no-any-return]
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.norm, self.out = (
+            nn.MultiheadAttention(4, 2, batch_first=True),
+            nn.LayerNorm(4),
+            nn.Linear(4, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(x + self.heads(x, x, x)[0]).mean(1))  # type: ignore[no-any-return]
+
+
+class Branching(nn.Module):
+    """Looks at its numbers, which no vectorised evaluation can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(x)
+        return y if y.sum().item() > 0 else 2 * y
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x).tanh().double())  # type: ignore[no-any-return]
+
+
+def networks() -> dict[str, gf.LossField]:
+    torch.manual_seed(0)
+    x, ce = torch.randn(20, 3), nn.functional.cross_entropy
+    y = (x[:, 0] > 0).long()
+    mlp = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    return {
+        "tied": gf.LossField(Tied(), ce, (torch.randint(0, 10, (20, 4)), torch.randint(0, 10, (20,)))),
+        "attention": gf.LossField(Attending(), ce, (torch.randn(20, 5, 4), y)),
+        "branching": gf.LossField(Branching(), ce, (x, y)),
+        "two dtypes": gf.LossField(Mixed(), ce, (x, y)),
+        "batches": gf.LossField(mlp, ce, [(x[:7], y[:7]), (x[7:], y[7:])]),
+        "decay": gf.LossField(mlp, ce, (x, y), microbatch=6, weight_decay=0.1),
+        "function": gf.LossField(lambda p, x: x @ p["w"] + p["b"], ce, (x, y), params={"w": torch.randn(3, 2), "b": torch.zeros(2)}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(networks()))
+def test_no_gradient_leaks_from_its_own_plane_in_networks_of_every_kind(name: str) -> None:
+    field = networks()[name]
+    path = gf.flow(field, 1.0, keep=gf.Keep(at=[0.0, 0.5, 1.0], theta=True), certify=False)
+    own, other = gf.ride(path, 0.5, "gradient", n=3), gf.ride(path, 0.5, gf.plane(field, "random"), n=3)
+    assert own.leak[4] is not None and own.leak[4] < 1e-5
+    assert other.leak[4] is not None and other.leak[4] > 0.3  # negative control
+    assert own.loss is not None and other.loss is not None
+    assert own.loss[4] == pytest.approx(other.loss[4], rel=1e-5)  # it is one and the same point
+    assert any("one by one" in note for note in own.notes) == (name == "branching")
+
+
 def test_points_in_double_precision_are_sampled_in_that_of_the_field() -> None:
     torch.manual_seed(0)
     field = gf.LossField(nn.Linear(3, 1), nn.functional.mse_loss, (torch.randn(9, 3), torch.randn(9, 1)))

@@ -192,7 +192,7 @@ def _portrait(sounding: Sounding, samples: Samples, shadows: list[Seen]) -> Port
         u=u.tolist(),
         v=v.tolist(),
         loss=None if bool(loss.isnan().all()) else numbers(loss),
-        notes=[*sounding.plane.notes, *sounding.notes],
+        notes=[*sounding.plane.notes, *sounding.notes, *getattr(sounding.field, "notes", ())],
         plane=sounding.plane.told(),
         leak=numbers(leak),
         shadows=shadows,

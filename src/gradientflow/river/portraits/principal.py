@@ -41,7 +41,7 @@ def principal(paths: Sequence[Path], seed: int = 0) -> Plane:
     total = float(values.clamp_min(0).sum())
     if total <= STILL * size:
         raise UsageError(
-            f"{paths[0].label} stands still: its {len(rows)} kept points are one, and have no principal directions."
+            f"{paths[0].label} stands still: its kept points ({len(rows)}) are one and the same, and have no principal directions."
         )
     flat = float(values[-2]) <= STRAIGHT * float(values[-1])
     found = [_combined(rows, weights, leading[:, -k]) for k in (1, 2)]
