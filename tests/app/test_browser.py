@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +61,12 @@ def test_a_journey_by_mouse(app: App, screens: Show) -> None:
 
     page.mouse.move(*screen.at(-1.0, 1.2))
     page.mouse.down()
-    for k in range(40):
-        page.mouse.move(*screen.at(-1.0 - 0.02 * k, 1.2 - 0.03 * k))
-        page.wait_for_timeout(15)
-    screen.until("gradientflow.answers.drag >= 6", 10)  # while the button is down
+    for k in range(400):  # answers come while the button is down
+        page.mouse.move(*screen.at(-1.0 - 0.002 * k, 1.2 - 0.003 * k))
+        if screen.state("gradientflow.answers.drag") >= 8:
+            break
+    assert screen.state("gradientflow.answers.drag") >= 8
+    page.mouse.move(*screen.at(-1.78, 0.03))
     page.mouse.up()
     there = screen.until("s.drops[1].flow.exact && s.drops[1].flow.track.start")
     assert there == pytest.approx([-1.78, 0.03], abs=0.02)
@@ -86,6 +89,13 @@ def test_a_journey_by_mouse(app: App, screens: Show) -> None:
     page.get_by_role("button", name="share").click()
     python = page.inner_text("dialog pre")
     assert 'gf.zoo.named("w1w2")' in python and "lr=1.29" in python
+    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=kind).click()
+        body = Path(saved.value.path()).read_bytes()
+        assert saved.value.suggested_filename == f"river-w1w2.{kind.lower()}"
+        assert body.startswith(begins) and len(body) > 20_000
+    assert b"data:image/png" in body and body.count(b"<path") > 6 and b"stroke=" in body
     page.keyboard.press("Escape")
     page.wait_for_timeout(400)
     told = screen.state("[s.drops.map(d => d.at), s.lr.gd, s.t]")

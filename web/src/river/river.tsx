@@ -282,7 +282,9 @@ export class River extends Component<{ theme: Theme }, State> {
 
   private settleAll(): void {
     clearTimeout(this.settling);
-    this.settling = window.setTimeout(() => this.state.drops.forEach((d) => this.settle(d.id)), SETTLE);
+    this.settling = window.setTimeout(() => {
+      for (const d of [...this.state.drops].sort((a, b) => +(b.id === this.state.active) - +(a.id === this.state.active))) this.settle(d.id);
+    }, SETTLE);
   }
 
   /** A slider is being moved: the active drop's optimizers answer at once, everything whole a moment later. */
