@@ -130,6 +130,8 @@ def test_a_journey_by_keyboard_and_the_storys_own_numbers(app: App, screens: Sho
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     cursor = screen.state("s.cursor")
+    page.keyboard.press("l")  # a line of drops from the drop to the cursor
+    assert screen.until("s.lines.length && s.lines[0].trails.length") >= 5
     page.keyboard.press("Enter")
     screen.until("s.drops.length === 2 && s.drops[1].flow")
     assert screen.state("s.drops[1].at") == pytest.approx(cursor)

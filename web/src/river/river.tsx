@@ -441,7 +441,10 @@ export class River extends Component<{ theme: Theme }, State> {
       const held = s.said === "held";
       this.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
     } else if (e.key === "Escape") this.setState({ cursor: null, said: "", extra: "" });
-    else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
+    else if (e.key === "l" && s.cursor && active) {
+      const [from, to] = [active.at, s.cursor];
+      void this.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
+    } else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
     else if (e.key === " ") { done(); this.set({ paused: !s.paused }); }
     else if (e.key === "p") this.play();
     else if (e.key === "+" || e.key === "=") this.zoom(0.8, s.cursor ?? undefined);
