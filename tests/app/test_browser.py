@@ -144,6 +144,13 @@ def test_a_journey_by_keyboard_and_the_storys_own_numbers(app: App, screens: Sho
     page.keyboard.press("?")
     page.wait_for_selector("dialog[open]")
     page.keyboard.press("Escape")
+    kept = screen.state("s.drops.map(d => d.at)")
+    page.get_by_role("link", name="Depth").click()
+    page.wait_for_selector("h1:has-text('Depth')")
+    page.get_by_role("link", name="River").click()
+    assert screen.until("s.drops.length && s.drops.map(d => d.at)") == [pytest.approx(at, rel=1e-5) for at in kept]
+    page.locator(".stage").focus()
+    page.keyboard.press("n")
     page.keyboard.press("x")
     assert screen.state("s.drops.length") == 1
     page.keyboard.press("t")
