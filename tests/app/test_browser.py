@@ -187,3 +187,26 @@ def test_without_webgl_there_is_a_picture_that_stands_still(app: App, screens: S
         screen.page.wait_for_timeout(100)
     assert found > 40
     assert "no WebGL2" in screen.page.inner_text(".legend")
+
+
+def test_axe_finds_nothing_serious(app: App, screens: Show) -> None:
+    source = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.exists():
+        pytest.skip("axe-core is not installed (make check installs it, where there is Node)")
+    screen = screens(app)
+    screen.until(READY)
+    run = "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.map(n => n.html)]))"
+
+    def found() -> Any:
+        screen.page.evaluate(source.read_text(encoding="utf-8"))
+        return screen.page.evaluate(run)
+
+    assert found() == []
+    screen.page.locator(".stage").focus()
+    screen.page.keyboard.press("t")  # the light theme
+    screen.page.keyboard.press("s")
+    screen.page.wait_for_selector("dialog[open]")
+    assert found() == []
+    screen.page.keyboard.press("Escape")
+    screen.page.evaluate("document.querySelector('.dock select').removeAttribute('aria-label')")
+    assert [name for name, _ in found()] == ["select-name"]

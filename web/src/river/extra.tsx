@@ -37,7 +37,7 @@ export class Extra extends Component<ExtraProps, { done: string }> {
           : <>
             <h2>Take it away</h2>
             <p><button onClick={() => this.copy(location.href, "Link")}>copy the link</button> it holds field, view, drops, rates and time; it opens where this app runs.</p>
-            <pre>{python}</pre>
+            <pre tabIndex={0} aria-label="Python">{python}</pre>
             <p><button onClick={() => this.copy(python, "Python")}>copy as Python</button> these lines redo it.</p>
             <p><button onClick={() => savePng(stage, nameOf(picture)).then(() => this.setState({ done: "PNG saved." }))}>PNG</button> <button onClick={() => { saveSvg(stage, nameOf(picture)); this.setState({ done: "SVG saved." }); }}>SVG</button> the water with all that is drawn on it; in the SVG paths stay lines.</p>
             <p role="status" class="soft">{this.state.done}</p>
