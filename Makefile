@@ -25,7 +25,7 @@ help: ## Say what there is to make
 .PHONY: demo
 demo: $(STAMP) ## Watch a network that does not learn, and be told why
 	$(BIN)/gradientflow run examples/deep_sigmoid.py
-	@echo "  in a browser  $(BIN)/gradientflow app, or make app"
+	@echo "Then: make app, or gradientflow app, which opens a gradient flow and this run in the browser."
 
 .PHONY: test
 test: $(STAMP) ## Run the tests, in two processes of one thread each

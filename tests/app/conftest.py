@@ -111,7 +111,7 @@ class Screen:
         """Evaluate something of the River's state, `s`."""
         return self.page.evaluate(f"(() => {{ const s = gradientflow.state; return {what} }})()")
 
-    def until(self, what: str, seconds: float = 30.0) -> Any:
+    def until(self, what: str, seconds: float = 60.0) -> Any:
         """Wait until something of the state is true. (The page's policy forbids Playwright's own way.)"""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

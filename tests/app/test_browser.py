@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,10 +61,12 @@ def test_a_journey_by_mouse(app: App, screens: Show) -> None:
 
     page.mouse.move(*screen.at(-1.0, 1.2))
     page.mouse.down()
-    for k in range(40):
-        page.mouse.move(*screen.at(-1.0 - 0.02 * k, 1.2 - 0.03 * k))
-        page.wait_for_timeout(15)
-    screen.until("gradientflow.answers.drag >= 6", 10)  # while the button is down
+    for k in range(400):  # answers come while the button is down
+        page.mouse.move(*screen.at(-1.0 - 0.002 * k, 1.2 - 0.003 * k))
+        if screen.state("gradientflow.answers.drag") >= 8:
+            break
+    assert screen.state("gradientflow.answers.drag") >= 8
+    page.mouse.move(*screen.at(-1.78, 0.03))
     page.mouse.up()
     there = screen.until("s.drops[1].flow.exact && s.drops[1].flow.track.start")
     assert there == pytest.approx([-1.78, 0.03], abs=0.02)
@@ -86,6 +89,13 @@ def test_a_journey_by_mouse(app: App, screens: Show) -> None:
     page.get_by_role("button", name="share").click()
     python = page.inner_text("dialog pre")
     assert 'gf.zoo.named("w1w2")' in python and "lr=1.29" in python
+    for kind, begins in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=kind).click()
+        body = Path(saved.value.path()).read_bytes()
+        assert saved.value.suggested_filename == f"river-w1w2.{kind.lower()}"
+        assert body.startswith(begins) and len(body) > 20_000
+    assert b"data:image/png" in body and body.count(b"<path") > 6 and b"stroke=" in body
     page.keyboard.press("Escape")
     page.wait_for_timeout(400)
     told = screen.state("[s.drops.map(d => d.at), s.lr.gd, s.t]")
@@ -120,6 +130,8 @@ def test_a_journey_by_keyboard_and_the_storys_own_numbers(app: App, screens: Sho
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     cursor = screen.state("s.cursor")
+    page.keyboard.press("l")  # a line of drops from the drop to the cursor
+    assert screen.until("s.lines.length && s.lines[0].trails.length") >= 5
     page.keyboard.press("Enter")
     screen.until("s.drops.length === 2 && s.drops[1].flow")
     assert screen.state("s.drops[1].at") == pytest.approx(cursor)
@@ -132,6 +144,13 @@ def test_a_journey_by_keyboard_and_the_storys_own_numbers(app: App, screens: Sho
     page.keyboard.press("?")
     page.wait_for_selector("dialog[open]")
     page.keyboard.press("Escape")
+    kept = screen.state("s.drops.map(d => d.at)")
+    page.get_by_role("link", name="Depth").click()
+    page.wait_for_selector("h1:has-text('Depth')")
+    page.get_by_role("link", name="River").click()
+    assert screen.until("s.drops.length && s.drops.map(d => d.at)") == [pytest.approx(at, rel=1e-5) for at in kept]
+    page.locator(".stage").focus()
+    page.keyboard.press("n")
     page.keyboard.press("x")
     assert screen.state("s.drops.length") == 1
     page.keyboard.press("t")
@@ -168,3 +187,26 @@ def test_without_webgl_there_is_a_picture_that_stands_still(app: App, screens: S
         screen.page.wait_for_timeout(100)
     assert found > 40
     assert "no WebGL2" in screen.page.inner_text(".legend")
+
+
+def test_axe_finds_nothing_serious(app: App, screens: Show) -> None:
+    source = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.exists():
+        pytest.skip("axe-core is not installed (make check installs it, where there is Node)")
+    screen = screens(app)
+    screen.until(READY)
+    run = "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.map(n => n.html)]))"
+
+    def found() -> Any:
+        screen.page.evaluate(source.read_text(encoding="utf-8"))
+        return screen.page.evaluate(run)
+
+    assert found() == []
+    screen.page.locator(".stage").focus()
+    screen.page.keyboard.press("t")  # the light theme
+    screen.page.keyboard.press("s")
+    screen.page.wait_for_selector("dialog[open]")
+    assert found() == []
+    screen.page.keyboard.press("Escape")
+    screen.page.evaluate("document.querySelector('.dock select').removeAttribute('aria-label')")
+    assert [name for name, _ in found()] == ["select-name"]

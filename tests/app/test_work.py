@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gradientflow.app.work import Token, Work
+from gradientflow.app.work import SLOW, Token, Work
 
 
 @pytest.fixture
@@ -100,10 +100,59 @@ def test_a_quick_job_does_not_wait_for_a_slow_one(work: Work) -> None:
         held.wait(10)
 
     async def read() -> bytes:
-        old = work.run(slow, slow=True)
-        await anext(old)
+        olds = [work.run(slow, slow=True) for _ in range(SLOW)]
+        for old in olds:
+            await anext(old)
         part = await asyncio.wait_for(anext(work.run(lambda token: iter([b"quick"]))), 5)
         held.set()
         return part
 
     assert asyncio.run(read()) == b"quick"
+
+
+def test_a_first_job_is_quick_and_what_follows_it_waits_its_turn(work: Work) -> None:
+    held = threading.Event()
+
+    def slow(token: Token) -> Iterator[bytes]:
+        yield b"begun"
+        held.wait(10)
+
+    async def read() -> tuple[bytes, list[bytes]]:
+        olds = [work.run(slow, slow=True) for _ in range(SLOW)]
+        for old in olds:
+            await anext(old)
+        both = work.run(lambda token: iter([b"1"]), then=lambda token: iter([b"2", b"3"]))
+        first = await asyncio.wait_for(anext(both), 5)
+        held.set()
+        return first, [part async for part in both]
+
+    assert asyncio.run(read()) == (b"1", [b"2", b"3"])
+
+
+def test_nothing_follows_a_job_that_nobody_waits_for(work: Work) -> None:
+    seen: list[str] = []
+    held = threading.Event()
+
+    def after(token: Token) -> Iterator[bytes]:
+        seen.append("begun")
+        yield b"2"
+
+    def slow(token: Token) -> Iterator[bytes]:
+        yield b"begun"
+        held.wait(10)
+
+    async def overtake(lane: str) -> None:
+        olds = [work.run(slow, slow=True) for _ in range(SLOW)]
+        for old in olds:  # what follows has to wait for these
+            await anext(old)
+        both = work.run(lambda token: iter([b"1"]), then=after, lane="x")
+        await anext(both)
+        await anext(work.run(lambda token: iter([b"3"]), lane=lane))
+        held.set()
+        assert [part async for part in both] == ([] if lane == "x" else [b"2"])
+
+    asyncio.run(overtake("x"))
+    assert seen == []
+    held.clear()
+    asyncio.run(overtake("y"))
+    assert seen == ["begun"]

@@ -26,7 +26,7 @@ SHARE = 0.7  # of it that the flow may take where an optimizer is to be answered
 COARSE = 1e-2  # relative error of a step while dragging; a path drawn 1000 pixels wide shows no less
 NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as good as to rest, and rests if λmin ≥ 0
 FIRST = 0.3  # seconds of a settled drop's first answer, for each path
-WHOLE = 8.0  # seconds of its whole flow, and of each optimizer
+WHOLE = 20.0  # seconds of its whole flow, and of each optimizer
 BACK = 0.6  # seconds that a path is followed backwards; most run to infinity
 LOOKS = 24  # steps of a descent whose sharpness is measured
 MOST = 48  # drops of a line
@@ -39,14 +39,14 @@ class _LeftError(Exception):
 
 
 def drops(fields: Fields, ask: DropAsk, token: Token) -> Iterator[bytes]:
-    """Yield the parts of an answer to one drop.
+    """Yield the first parts of an answer to one drop; of a dragged one that is all, a settled one's `whole` follows.
 
     Raises:
         UsageError: start, time or learning rate are not what they must be.
     """
     field = fields.get(ask.target).field
     _check(ask.t, [ask.start], [r.lr for r in ask.rivals])
-    yield from (_dragged if ask.level == "drag" else _settled)(field, ask, token)
+    yield from (_dragged if ask.level == "drag" else _first)(field, ask, token)
 
 
 def _dragged(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ def _dragged(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
         yield _sent(one.kind, lambda: _descent(field, ask, one, token, left), field, ask)
 
 
-def _settled(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
+def _first(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
     yield _sent("flow", lambda: _coarse(field, ask, token, FIRST), field, ask)
     for one in ask.rivals:
         if token.cancelled():
@@ -68,8 +68,11 @@ def _settled(field: Field, ask: DropAsk, token: Token) -> Iterator[bytes]:
         yield _sent(one.kind, lambda one=one: _descent(field, ask, one, token, FIRST), field, ask)  # type: ignore[misc]
     if ask.back and not token.cancelled():
         yield _sent("back", lambda: _back(field, ask, token), field, ask)
-    if token.cancelled():
-        return
+
+
+def whole(fields: Fields, ask: DropAsk, token: Token) -> Iterator[bytes]:
+    """Yield a settled drop's paths once more, solved to the usual tolerance, certified and compared."""
+    field = fields.get(ask.target).field
     began = time.perf_counter()
     path = _flow(field, ask, token, WHOLE)
     descents: dict[str, Path] = {}

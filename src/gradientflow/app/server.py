@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from gradientflow.app.drops import drops, line
+from gradientflow.app.drops import drops, line, whole
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
-from gradientflow.app.water import waters
+from gradientflow.app.water import orders, waters
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
 from gradientflow.errors import GradientflowError, OutputError, UsageError
@@ -70,12 +70,14 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
 
     async def water(request: Request) -> Response:
         ask = await _asked(request, WaterAsk)
-        return await _stream(work.run(_spoken(lambda token: waters(fields, ask, token)), slow=ask.structure))
+        then = _spoken(lambda token: orders(fields, ask, token)) if ask.structure else None
+        return await _stream(work.run(_spoken(lambda token: waters(fields, ask, token)), then=then))
 
     async def drop(request: Request) -> Response:
         ask = await _asked(request, DropAsk)
-        job = _spoken(lambda token: drops(fields, ask, token))
-        return await _stream(work.run(job, lane=ask.lane, slow=ask.level == "settled"))
+        first = _spoken(lambda token: drops(fields, ask, token))
+        then = _spoken(lambda token: whole(fields, ask, token)) if ask.level == "settled" else None
+        return await _stream(work.run(first, lane=ask.lane, then=then))
 
     async def many(request: Request) -> Response:
         ask = await _asked(request, LineAsk)

@@ -1,4 +1,4 @@
-"""What the page draws its water from: samples of a box, then what orders it."""
+"""What the page draws its water from: samples of a box, and what orders it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEARCHED = 192  # samples along a side from which points at rest are looked for
 
 
 def waters(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
-    """Yield the samples, and then, where asked for, what orders them.
+    """Yield the samples.
 
     Raises:
         UsageError: too many samples, or an empty box.
@@ -26,9 +26,14 @@ def waters(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
         raise UsageError(f"samples along a side: expected 8 to {MOST}, got {ask.n}.")
     field = fields.get(ask.target).field
     yield sampled(river.portrait(field, ask.box, ask.n, structure=False))
-    if ask.structure and not token.cancelled():
-        drawn = river.portrait(field, ask.box, SEARCHED)
-        yield frame(Order(drawn.box, drawn.fixed, drawn.valleys, drawn.ridges, drawn.separatrices, drawn.notes))
+
+
+def orders(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
+    """Yield the points at rest, the curves of them, and the separatrices."""
+    from gradientflow import river
+
+    drawn = river.portrait(fields.get(ask.target).field, ask.box, SEARCHED)
+    yield frame(Order(drawn.box, drawn.fixed, drawn.valleys, drawn.ridges, drawn.separatrices, drawn.notes))
 
 
 def sampled(drawn: Portrait) -> bytes:

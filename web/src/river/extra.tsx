@@ -7,7 +7,7 @@ import { active } from "./words";
 const KEYS: [string, string][] = [
   ["click", "put a drop on the water"], ["drag a drop", "its solved path answers while you drag"], ["drag on the water", "paint a line of drops"],
   ["wheel, + −", "zoom (the water is sampled anew)"], ["⇧ drag", "move the view; 0 brings it back"], ["← → ↑ ↓", "move a cursor; with ⇧ finely"], ["Enter", "drop where the cursor is"],
-  ["m", "hold the drop, and move it with the arrows"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
+  ["m", "hold the drop, and move it with the arrows"], ["l", "a line of drops from the drop to the cursor"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
   ["<", "where it came from"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
 ];
 
@@ -37,7 +37,7 @@ export class Extra extends Component<ExtraProps, { done: string }> {
           : <>
             <h2>Take it away</h2>
             <p><button onClick={() => this.copy(location.href, "Link")}>copy the link</button> it holds field, view, drops, rates and time; it opens where this app runs.</p>
-            <pre>{python}</pre>
+            <pre tabIndex={0} aria-label="Python">{python}</pre>
             <p><button onClick={() => this.copy(python, "Python")}>copy as Python</button> these lines redo it.</p>
             <p><button onClick={() => savePng(stage, nameOf(picture)).then(() => this.setState({ done: "PNG saved." }))}>PNG</button> <button onClick={() => { saveSvg(stage, nameOf(picture)); this.setState({ done: "SVG saved." }); }}>SVG</button> the water with all that is drawn on it; in the SVG paths stay lines.</p>
             <p role="status" class="soft">{this.state.done}</p>

@@ -34,6 +34,9 @@ export interface ExtraProps {
   close: () => void;
 }
 
+/** Where the River was when the other picture was looked at. */
+let kept = "";
+
 /** What a story shows, as a link would hold it. */
 function toldBy(tale: Tale): Wanted {
   const wanted = { ...wantedOf(""), target: tale.target, drops: [tale.start as Point], t: tale.t, tale: tale.key };
@@ -46,6 +49,7 @@ function toldBy(tale: Tale): Wanted {
 
 export class River extends Component<{ theme: Theme }, State> {
   private stage = createRef<HTMLDivElement>();
+  private sized = new ResizeObserver(() => this.resized());
   private water: WaterView | null = null;
   private lanes = new Map<number, Lane>();
   private turn = 0;
@@ -70,16 +74,18 @@ export class River extends Component<{ theme: Theme }, State> {
   override componentDidMount(): void {
     addEventListener("keydown", this.key);
     addEventListener("hashchange", this.hash);
-    new ResizeObserver(() => this.resized()).observe(this.stage.current!);
+    this.sized.observe(this.stage.current!);
     this.resized();
     this.begin();
     Object.assign(globalThis, { gradientflow: this }); // for tests of the page, which read what it knows
   }
 
   override componentWillUnmount(): void {
+    if (this.state.opened) kept = hashOf(this.state);
     this.ended = true;
     removeEventListener("keydown", this.key);
     removeEventListener("hashchange", this.hash);
+    this.sized.disconnect();
     cancelAnimationFrame(this.played);
     for (const lane of this.lanes.values()) lane.stop();
   }
@@ -87,7 +93,8 @@ export class River extends Component<{ theme: Theme }, State> {
   // ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   private async begin(): Promise<void> {
-    const wanted = wantedOf(location.hash);
+    const hash = location.hash.startsWith("#river?") ? location.hash : kept;
+    const wanted = wantedOf(hash);
     try {
       const packaged = document.body.dataset.first; // the field that the app was called with, where its water is packaged
       if (packaged && (!wanted.target || wanted.target === packaged)) await this.first(wanted.view);
@@ -111,7 +118,7 @@ export class River extends Component<{ theme: Theme }, State> {
 
   async open(target: string, wanted = wantedOf("")): Promise<void> {
     const opened = await get<Opened>("/api/open?target=" + encodeURIComponent(target));
-    const greeting = !location.hash.startsWith("#river?") && !target ? opened.tales.find((x) => x.target === opened.target) : undefined;
+    const greeting = !wanted.drops.length && !target ? opened.tales.find((x) => x.target === opened.target) : undefined;
     if (greeting) wanted = toldBy(greeting);
     const tale = opened.tales.find((x) => x.key === wanted.tale);
     const view = wanted.view ?? this.fitted(opened.box);
@@ -282,7 +289,9 @@ export class River extends Component<{ theme: Theme }, State> {
 
   private settleAll(): void {
     clearTimeout(this.settling);
-    this.settling = window.setTimeout(() => this.state.drops.forEach((d) => this.settle(d.id)), SETTLE);
+    this.settling = window.setTimeout(() => {
+      for (const d of [...this.state.drops].sort((a, b) => +(b.id === this.state.active) - +(a.id === this.state.active))) this.settle(d.id);
+    }, SETTLE);
   }
 
   /** A slider is being moved: the active drop's optimizers answer at once, everything whole a moment later. */
@@ -439,7 +448,10 @@ export class River extends Component<{ theme: Theme }, State> {
       const held = s.said === "held";
       this.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
     } else if (e.key === "Escape") this.setState({ cursor: null, said: "", extra: "" });
-    else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
+    else if (e.key === "l" && s.cursor && active) {
+      const [from, to] = [active.at, s.cursor];
+      void this.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
+    } else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
     else if (e.key === " ") { done(); this.set({ paused: !s.paused }); }
     else if (e.key === "p") this.play();
     else if (e.key === "+" || e.key === "=") this.zoom(0.8, s.cursor ?? undefined);
