@@ -205,6 +205,7 @@ export class Screen extends Component<Props, State> {
   render() {
     const { view, way, problem, order, row, op, keys, routes } = this.state;
     if (!view) return <main class="depth" ref={this.main}><p class="card fine" role="status">{problem || "Reading the run …"}</p></main>;
+    const whose = whoseOf(view, way?.probe ?? null);
     const tick = way ? view.probes[way.probe] : undefined;
     return (
       <main class={`depth ${view.state}`} ref={this.main}>
@@ -222,7 +223,7 @@ export class Screen extends Component<Props, State> {
           <div class="left">
           <section class="card way" aria-labelledby="d-way">
             <h2 id="d-way"><Word of="way back" text="the gradient’s way back" /> <span class="at">at step {way ? whole(way.step) : "—"}</span>
-              {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
+              {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{whose && `, ${whose}`}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
             </h2>
             <p class="scrub">
               <button type="button" onClick={() => this.step(-1)} title="the probed step before ([)"><kbd>[</kbd> earlier</button>
@@ -256,6 +257,13 @@ export class Screen extends Component<Props, State> {
       </main>
     );
   }
+}
+
+/** Of several optimizers the one whose step was probed. */
+function whoseOf(view: RunView, probe: number | null): string {
+  const index = probe === null ? null : view.probes[probe]?.optimizer;
+  const k = view.verdict.optimizers.findIndex((o) => o.index === index);
+  return k < 0 ? "" : (view.optimizers[k] ?? "");
 }
 
 function Keys() {

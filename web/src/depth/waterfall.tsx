@@ -212,13 +212,13 @@ function wayBar(way: Way, node: Node, axis: Axis) {
   const shares = node.rows.map((i) => way.budget.by_op[i]!);
   if (shares.some((s, k) => broken(s, spans[k]![1]))) return <i class="lost nf">✕ not finite</i>;
   if (before === null && spans.every(([, after]) => after === null)) return <i class="lost zero">○ nothing arrives</i>;
-  const seen = spans.flat().filter((x): x is number => x !== null);
-  const least = Math.min(...seen);
+  const drawn = pieces(spans, shares);
+  const least = Math.min(...drawn.flatMap((p) => [p.from, p.to]).filter((x): x is number => x !== null));
   const dead = spans.some(([, after]) => after === null);
   return (
     <>
       {!dead && <i class="left-bar" style={{ width: `${100 * axis.at(least)}%` }} />}
-      {pieces(spans, shares).map((p) => piece(p.from, p.to, p.merge, p.each, axis))}
+      {drawn.map((p) => piece(p.from, p.to, p.merge, p.each, axis))}
       {dead && <i class="lost zero" style={{ left: `${100 * (before === null ? 0 : axis.at(before))}%` }}>○ to zero</i>}
     </>
   );
