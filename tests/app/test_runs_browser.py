@@ -267,6 +267,25 @@ def test_a_run_that_is_written_shows_its_newest_step_and_then_its_verdict(tmp_pa
         page.context.close()
 
 
+def test_a_page_goes_on_when_the_app_was_ended_and_started_again(tmp_path: Path, driver: Any) -> None:
+    kept = write(tmp_path / "live", steps=20, probes=2, ended=None)
+    context = driver.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    with served(Runs(None, tmp_path)) as app:
+        context.add_cookies([{"name": app.keys.name, "value": app.keys.value, "url": app.origin}])
+        page.goto(f"{app.origin}/#depth")
+        page.wait_for_selector(".heat canvas")
+        port = app.port
+    until(page, lambda: page.is_visible(".problem"))
+    assert "does not answer" in page.inner_text(".problem")
+    more(kept, 20, 50, probes=2)
+    kept.close()
+    with served(Runs(None, tmp_path), port):
+        until(page, lambda: step(page) == "at step 49", 30)  # by itself, with what came in between
+        assert not page.is_visible(".problem")
+        context.close()
+
+
 def test_numbers_are_spelt_as_on_the_terminal(app: Served, look: Open) -> None:
     page = look(app)
     page.wait_for_selector(".heat canvas")
