@@ -92,7 +92,7 @@ export class Lanes extends Component<Props, { width: number }> {
                     {map.left_out > 0 && <span>{whole(map.left_out)} more left out</span>}
                   </p>
                   <div class="heat-row">
-                    <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{tail(name, Math.floor((gutter - 10) / 6.1))}</span>)}</div>
+                    <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{tail(name.replace(/\.(weight|bias)$/, ""), Math.floor((gutter - 10) / 6.1))}</span>)}</div>
                     <div><Heat map={map} width={plot} theme={theme} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
                   </div>
                   <p class="inks" style={{ marginLeft: `${gutter}px` }}>

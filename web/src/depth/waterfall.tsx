@@ -252,7 +252,11 @@ function piece(a: number | null, b: number | null, merge: boolean, done: number 
 
 /** Only what was taken or added, from a common line, so that it can be compared. */
 function tookBar(way: Way, node: Node, axis: Axis) {
-  if (node.decades === null) return <i class="lost nf">{node.mark === "dead" ? "○ to zero" : "✕ not measured to the end"}</i>;
+  if (node.decades === null) {
+    const bad = node.rows.some((i) => broken(way.budget.by_op[i]!, way.spans[i]![1]));
+    const zero = node.rows.some((i) => way.budget.by_op[i]!.gain === 0 || way.budget.by_op[i]!.norm === 0);
+    return bad ? <i class="lost nf">✕ not finite</i> : zero ? <i class="lost zero">○ to zero</i> : null; // (the first layer passes nothing on)
+  }
   const only = node.rows.length === 1;
   const branch = only && way.budget.by_op[node.rows[0]!]!.kind === "branch";
   return <i class={`piece ${branch ? "merge" : ""} ${node.decades > 0 ? "grew" : ""}`} style={{ left: 0, width: `${100 * axis.at(Math.abs(node.decades))}%`, background: branch ? undefined : gainInk(only ? node.decades : node.decades / node.rows.length) }} />;
