@@ -153,9 +153,10 @@ def more(
 class Served:
     """The app on a thread of its own."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, port: int = 0) -> None:
         self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))
         self.port = int(self._socket.getsockname()[1])
         self.keys = Keys(self.port, b"k" * 32)
         app = serve(Fields("w1w2", _none), self.keys, runs)
@@ -196,9 +197,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(runs: Runs) -> Iterator[Served]:
+def served(runs: Runs, port: int = 0) -> Iterator[Served]:
     """Serve the app for a while."""
-    app = Served(runs)
+    app = Served(runs, port)
     try:
         yield app
     finally:

@@ -105,9 +105,9 @@ def test_by_mouse(app: Served, look: Open) -> None:
     until(page, lambda: step(page) == "at step 39")
     assert "linear" in page.inner_text(".wf-row.sel") or "layers.1" in page.inner_text(".wf-row.sel")
     page.click("text=show biases and scales")
-    until(page, lambda: "layers.1.bias" in page.inner_text(".names"))
+    until(page, lambda: "layers.1.bias" in page.get_attribute(".names span >> nth=2", "title"))
     page.select_option(".which select", "other")
-    until(page, lambda: page.locator(".names span").all_inner_texts() == ["layers.1.weight", "layers.0.weight"])
+    until(page, lambda: page.locator(".names span").all_inner_texts() == ["layers.1", "layers.0"])
 
 
 def test_by_keyboard(app: Served, look: Open) -> None:
@@ -129,6 +129,8 @@ def test_by_keyboard(app: Served, look: Open) -> None:
             or "activation" in page.locator(".wf-row b").all_inner_texts()[:3]
         ),
     )
+    page.click(".wf-row:has(b:text-is('linear'))")
+    assert "✕" not in page.inner_text(".wf-rows")  # the first layer passes nothing on, which is no fault
     page.keyboard.press("1")
     page.focus(".wf-rows")
     page.keyboard.press("Home")
@@ -265,6 +267,25 @@ def test_a_run_that_is_written_shows_its_newest_step_and_then_its_verdict(tmp_pa
         until(page, lambda: step(page) == "at step 0")  # the verdict's step
         assert "so far" not in page.inner_text(".hero").lower()
         page.context.close()
+
+
+def test_a_page_goes_on_when_the_app_was_ended_and_started_again(tmp_path: Path, driver: Any) -> None:
+    kept = write(tmp_path / "live", steps=20, probes=2, ended=None)
+    context = driver.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    with served(Runs(None, tmp_path)) as app:
+        context.add_cookies([{"name": app.keys.name, "value": app.keys.value, "url": app.origin}])
+        page.goto(f"{app.origin}/#depth")
+        page.wait_for_selector(".heat canvas")
+        port = app.port
+    until(page, lambda: page.is_visible(".problem"))
+    assert "does not answer" in page.inner_text(".problem")
+    more(kept, 20, 50, probes=2)
+    kept.close()
+    with served(Runs(None, tmp_path), port):
+        until(page, lambda: step(page) == "at step 49", 30)  # by itself, with what came in between
+        assert not page.is_visible(".problem")
+        context.close()
 
 
 def test_numbers_are_spelt_as_on_the_terminal(app: Served, look: Open) -> None:

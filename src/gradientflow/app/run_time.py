@@ -98,11 +98,7 @@ def _broken(steps: Sequence[Step]) -> Iterable[tuple[int, str]]:
 
 def heat(moment: Moment, biases: bool) -> HeatMap:
     """Return the map of gradients of the weights, or of the rest: biases and scales, which have one dimension."""
-    kind = "biases" if biases else "weights"
-    if kind not in moment.kept:
-        moment.kept[kind] = _heat(moment.run, biases)
-    made: HeatMap = moment.kept[kind]
-    return made
+    return moment.once(f"heat {biases}", lambda: _heat(moment.run, biases))
 
 
 def _heat(run: Run, biases: bool) -> HeatMap:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 
+from gradientflow import depth
 from gradientflow.app.runs import Moment
 from gradientflow.records import (
     WIN,
@@ -40,7 +41,7 @@ def view(name: str, moment: Moment) -> RunView:
     return RunView(
         name=name, version=moment.version, state=moment.state, headline=tell.headline(verdict), script=words.one_line(verdict.script),
         steps=max(run.meta.steps, verdict.steps), unit=run.meta.unit, about=_about(run, verdict), verdict=verdict,
-        probes=[_tick(i, p) for i, p in enumerate(run.probes[:PROBES])], at=probe_index(run, verdict.budget.step),
+        probes=[_tick(i, p) for i, p in enumerate(run.probes[:PROBES])], at=_looked_at(run, verdict),
         told=[_told(f, run) for f in verdict.findings[:FINDINGS]],
         notes=[(kind, text) for kind, text in tell.notes(verdict, run)[:NOTES]], fix=_fix(verdict),
         crash=tell.crash(run) or "", tried=_tried(verdict.replay), tried_title=_title(verdict.replay),
@@ -51,11 +52,12 @@ def view(name: str, moment: Moment) -> RunView:
     )  # fmt: skip
 
 
-def probe_index(run: Run, step: int | None) -> int | None:
-    """The probe at a step; the first that has a way back where no step is given."""
-    if step is None:
+def _looked_at(run: Run, verdict: Verdict) -> int | None:
+    """The number of the probe that the verdict looks at; of the first that has a way back where there is none."""
+    told = depth.looked_at(run, verdict)
+    if told is None:
         return next((i for i, p in enumerate(run.probes) if p.root is not None), 0 if run.probes else None)
-    return next((i for i, p in enumerate(run.probes) if p.step == step), None)
+    return next(i for i, p in enumerate(run.probes) if p is told)
 
 
 def excerpt(run: Run, file: str | None, line: int | None) -> Excerpt | None:

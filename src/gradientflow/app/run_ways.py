@@ -27,6 +27,10 @@ def way(moment: Moment, index: int) -> Way:
     Raises:
         UsageError: there is no such probe.
     """
+    return moment.once(f"way {index}", lambda: _way(moment, index))
+
+
+def _way(moment: Moment, index: int) -> Way:
     probe = moment.probe(index)
     budget = _bounded(moment.budget(index))
     axis = scale(budget.by_op)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from gradientflow import depth, store
 from gradientflow.errors import RecordError, UsageError
@@ -21,6 +22,8 @@ from gradientflow.report.words import one_line
 MOST = 200  # runs that are offered
 SILENT = Limit("seconds_of_silence", 20.0, "chosen: eighty times the pulse by which a watched script writes")
 State = Literal["ended", "going", "silent"]
+KEPT = 64  # slices of one record that are kept
+T = TypeVar("T")
 PATIENCE = 0.4  # seconds that the first answer waits for a verdict
 REST = 10  # times as long as judging took is waited before a run that still goes on is judged again
 
@@ -62,9 +65,15 @@ class Moment:
             UsageError: there is no such probe.
         """
         probe = self.probe(index)
-        if (name := f"budget {index}") not in self.kept:
-            self.kept[name] = depth.way_at(self.run, self.verdict, probe)
-        made: Budget = self.kept[name]
+        return self.once(f"budget {index}", lambda: depth.way_at(self.run, self.verdict, probe))
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what was made by that name, or make it; only the last of them are kept."""
+        if (known := self.kept.get(name)) is not None:
+            return cast(T, known)
+        made = self.kept[name] = make()
+        for old in list(self.kept)[:-KEPT]:
+            self.kept.pop(old, None)
         return made
 
 

@@ -12,7 +12,7 @@ import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gradientflow.depth.causes import judge, way_at
+from gradientflow.depth.causes import judge, looked_at, way_at
 from gradientflow.depth.replay.stats import SEEDS
 from gradientflow.records import REPLAY_BUDGET
 
@@ -40,7 +40,7 @@ _WHERE = {  # torch is imported only when something is to be run
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "run", "try_remedies",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "looked_at", "run", "try_remedies",
     "watching", "way_at",
 ]  # fmt: skip
 

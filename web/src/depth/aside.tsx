@@ -17,11 +17,12 @@ export function Budget({ way }: { way: Way }) {
   const modules = sorted(way.budget.by_module);
   if (!kinds.length && !modules.length) return null;
   const { residual } = way.budget;
+  const all = kinds.reduce((sum, s) => sum + Math.abs(s.decades!), 0);
   return (
     <section class="card budget" aria-labelledby="d-budget">
       <h2 id="d-budget"><Word of="budget" text={way.took} /></h2>
       <div class="strip" aria-hidden="true">
-        {kinds.map((s) => <span style={{ flexGrow: Math.abs(s.decades!), background: gainInk(s.decades! / Math.max(1, s.count)) }} title={`${s.name} ${decades(s.decades)} decades`}><b>{s.name}</b></span>)}
+        {kinds.map((s) => <span style={{ flexGrow: Math.abs(s.decades!), background: gainInk(s.decades! / Math.max(1, s.count)) }} title={`${s.name} ${decades(s.decades)} decades`}>{Math.abs(s.decades!) > 0.028 * s.name.length * all && <b>{s.name}</b>}</span>)}
       </div>
       <Table name="by kind" rows={kinds} />
       <Table name="by module" rows={modules} />

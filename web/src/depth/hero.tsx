@@ -70,9 +70,15 @@ function lossTold(view: RunView): string {
   return `loss ${told(first)} → ${told(last)} in ${count(view.verdict.steps, "step")}`;
 }
 
+/** The lines of an edit that say something; what is copied holds all of them. */
+function seen(diff: string): string[] {
+  const lines = diff.trimEnd().split("\n").filter((line) => !/^(---|\+\+\+) /.test(line));
+  return lines.filter((line, k) => line.trim() || (lines.slice(k).some((l) => /^[+-]/.test(l)) && lines.slice(0, k).some((l) => /^[+-]/.test(l))));
+}
+
 export function Diff({ text }: { text: string }) {
   const kind = (line: string) => (/^(---|\+\+\+|@@)/.test(line) ? "at" : line[0] === "+" ? "in" : line[0] === "-" ? "out" : "");
-  return <pre class="diff" tabIndex={0} aria-label="the edit">{text.trimEnd().split("\n").map((line) => <span class={`ln ${kind(line)}`}><code>{line || " "}</code></span>)}</pre>;
+  return <pre class="diff" tabIndex={0} aria-label="the edit">{seen(text).map((line) => <span class={`ln ${kind(line)}`}><code>{line || " "}</code></span>)}</pre>;
 }
 
 /** The verdict in one sentence, for whoever does not see the picture. */

@@ -92,7 +92,7 @@ export class Lanes extends Component<Props, { width: number }> {
                     {map.left_out > 0 && <span>{whole(map.left_out)} more left out</span>}
                   </p>
                   <div class="heat-row">
-                    <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{name}</span>)}</div>
+                    <div class="names" style={{ width: `${gutter}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{namesOf(map).map(([name, y]) => <span style={{ top: `${y}%` }} title={name}>{tail(name.replace(/\.(weight|bias)$/, ""), Math.floor((gutter - 10) / 6.1))}</span>)}</div>
                     <div><Heat map={map} width={plot} theme={theme} cell={cell ? { param: cell.param, step: cell.step } : null} pick={this.props.pick}>{axis}</Heat></div>
                   </div>
                   <p class="inks" style={{ marginLeft: `${gutter}px` }}>
@@ -176,6 +176,9 @@ function axisOf(first: number, last: number, plot: number): number[] {
   return found;
 }
 
+/** The end of a name, where names of parameters differ most. */
+const tail = (name: string, room: number): string => (name.length <= room ? name : `…${name.slice(1 - room)}`);
+
 /** The names that fit beside the map, and where they stand. */
 function namesOf(map: HeatMap): [string, number][] {
   const n = map.names.length;
@@ -192,10 +195,11 @@ function lanesOf(frame: Frame<Curves>, view: RunView): Lane[] {
     const x = Array.from(floats.subarray(k, k + line.count), (s) => s + head.first);
     const y = Array.from(floats.subarray(k + line.count, k + 2 * line.count), (v) => (Number.isFinite(v) ? v : null));
     k += 2 * line.count;
-    const own = view.optimizers.length > 1 ? (view.optimizers[line.optimizer] ?? String(line.optimizer)) : line.name;
+    const which = view.verdict.optimizers.findIndex((o) => o.index === line.optimizer);
+    const own = which >= 0 && line.name !== "sharpness" ? (view.optimizers[which] ?? line.name) : line.name;
     const into = lane(line.name === "2/η" ? "sharpness" : line.name, line.name);
     if (line.name === "2/η" && view.adaptive) continue;
-    const sparse = line.name === "sharpness" && line.count < 200;
+    const sparse = (line.name === "sharpness" && line.count < 200) || y.filter((v) => v !== null).length < 4;
     into.series.push({ label: line.name === "2/η" ? "2/η" : own, x, y: line.log ? y.map((v) => (v !== null && v > 0 ? v : null)) : y, dash: line.name === "2/η", points: sparse });
     if (line.name !== "2/η" || !into.series.length) into.log = into.log || line.log;
   }

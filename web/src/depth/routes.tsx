@@ -36,7 +36,7 @@ function table(branches: Branch[]) {
             return (
               <tr title={`${b.name} ${b.module}: ${b.routes.map((r) => `${r.name} ${number(r.norm)}`).join(", ")}`}>
                 <td class="place">{b.site}</td>
-                <th scope="row">{b.residual ? side.map((r) => r.name.replace("branch: ", "")).join(", ") : b.routes.map((r) => r.name).join(" · ")}</th>
+                <th scope="row">{b.residual ? side.map((r) => <Branching name={r.name} />) : b.routes.map((r) => r.name).join(" · ")}</th>
                 <td class="shares"><span class="shares-bar" aria-hidden="true">{b.routes.map((r) => <i class={r.trunk ? "trunk" : ""} style={{ flexGrow: r.share ?? 0, background: r.trunk ? undefined : gainInk(r.gain === null ? -0.2 : Math.log10(r.gain)) }} />)}</span>
                   {b.residual ? percent(side[0]?.share) : b.routes.map((r) => percent(r.share)).join(" · ")}</td>
                 <td class="num">{b.residual ? gain(side[0]?.gain) : "—"}</td>
@@ -48,6 +48,12 @@ function table(branches: Branch[]) {
       </table>
     </div>
   );
+}
+
+/** What a branch is made of, and the operation that it begins with. */
+function Branching({ name }: { name: string }) {
+  const [, made, begins] = /^branch: (\S+) \((.*)\)$/.exec(name) ?? [];
+  return made ? <>{made} <small>{begins}</small></> : <>{name}</>;
 }
 
 export class Times extends Component<{ routes: Routes; theme: string }, { width: number }> {

@@ -13,6 +13,7 @@ import type { Order } from "./tree";
 import { Waterfall } from "./waterfall";
 import { Still, Word } from "./word";
 
+const KEPT = 24; // ways back that are kept
 const REST = 2000; // milliseconds between two askings of a run that still goes on
 
 interface Props {
@@ -44,6 +45,7 @@ export class Screen extends Component<Props, State> {
   };
   private stop: () => void = () => undefined;
   private asked = 0;
+  private readonly ways = new Map<number, Promise<Way>>();
   private timer: ReturnType<typeof setTimeout> | undefined;
   private readonly main = createRef<HTMLElement>();
   private readonly onKey = (e: KeyboardEvent) => this.key(e);
@@ -77,6 +79,7 @@ export class Screen extends Component<Props, State> {
     const { transport } = this.props;
     await this.asking(async () => {
       const view = await transport.view();
+      if (view.version !== this.state.view?.version) this.ways.clear();
       if (this.state.pinned !== null && !view.probes.some((p) => p.index === this.state.pinned)) this.state.pinned = null;
       this.setState({ view, problem: "" });
       const probe = this.probe(view);
@@ -105,7 +108,7 @@ export class Screen extends Component<Props, State> {
   /** Show the way back of a probe; marks say how long it took from the wish to the picture. */
   private async look(probe: number, row: number | null): Promise<void> {
     performance.mark("depth-asked");
-    const way = await this.props.transport.way(probe);
+    const way = await this.way(probe);
     const kept = row !== null && row < way.budget.by_op.length ? row : way.first;
     this.setState({ way, row: kept }, () => {
       performance.mark("depth-drawn");
@@ -115,6 +118,20 @@ export class Screen extends Component<Props, State> {
     await this.detail(probe, kept);
     const routes = await this.props.transport.routes(probe);
     if (this.state.way?.probe === probe) this.setState({ routes });
+    const steps = this.state.view?.probes.filter((p) => p.traced).map((p) => p.index) ?? [];
+    const now = steps.indexOf(probe);
+    for (const near of [steps[now + 1], steps[now - 1]]) if (near !== undefined) this.way(near).catch(() => undefined);
+  }
+
+  /** The way back of a probe, asked for once; its neighbours are asked for ahead, as somebody who scrubs goes there next. */
+  private way(probe: number): Promise<Way> {
+    const known = this.ways.get(probe);
+    if (known) return known;
+    const asked = this.props.transport.way(probe);
+    this.ways.set(probe, asked);
+    asked.catch(() => this.ways.delete(probe));
+    if (this.ways.size > KEPT) this.ways.delete(this.ways.keys().next().value!);
+    return asked;
   }
 
   private async detail(probe: number, row: number | null): Promise<void> {
@@ -205,6 +222,7 @@ export class Screen extends Component<Props, State> {
   render() {
     const { view, way, problem, order, row, op, keys, routes } = this.state;
     if (!view) return <main class="depth" ref={this.main}><p class="card fine" role="status">{problem || "Reading the run …"}</p></main>;
+    const whose = whoseOf(view, way?.probe ?? null);
     const tick = way ? view.probes[way.probe] : undefined;
     return (
       <main class={`depth ${view.state}`} ref={this.main}>
@@ -222,7 +240,7 @@ export class Screen extends Component<Props, State> {
           <div class="left">
           <section class="card way" aria-labelledby="d-way">
             <h2 id="d-way"><Word of="way back" text="the gradient’s way back" /> <span class="at">at step {way ? whole(way.step) : "—"}</span>
-              {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
+              {tick && <small><Word of="probed step" text={`probe ${tick.index + 1} of ${view.probes.length}`} />: {tick.reason}{whose && `, ${whose}`}{tick.index === view.at ? ", the verdict’s" : ""}</small>}
             </h2>
             <p class="scrub">
               <button type="button" onClick={() => this.step(-1)} title="the probed step before ([)"><kbd>[</kbd> earlier</button>
@@ -256,6 +274,13 @@ export class Screen extends Component<Props, State> {
       </main>
     );
   }
+}
+
+/** Of several optimizers the one whose step was probed. */
+function whoseOf(view: RunView, probe: number | null): string {
+  const index = probe === null ? null : view.probes[probe]?.optimizer;
+  const k = view.verdict.optimizers.findIndex((o) => o.index === index);
+  return k < 0 ? "" : (view.optimizers[k] ?? "");
 }
 
 function Keys() {

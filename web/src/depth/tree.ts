@@ -1,5 +1,6 @@
 // The rows of a way back as a tree of modules, and the three orders in which they may be read.
 import type { Share, Way } from "../wire/types";
+import { count } from "./spell";
 
 export type Order = "way" | "loss" | "kind";
 
@@ -77,7 +78,7 @@ function inner(way: Way, rows: number[], name: string, children: Node[], key: st
   const marks = ["not-finite", "dead", "exploding", "vanishing"].filter((m) => shares.some((s) => s.mark === m));
   const sites = new Set(rows.map((i) => way.sites[i] ?? ""));
   return {
-    key, name, about: `${rows.length} ops`, site: sites.size === 1 ? [...sites][0]! : "", rows, children, level,
+    key, name, about: count(rows.length, "op"), site: sites.size === 1 ? [...sites][0]! : "", rows, children, level,
     decades: known ? shares.reduce((sum, s) => sum + (s.decades ?? 0), 0) : null, mark: marks[0] ?? null,
   };
 }

@@ -212,13 +212,13 @@ function wayBar(way: Way, node: Node, axis: Axis) {
   const shares = node.rows.map((i) => way.budget.by_op[i]!);
   if (shares.some((s, k) => broken(s, spans[k]![1]))) return <i class="lost nf">✕ not finite</i>;
   if (before === null && spans.every(([, after]) => after === null)) return <i class="lost zero">○ nothing arrives</i>;
-  const seen = spans.flat().filter((x): x is number => x !== null);
-  const least = Math.min(...seen);
+  const drawn = pieces(spans, shares);
+  const least = Math.min(...drawn.flatMap((p) => [p.from, p.to]).filter((x): x is number => x !== null));
   const dead = spans.some(([, after]) => after === null);
   return (
     <>
       {!dead && <i class="left-bar" style={{ width: `${100 * axis.at(least)}%` }} />}
-      {pieces(spans, shares).map((p) => piece(p.from, p.to, p.merge, p.each, axis))}
+      {drawn.map((p) => piece(p.from, p.to, p.merge, p.each, axis))}
       {dead && <i class="lost zero" style={{ left: `${100 * (before === null ? 0 : axis.at(before))}%` }}>○ to zero</i>}
     </>
   );
@@ -252,7 +252,11 @@ function piece(a: number | null, b: number | null, merge: boolean, done: number 
 
 /** Only what was taken or added, from a common line, so that it can be compared. */
 function tookBar(way: Way, node: Node, axis: Axis) {
-  if (node.decades === null) return <i class="lost nf">{node.mark === "dead" ? "○ to zero" : "✕ not measured to the end"}</i>;
+  if (node.decades === null) {
+    const bad = node.rows.some((i) => broken(way.budget.by_op[i]!, way.spans[i]![1]));
+    const zero = node.rows.some((i) => way.budget.by_op[i]!.gain === 0 || way.budget.by_op[i]!.norm === 0);
+    return bad ? <i class="lost nf">✕ not finite</i> : zero ? <i class="lost zero">○ to zero</i> : null; // (the first layer passes nothing on)
+  }
   const only = node.rows.length === 1;
   const branch = only && way.budget.by_op[node.rows[0]!]!.kind === "branch";
   return <i class={`piece ${branch ? "merge" : ""} ${node.decades > 0 ? "grew" : ""}`} style={{ left: 0, width: `${100 * axis.at(Math.abs(node.decades))}%`, background: branch ? undefined : gainInk(only ? node.decades : node.decades / node.rows.length) }} />;

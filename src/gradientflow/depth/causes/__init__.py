@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradientflow.depth.causes.at_step import way_at
+from gradientflow.depth.causes.at_step import looked_at, way_at
 from gradientflow.depth.causes.glance import Later, settle
 from gradientflow.depth.causes.verdict import judge
 
-__all__ = ["Later", "judge", "settle", "way_at"]
+__all__ = ["Later", "judge", "looked_at", "settle", "way_at"]
