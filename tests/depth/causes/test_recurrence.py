@@ -78,10 +78,10 @@ def test_explosion_is_told_and_clipping_comes_first_for_a_gated_cell() -> None:
     [
         ("rnn_tanh", 0.7, (1.0, 1.0, 1.0, 0.9), 0.87),
         ("rnn_tanh", 0.7, (1.0, 0.8, 0.5, 0.3), 0.4),  # it learns
-        ("lstm", 0.6, (1.0,) * 50, 0.6),
-        ("lstm", 0.6, (1.0,) * 49, 0.4),  # it has only begun
-        ("lstm", 0.6, (1.0, 0.7) * 10 + (0.7,) * 40, 0.4),  # it moves
-        ("lstm", 0.8, (1.0,) * 50, None),  # gates half closed
+        ("lstm", 0.6, (1.0,) * 100, 0.6),
+        ("lstm", 0.6, (1.0,) * 99, 0.4),  # it has only begun
+        ("lstm", 0.6, (1.0, 0.7) * 10 + (0.7,) * 90, 0.4),  # it moves
+        ("lstm", 0.8, (1.0,) * 100, None),  # gates half closed
     ],
 )
 def test_how_sure(cell: str, gain: float, losses: tuple[float, ...], confidence: float | None) -> None:
@@ -90,7 +90,7 @@ def test_how_sure(cell: str, gain: float, losses: tuple[float, ...], confidence:
 
 
 def test_gates_that_open_by_the_last_probe_are_no_fault() -> None:
-    case = run(told("lstm", 0.6, 40), losses=(1.0,) * 50, probes=2)
+    case = run(told("lstm", 0.6, 40), losses=(1.0,) * 100, probes=2)
     assert only(recurrence(Case(case))).confidence == 0.6
     case.probes[1].recurrent = [told("lstm", 0.98, 40)]
     assert only(recurrence(Case(case))).confidence < 0.5

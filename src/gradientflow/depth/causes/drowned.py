@@ -12,10 +12,9 @@ import math
 from dataclasses import dataclass
 
 from gradientflow.depth.causes import places
-from gradientflow.depth.causes.addends import behind
 from gradientflow.depth.causes.case import Case, rounded
 from gradientflow.depth.causes.graph import Graph
-from gradientflow.depth.causes.pulled import PROBES, layers_behind, outside
+from gradientflow.depth.causes.pulled import PROBES, nearest, outside
 from gradientflow.depth.causes.remedies import remedies
 from gradientflow.depth.causes.samples import body
 from gradientflow.depth.causes.stalled import ENOUGH
@@ -109,19 +108,29 @@ def code(graph: Graph) -> Code | None:
     outer = [graph.probe.ops[i] for i in graph.reached if i not in inside]
     if not any(outside(o) for op in outer for o in op.operands):
         return None
+    near: list[frozenset[int]] = []
     for op in graph.probe.ops:
         parts = _drawn(graph, op)
         if parts is None:
             continue
         mean, noise = parts
-        layers = list(layers_behind(graph, mean))
+        near = near or nearest(graph)
+        layers = [graph.probe.ops[i] for i in sorted(near[mean])]
         if not layers or not {a.index for a in layers} <= _without(graph, op.index):
             continue
         used = op.index in graph.reached
-        decoded = any(op.index in behind(graph, i) for i in graph.joints)
-        if decoded or not used:
+        if not used or _decoded(graph, op.index):
             return Code(op, layers, noise, used)
     return None
+
+
+def _decoded(graph: Graph, index: int) -> bool:
+    """Whether a layer is computed from an operation."""
+    from_it = {index}
+    for at in graph.reached:
+        if at > index and any(o.op in from_it for o in graph.probe.ops[at].operands):
+            from_it.add(at)
+    return not from_it.isdisjoint(graph.joints)
 
 
 def _without(graph: Graph, index: int) -> set[int]:

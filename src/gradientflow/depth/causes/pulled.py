@@ -9,7 +9,7 @@ fig. 2): what they begin with in a network of rectifiers is a quarter or more, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradientflow.depth.causes import losses, places
@@ -115,17 +115,20 @@ def compared(graph: Graph) -> list[Compared]:
     """Return where a loss compares answers of the network with each other; nothing where it has another measure besides: targets,
     classes, or statistics of the batch, which may hold samples apart however far from the origin they all lie.
     """
+    if not graph.joints:
+        return []
     inside = body(graph)
     outer = [graph.probe.ops[i] for i in graph.reached if i not in inside]
-    pairs = [c for op in outer if op.name in _COMPARING and (c := _pair(graph, op)) is not None]
+    near = nearest(graph)
+    pairs = [c for op in outer if op.name in _COMPARING and (c := _pair(graph, op, near)) is not None]
     if not any(op.name in _SCALE_FREE for op in outer):
         for pair in pairs:
             pair.by_distance = pair.op.name in _DISTANCES
     if not pairs or any(_of_the_batch(op, c) for op in outer for c in pairs):
         return []
     ours = {c.op.index for c in pairs}
-    judged = (op for op in outer if not ours & behind(graph, op.index))
-    aimed = any(outside(o) for op in judged if op.kind == "loss" for o in op.operands)
+    judged = (op for op in outer if op.kind == "loss" and not ours & behind(graph, op.index))
+    aimed = any(outside(o) for op in judged for o in op.operands)
     aimed |= any(outside(o) for op in outer if op.name in ("add", "sub") for o in op.operands)  # (a reward)
     target = losses.target(graph)
     return [] if aimed or (target is not None and outside(target[1])) else pairs
@@ -152,8 +155,8 @@ def _of_the_batch(op: Op, pair: Compared) -> bool:
     return op.kind == "norm" or (op.kind == "reduce" and shape == [width]) or shape == [width, width]
 
 
-def _pair(graph: Graph, op: Op) -> Compared | None:
-    sides = [side for o in op.operands if (side := _side(graph, o)) is not None]
+def _pair(graph: Graph, op: Op, near: Sequence[frozenset[int]]) -> Compared | None:
+    sides = [side for o in op.operands if (side := _side(graph, o, near)) is not None]
     if len(sides) <= 1:
         return None
     answers = {a.index: a for side in sides for a in side}
@@ -168,32 +171,29 @@ def _pair(graph: Graph, op: Op) -> Compared | None:
     return Compared(op, list(answers.values())) if ok else None
 
 
-def _side(graph: Graph, operand: Operand) -> list[Op] | None:
+def _side(graph: Graph, operand: Operand, near: Sequence[frozenset[int]]) -> list[Op] | None:
     """Return the layers that gave one side of a comparison; none of an answer whose making was not seen; None of what is no answer."""
     if operand.op is not None:
         shape = operand.shape or graph.probe.ops[operand.op].value.shape
-        return (list(layers_behind(graph, operand.op)) or None) if len(shape) > 1 and shape[-1] > 1 else None
+        wide = len(shape) > 1 and shape[-1] > 1
+        return [graph.probe.ops[i] for i in sorted(near[operand.op])] or None if wide else None
     if not operand.own or operand.value is None or len(operand.value.shape) <= 1 or operand.value.shape[-1] <= 1:
         return None
     cut = graph.probe.cuts[operand.cut] if operand.cut is not None else None
-    return list(layers_behind(graph, cut.op)) if cut is not None and cut.op >= 0 else []
+    return [graph.probe.ops[i] for i in sorted(near[cut.op])] if cut is not None and cut.op >= 0 else []
 
 
-def layers_behind(graph: Graph, index: int) -> Iterator[Op]:
-    """Yield the layers nearest an operation whose rows were held against each other and have more than one entry."""
-    seen: set[int] = set()
-    todo = [index]
-    while todo:
-        at = todo.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        op = graph.probe.ops[at]
+def nearest(graph: Graph) -> list[frozenset[int]]:
+    """Return, for each operation, the layers nearest behind it (itself, where it is one) whose rows were held against each other."""
+    none: frozenset[int] = frozenset()
+    found: list[frozenset[int]] = []
+    for op in graph.probe.ops:
         if op.value.spread is not None and any(o.param is not None for o in op.operands):
-            if op.value.shape[-1] > 1:
-                yield op
-        else:
-            todo += [o.op for o in op.operands if o.op is not None]
+            found.append(frozenset((op.index,)) if op.value.shape[-1] > 1 else none)
+            continue
+        behind_it = {found[o.op] for o in op.operands if o.op is not None and o.op < len(found)} - {none}
+        found.append(next(iter(behind_it)) if len(behind_it) == 1 else none.union(*behind_it))
+    return found
 
 
 def _weights(graph: Graph, indices: set[int]) -> set[int]:
