@@ -83,8 +83,8 @@ def _normal(d: Tensor, *others: Tensor) -> bool:
     error = CHANCE / n**0.5
     means = [float(d.mean()) * n**0.5 / size]
     along = [float((d * o).sum()) / (size * float(o.norm())) for o in others if bool(o.any())]
-    fourth = float((d / size).pow(4).sum()) * n  # 3 of a normal distribution, with a variance of 24/n
-    return all(abs(x) <= error for x in (*means, *along)) and abs(fourth - 3.0) <= CHANCE * (24.0 / n) ** 0.5
+    excess = float((d / size).pow(4).sum()) * n - 3.0  # the fourth moment beyond a normal one's; its own variance is 24/n
+    return all(abs(x) <= error for x in (*means, *along)) and abs(excess) <= error * 24.0**0.5
 
 
 def _shape(p: Moved) -> str:
