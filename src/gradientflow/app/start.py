@@ -44,13 +44,16 @@ def start(call: Call) -> None:
     """Serve the app until Ctrl-C.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: the port is taken, or there is no such field, or it has not two parameters.
         OutputError: the package was built without its page.
     """
+    fields = Fields(call.target or FIRST, call.load)
+    if call.target is not None:
+        fields.get(call.target)  # what is wrong with it is told here, and not first in a browser
     listening = _listen(call.port)
     port = int(listening.getsockname()[1])
     keys = Keys(port)
-    app = serve(Fields(call.target or FIRST, call.load), keys)
+    app = serve(fields, keys)
     link = f"http://{HOST}:{port}/?token={keys.token}"
     call.say(f"the app is at {link}")
     call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
