@@ -56,6 +56,7 @@ def test_a_taken_port_is_said_and_without_one_another_is_found() -> None:
         with pytest.raises(UsageError, match=f"--port {port}: another program listens there"):
             _listen(port)
     found = _listen(None)
+    assert found.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sends answers without delay
     assert found.getsockname()[0] == "127.0.0.1"
     found.close()
 

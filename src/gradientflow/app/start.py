@@ -69,7 +69,8 @@ def _listen(port: int | None) -> socket.socket:
     """Return a socket on this machine's own address."""
     wanted = [port] if port is not None else [PORT, *range(PORT + 1, PORT + 10), 0]
     for one in wanted:
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # said to be TCP, or asyncio leaves Nagle's algorithm on, which holds each answer back for 40 ms
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if sys.platform != "win32":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
