@@ -173,6 +173,16 @@ def test_hostile_names_are_text_and_a_killed_app_is_found_again(apps: Callable[.
     screen.troubles.clear()
 
 
+def test_a_link_to_no_field_is_no_dead_end(app: App, screens: Show) -> None:
+    screen = screens(app)
+    screen.until("s.opened")
+    screen.page.evaluate("location.hash = '#river?f=nowhere.py:make'")
+    screen.until("s.problem.includes('started for w1w2')")
+    screen.troubles.clear()  # the browser tells of the refusal
+    screen.page.locator(".dock select").select_option("double-well")
+    screen.until("s.opened.name === 'double-well' && s.problem === ''")
+
+
 def test_without_webgl_there_is_a_picture_that_stands_still(app: App, screens: Show) -> None:
     shut = "const get = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext = function (kind, ...more) { return kind === 'webgl2' ? null : get.call(this, kind, ...more) }"
     screen = screens(app, init=shut)

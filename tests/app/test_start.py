@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gradientflow.app import server
-from gradientflow.app.start import _listen
+from gradientflow.app.start import Call, _listen, start
+from gradientflow.cli.target import load
 from gradientflow.errors import OutputError, UsageError
 from tests.app.conftest import App
 
@@ -55,8 +56,18 @@ def test_a_taken_port_is_said_and_without_one_another_is_found() -> None:
         with pytest.raises(UsageError, match=f"--port {port}: another program listens there"):
             _listen(port)
     found = _listen(None)
+    assert found.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sends answers without delay
     assert found.getsockname()[0] == "127.0.0.1"
     found.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("himelblau", "did you mean himmelblau?"), ("linear-net", "18 parameters"), ("nowhere.py:make", "no such file")],
+)
+def test_a_target_that_cannot_be_opened_is_told_before_anything_is_served(target: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        start(Call(lambda text: load(text, None), target=target, browse=False))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")

@@ -21,7 +21,7 @@ from gradientflow.records import Rival as Asked
 if TYPE_CHECKING:
     from gradientflow.river import Field, Path
 
-DRAG = 0.04  # seconds for an answer to a drag: with what the way takes, twenty and more in a second
+DRAG = 0.033  # seconds for an answer to a drag: with the step that ends it and the way, twenty and more in a second
 SHARE = 0.7  # of it that the flow may take where an optimizer is to be answered too
 COARSE = 1e-2  # relative error of a step while dragging; a path drawn 1000 pixels wide shows no less
 NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as good as to rest, and rests if λmin ≥ 0

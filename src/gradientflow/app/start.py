@@ -49,13 +49,16 @@ def start(call: Call) -> None:
     """Serve the app until Ctrl-C.
 
     Raises:
-        UsageError: the port is taken.
+        UsageError: the port is taken, or there is no such field, or it has not two parameters.
         OutputError: the package was built without its page.
     """
+    fields = Fields(call.target or FIRST, call.load)
+    if call.target is not None:
+        fields.get(call.target)  # what is wrong with it is told here, and not first in a browser
     listening = _listen(call.port)
     port = int(listening.getsockname()[1])
     keys = Keys(port)
-    app = serve(Fields(call.target or FIRST, call.load), keys, Runs(call.run, here() / "runs"))
+    app = serve(fields, keys, Runs(call.run, here() / "runs"))
     link = f"http://{HOST}:{port}/?token={keys.token}" + ("#depth" if call.run is not None else "")
     call.say(f"the app is at {link}")
     call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
@@ -72,7 +75,8 @@ def _listen(port: int | None) -> socket.socket:
     """Return a socket on this machine's own address."""
     wanted = [port] if port is not None else [PORT, *range(PORT + 1, PORT + 10), 0]
     for one in wanted:
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # said to be TCP, or asyncio leaves Nagle's algorithm on, which holds each answer back for 40 ms
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         if sys.platform != "win32":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

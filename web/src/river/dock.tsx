@@ -38,12 +38,12 @@ function panels({ picture: p, said, river, still }: Props) {
         <div class="row">
           <select aria-label="field" value={p.opened?.target ?? ""} onChange={(e) => river.choose(e.currentTarget.value)}>
             {p.opened && !p.opened.fields.some((f) => f.name === p.opened!.target) && <option value={p.opened.target}>{p.opened.name}</option>}
-            {p.opened?.fields.map((f) => <option value={f.name}>{f.name}</option>) ?? <option>w1w2</option>}
+            {p.opened?.fields.map((f) => <option value={f.name}>{f.name}</option>) ?? <option value="">{p.problem ? "no field" : "…"}</option>}
           </select>
           <button onClick={() => river.extra("share")} title="link, Python, pictures (s)">share</button>
           <button onClick={() => river.extra("keys")} title="keys (?)" aria-label="keys">?</button>
         </div>
-        <p class="about">{p.opened?.about ?? "½(w₁w₂ − s)²: the smallest deep net"}</p>
+        <p class="about">{p.opened?.about ?? ""}</p>
       </section>
       <section class="tales" aria-label="stories">
         {p.opened?.tales.map((x, k) => (
@@ -51,6 +51,7 @@ function panels({ picture: p, said, river, still }: Props) {
         ))}
       </section>
       <p class={"says" + (p.problem || d?.problem ? " wrong" : "")} role="status" aria-live="polite">{said.text}{said.why.map(([kind, text]) => <span class={`why ${kind}`}><span class="key" aria-hidden="true">{LOOKS[kind].mark}</span><span class="hidden">{LOOKS[kind].name}</span> {text}</span>)}</p>
+      {p.problem && !p.opened && <button onClick={() => river.choose("w1w2")}>open the smallest deep net instead</button>}
       <section class="rivals" aria-label="paths from the drop">
         <div class="rival flow"><span class="key">{LOOKS.flow.mark}</span><b>flow</b><span class="soft">dθ/dt = −∇L(θ), solved</span></div>
         {KINDS.map((kind) => <Rival kind={kind} p={p} d={d} river={river} />)}

@@ -90,6 +90,6 @@ export class Water extends Component<Props> {
   }
 
   render() {
-    return <canvas class="water" ref={this.canvas} aria-hidden="true" />;
+    return <canvas class={this.props.samples ? "water" : "water none"} ref={this.canvas} aria-hidden="true" />;
   }
 }
