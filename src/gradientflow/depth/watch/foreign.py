@@ -83,7 +83,9 @@ def _normal(d: Tensor, *others: Tensor) -> bool:
     error = CHANCE / n**0.5
     means = [float(d.mean()) * n**0.5 / size]
     along = [float((d * o).sum()) / (size * float(o.norm())) for o in others if bool(o.any())]
-    excess = (float((d / size).pow(4).sum()) * n - 3.0) / 24.0**0.5  # of the fourth moment; of variance 1/n for a normal d
+    excess = (
+        float((d / size).pow(4).sum()) * n - 3.0
+    ) / 24.0**0.5  # of the fourth moment; of variance 1/n for a normal d
     return all(abs(x) <= error for x in (*means, *along, excess))
 
 
