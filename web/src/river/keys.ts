@@ -32,9 +32,9 @@ export function onKey(river: River, e: KeyboardEvent): void {
   else if (e.key === "l" && s.cursor && active) {
     const [from, to] = [active.at, s.cursor];
     void river.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
-  } else if (e.key === "[" || e.key === "]") river.scrubBy(e.key === "[" ? -1 : 1);
+  } else if (e.key === "[" || e.key === "]") river.clock.by(e.key === "[" ? -1 : 1);
   else if (e.key === " ") { done(); river.set({ paused: !s.paused }); }
-  else if (e.key === "p") river.play();
+  else if (e.key === "p") river.clock.play();
   else if (e.key === "+" || e.key === "=") river.zoom(0.8, s.cursor ?? undefined);
   else if (e.key === "-") river.zoom(1.25, s.cursor ?? undefined);
   else if (e.key === "0" && s.opened) river.moveTo(river.fitted(s.opened.box));

@@ -4,6 +4,7 @@ import { Away, frames, get, Locked, stream } from "../wire/ask";
 import type { Answer, Opened, Order, Water } from "../wire/types";
 import type { Theme } from "../shell/theme";
 import { Dock } from "./dock";
+import { Clock } from "./clock";
 import { Hands } from "./hands";
 import { onKey } from "./keys";
 import { fitted, Overlay, toField, type Frame } from "./overlay";
@@ -15,7 +16,6 @@ import { Water as Canvas, type WaterView } from "./water";
 
 const SAMPLES = 256;
 const SETTLE = 140; // ms after the last move of a drag until the whole answer is asked for
-const PLAY = 4.5; // seconds in which the clock runs from 0 to the end
 
 interface State extends Picture {
   frame: Frame;
@@ -49,10 +49,10 @@ export class River extends Component<{ theme: Theme }, State> {
   private settling = 0;
   private sampling = 0;
   private asking: AbortController | null = null;
-  private played = 0;
   private ended = false;
   private last = 0;
   private hands = new Hands(this);
+  clock = new Clock(this);
   /** Counts answers to drags, for the page's own figures. */
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
@@ -80,7 +80,7 @@ export class River extends Component<{ theme: Theme }, State> {
     removeEventListener("keydown", this.key);
     removeEventListener("hashchange", this.hash);
     this.sized.disconnect();
-    cancelAnimationFrame(this.played);
+    this.clock.stop();
     for (const lane of this.lanes.values()) lane.stop();
   }
 
@@ -130,7 +130,7 @@ export class River extends Component<{ theme: Theme }, State> {
       performance.mark("river:opened");
       this.sample();
       for (const d of this.state.drops) this.settle(d.id);
-      if (wanted.clock === null) this.play();
+      if (wanted.clock === null) this.clock.play();
     });
   }
 
@@ -226,7 +226,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const made = emptyDrop(this.next++, at);
     this.setState((s: State) => ({ drops: [...s.drops.slice(-8), made], active: made.id, tale: "" }), () => {
       this.settle(made.id);
-      this.play();
+      this.clock.play();
     });
   }
 
@@ -310,44 +310,12 @@ export class River extends Component<{ theme: Theme }, State> {
     }
   }
 
-  // ── the clock ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  scrub = (t: number): void => {
-    cancelAnimationFrame(this.played);
-    this.setState({ clock: Math.min(Math.max(t, 0), this.state.t) });
-    this.link();
-  };
-
-  /** Run the clock from 0 to the end once, slower where more happens: even in asinh(t). */
-  play = (): void => {
-    cancelAnimationFrame(this.played);
-    if (this.state.paused || matchMedia("(prefers-reduced-motion: reduce)").matches) {
-      this.setState({ clock: this.state.t });
-      return;
-    }
-    const began = performance.now();
-    const slow = this.state.t / 200;
-    const whole = Math.asinh(this.state.t / slow);
-    const tick = (now: number) => {
-      const share = Math.min(1, Math.max(0, (now - began) / 1000 / PLAY));
-      this.setState({ clock: share >= 1 ? this.state.t : slow * Math.sinh(share * whole) });
-      if (share < 1 && !this.ended) this.played = requestAnimationFrame(tick);
-    };
-    this.played = requestAnimationFrame(tick);
-  };
-
-  scrubBy(sign: number): void {
-    const slow = this.state.t / 200;
-    const at = Math.asinh(this.state.clock / slow) + (sign * Math.asinh(this.state.t / slow)) / 40;
-    this.scrub(slow * Math.sinh(Math.max(0, at)));
-  }
+  // ── the link, and what fails ───────────────────────────────────────────────────────────────────────────────────────
 
   extra = (which: "" | "keys" | "share"): void => {
     this.setState({ extra: which });
     if (which && !this.state.Extra) import("./extra").then((m) => this.setState({ Extra: m.Extra }));
   };
-
-  // ── the link, and what fails ───────────────────────────────────────────────────────────────────────────────────────
 
   private link(): void {
     clearTimeout(this.last);
@@ -403,7 +371,7 @@ export class River extends Component<{ theme: Theme }, State> {
           {!s.opened && !s.problem && <p class="wait">loading what solves it …</p>}
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
-        <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.scrub} /> : null}</section>
+        <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>
         {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>
     );
