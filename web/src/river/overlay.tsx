@@ -17,6 +17,16 @@ export const toField = ({ box: [x0, x1, y0, y1], width, height }: Frame, [x, y]:
   x0 + (x / width) * (x1 - x0), y1 - (y / height) * (y1 - y0),
 ];
 
+/** A box grown so that both axes have one scale, where its own sides are not too unlike; with a little room around. */
+export function fitted(box: Box, { width, height }: Frame): Box {
+  const [x0, x1, y0, y1] = box;
+  const ratio = (x1 - x0) / (y1 - y0);
+  if (ratio < 0.2 || ratio > 5 || width < 2) return box;
+  const scale = 1.05 * Math.max((x1 - x0) / width, (y1 - y0) / height);
+  const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
+  return [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2];
+}
+
 /** A path of SVG through points; what is far outside is left out, for browsers lose count there. */
 export function line(frame: Frame, points: readonly (readonly [number, number])[]): string {
   let out = "", pen = false;

@@ -1,19 +1,21 @@
 // River: the screen. It holds the picture's state and what mouse, keys and the app's answers do to it.
 import { Component, type ComponentType, createRef } from "preact";
 import { Away, frames, get, Locked, stream } from "../wire/ask";
-import type { Answer, Opened, Order, Tale, Water } from "../wire/types";
+import type { Answer, Opened, Order, Water } from "../wire/types";
 import type { Theme } from "../shell/theme";
 import { Dock } from "./dock";
-import { Overlay, toField, toScreen, type Frame } from "./overlay";
+import { Clock } from "./clock";
+import { Hands } from "./hands";
+import { onKey } from "./keys";
+import { fitted, Overlay, toField, type Frame } from "./overlay";
 import { type Box, contours, type Point, samplesOf } from "./samples";
-import { type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, type Wanted, wantedOf } from "./state";
+import { answered, type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, toldBy, wantedOf } from "./state";
 import { isAway, Lane, solveLine } from "./solve";
 import { sentence, spoken } from "./words";
 import { Water as Canvas, type WaterView } from "./water";
 
 const SAMPLES = 256;
 const SETTLE = 140; // ms after the last move of a drag until the whole answer is asked for
-const PLAY = 4.5; // seconds in which the clock runs from 0 to the end
 
 interface State extends Picture {
   frame: Frame;
@@ -37,18 +39,8 @@ export interface ExtraProps {
 /** Where the River was when the other picture was looked at. */
 let kept = "";
 
-/** What a story shows, as a link would hold it. */
-function toldBy(tale: Tale): Wanted {
-  const wanted = { ...wantedOf(""), target: tale.target, drops: [tale.start as Point], t: tale.t, tale: tale.key };
-  for (const r of tale.rivals) {
-    wanted.on[r.kind] = true;
-    wanted.lr[r.kind] = r.lr;
-  }
-  return wanted;
-}
-
 export class River extends Component<{ theme: Theme }, State> {
-  private stage = createRef<HTMLDivElement>();
+  stage = createRef<HTMLDivElement>();
   private sized = new ResizeObserver(() => this.resized());
   private water: WaterView | null = null;
   private lanes = new Map<number, Lane>();
@@ -57,10 +49,10 @@ export class River extends Component<{ theme: Theme }, State> {
   private settling = 0;
   private sampling = 0;
   private asking: AbortController | null = null;
-  private played = 0;
   private ended = false;
   private last = 0;
-  private pressed: { drop: Drop | null; at: Point; trail: Point[]; pan: boolean; box: Box } | null = null;
+  private hands = new Hands(this);
+  clock = new Clock(this);
   /** Counts answers to drags, for the page's own figures. */
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
@@ -80,13 +72,15 @@ export class River extends Component<{ theme: Theme }, State> {
     Object.assign(globalThis, { gradientflow: this }); // for tests of the page, which read what it knows
   }
 
+  private key = (e: KeyboardEvent): void => onKey(this, e);
+
   override componentWillUnmount(): void {
     if (this.state.opened) kept = hashOf(this.state);
     this.ended = true;
     removeEventListener("keydown", this.key);
     removeEventListener("hashchange", this.hash);
     this.sized.disconnect();
-    cancelAnimationFrame(this.played);
+    this.clock.stop();
     for (const lane of this.lanes.values()) lane.stop();
   }
 
@@ -136,19 +130,12 @@ export class River extends Component<{ theme: Theme }, State> {
       performance.mark("river:opened");
       this.sample();
       for (const d of this.state.drops) this.settle(d.id);
-      if (wanted.clock === null) this.play();
+      if (wanted.clock === null) this.clock.play();
     });
   }
 
-  /** A box grown so that both axes have one scale, where the field's own sides are not too unlike. */
-  private fitted(box: Box): Box {
-    const { width, height } = this.state.frame;
-    const [x0, x1, y0, y1] = box;
-    const ratio = (x1 - x0) / (y1 - y0);
-    if (ratio < 0.2 || ratio > 5 || width < 2) return box;
-    const scale = 1.05 * Math.max((x1 - x0) / width, (y1 - y0) / height);
-    const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
-    return [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2];
+  fitted(box: Box): Box {
+    return fitted(box, this.state.frame);
   }
 
   private resized(): void {
@@ -203,7 +190,7 @@ export class River extends Component<{ theme: Theme }, State> {
     this.moveTo([cx + (x0 - cx) * factor, cx + (x1 - cx) * factor, cy + (y0 - cy) * factor, cy + (y1 - cy) * factor]);
   }
 
-  private moveTo(box: Box): void {
+  moveTo(box: Box): void {
     this.setState({ view: box, frame: { ...this.state.frame, box } });
     this.later();
     this.link();
@@ -227,23 +214,7 @@ export class River extends Component<{ theme: Theme }, State> {
   private take(id: number, answer: Answer, start: readonly number[], level: string): void {
     this.answers[level === "drag" ? "drag" : "settled"]++;
     this.answers.last = performance.now();
-    this.changeDrop(id, (d) => {
-      const { part, track, exact } = answer;
-      if (part === "refused") return { ...d, problem: answer.text };
-      const moved = level !== "drag" && (d.at[0] !== start[0] || d.at[1] !== start[1]);
-      if (moved) return d;
-      if (part === "flow" && track) return { ...d, flow: { track, exact }, problem: "" };
-      if (part === "back") return { ...d, back: track };
-      if (part === "apart") {
-        const apart: Drop["apart"] = {};
-        for (const a of answer.apart) {
-          const kind = KINDS.find((k) => d.rivals[k]?.track.label === a.label);
-          if (kind) apart[kind] = a;
-        }
-        return { ...d, apart };
-      }
-      return track ? { ...d, rivals: { ...d.rivals, [part]: { track, exact } } } : d;
-    });
+    this.changeDrop(id, (d) => answered(d, answer, start, level));
     if (answer.part === "flow" && answer.exact) performance.mark("river:solved");
   }
 
@@ -255,7 +226,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const made = emptyDrop(this.next++, at);
     this.setState((s: State) => ({ drops: [...s.drops.slice(-8), made], active: made.id, tale: "" }), () => {
       this.settle(made.id);
-      this.play();
+      this.clock.play();
     });
   }
 
@@ -266,7 +237,7 @@ export class River extends Component<{ theme: Theme }, State> {
     this.setState({ drops, active: drops.at(-1)?.id ?? 0 }, () => this.link());
   }
 
-  private dragTo(id: number, at: Point): void {
+  dragTo(id: number, at: Point): void {
     if (!this.answers.began) this.answers = { drag: 0, settled: 0, began: performance.now(), last: 0 };
     this.changeDrop(id, (d) => ({ ...d, at, back: null, apart: {} }));
     this.setState({ tale: "", clock: this.state.t }, () => {
@@ -276,9 +247,9 @@ export class River extends Component<{ theme: Theme }, State> {
     this.settleSoon(id);
   }
 
-  private settleSoon(id: number, wait = SETTLE): void {
+  settleSoon(id: number, wait = SETTLE): void {
     clearTimeout(this.settling);
-    this.settling = window.setTimeout(() => { if (!this.pressed?.drop) this.settle(id); }, wait);
+    this.settling = window.setTimeout(() => { if (!this.hands.pressed?.drop) this.settle(id); }, wait);
   }
 
   private settle(id: number): void {
@@ -325,7 +296,7 @@ export class River extends Component<{ theme: Theme }, State> {
     this.open(target).then(() => this.link(), (p) => this.failed(p));
   };
 
-  private async paintLine(trail: Point[]): Promise<void> {
+  async paintLine(trail: Point[]): Promise<void> {
     const length = trail.length;
     const starts: Point[] = [];
     const count = Math.min(40, Math.max(5, Math.round(length / 2)));
@@ -339,150 +310,12 @@ export class River extends Component<{ theme: Theme }, State> {
     }
   }
 
-  // ── the clock ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  scrub = (t: number): void => {
-    cancelAnimationFrame(this.played);
-    this.setState({ clock: Math.min(Math.max(t, 0), this.state.t) });
-    this.link();
-  };
-
-  /** Run the clock from 0 to the end once, slower where more happens: even in asinh(t). */
-  play = (): void => {
-    cancelAnimationFrame(this.played);
-    if (this.state.paused || matchMedia("(prefers-reduced-motion: reduce)").matches) {
-      this.setState({ clock: this.state.t });
-      return;
-    }
-    const began = performance.now();
-    const slow = this.state.t / 200;
-    const whole = Math.asinh(this.state.t / slow);
-    const tick = (now: number) => {
-      const share = Math.min(1, Math.max(0, (now - began) / 1000 / PLAY));
-      this.setState({ clock: share >= 1 ? this.state.t : slow * Math.sinh(share * whole) });
-      if (share < 1 && !this.ended) this.played = requestAnimationFrame(tick);
-    };
-    this.played = requestAnimationFrame(tick);
-  };
-
-  // ── mouse and touch ────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private here(e: PointerEvent | WheelEvent): Point {
-    const r = this.stage.current!.getBoundingClientRect();
-    return [e.clientX - r.left, e.clientY - r.top];
-  }
-
-  private down = (e: PointerEvent): void => {
-    if (e.button > 1 || !this.state.opened) return;
-    const at = this.here(e);
-    const drop = this.state.drops.find((d) => {
-      const s = toScreen(this.state.frame, d.at);
-      return Math.hypot(s[0] - at[0], s[1] - at[1]) < (e.pointerType === "touch" ? 24 : 13);
-    }) ?? null;
-    this.pressed = { drop, at, trail: [at], pan: e.shiftKey || e.button === 1, box: this.state.frame.box };
-    this.stage.current!.setPointerCapture(e.pointerId);
-    this.stage.current!.focus({ preventScroll: true });
-    if (drop) this.setState({ active: drop.id });
-    this.setState({ cursor: null });
-    this.answers.began = 0;
-    e.preventDefault();
-  };
-
-  private move = (e: PointerEvent): void => {
-    const p = this.pressed;
-    if (!p) return;
-    const at = this.here(e);
-    if (p.drop) return this.dragTo(p.drop.id, toField(this.state.frame, at));
-    if (p.pan) {
-      const { frame } = this.state;
-      const dx = ((p.at[0] - at[0]) / frame.width) * (p.box[1] - p.box[0]);
-      const dy = ((at[1] - p.at[1]) / frame.height) * (p.box[3] - p.box[2]);
-      return this.moveTo([p.box[0] + dx, p.box[1] + dx, p.box[2] + dy, p.box[3] + dy]);
-    }
-    if (Math.hypot(at[0] - p.trail.at(-1)![0], at[1] - p.trail.at(-1)![1]) > 5) p.trail.push(at);
-    if (p.trail.length > 2) this.setState({ cursor: toField(this.state.frame, at) });
-  };
-
-  private up = (): void => {
-    const p = this.pressed;
-    this.pressed = null;
-    if (!p || p.pan) return;
-    if (p.drop) return this.settleSoon(p.drop.id, 0);
-    if (p.trail.length > 4) {
-      this.setState({ cursor: null });
-      void this.paintLine(p.trail.map((s) => toField(this.state.frame, s)));
-    } else this.dropAt(toField(this.state.frame, p.at));
-  };
-
-  private wheel = (e: WheelEvent): void => {
-    e.preventDefault();
-    this.zoom(Math.exp(Math.max(-0.5, Math.min(0.5, e.deltaY * 0.0016))), toField(this.state.frame, this.here(e)));
-  };
-
-  // ── keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-  private key = (e: KeyboardEvent): void => {
-    const target = e.target as HTMLElement;
-    if (e.ctrlKey || e.metaKey || e.altKey || location.hash.startsWith("#depth")) return;
-    if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName) && !(target.tagName === "INPUT" && e.key.length === 1)) return;
-    const onButton = target.tagName === "BUTTON" || target.tagName === "A";
-    if (onButton && (e.key === "Enter" || e.key === " ")) return;
-    const s = this.state;
-    const step = (e.shiftKey ? 0.002 : 0.02) * (s.frame.box[3] - s.frame.box[2]);
-    const arrows: Record<string, Point> = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    const active = s.drops.find((d) => d.id === s.active);
-    const done = (): void => e.preventDefault();
-    if (arrows[e.key]) {
-      done();
-      const [dx, dy] = arrows[e.key]!;
-      const from = s.cursor ?? active?.at ?? [(s.frame.box[0] + s.frame.box[1]) / 2, (s.frame.box[2] + s.frame.box[3]) / 2];
-      const to: Point = [from[0] + dx, from[1] + dy];
-      if (s.cursor && s.said === "held" && active) this.dragTo(active.id, to);
-      this.setState({ cursor: to });
-    } else if (e.key === "Enter") {
-      done();
-      if (s.cursor) this.dropAt(s.cursor);
-      else if (active) this.setState({ cursor: active.at });
-      this.setState({ cursor: null });
-    } else if (e.key === "m" && active) {
-      const held = s.said === "held";
-      this.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
-    } else if (e.key === "Escape") this.setState({ cursor: null, said: "", extra: "" });
-    else if (e.key === "l" && s.cursor && active) {
-      const [from, to] = [active.at, s.cursor];
-      void this.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
-    } else if (e.key === "[" || e.key === "]") this.scrubBy(e.key === "[" ? -1 : 1);
-    else if (e.key === " ") { done(); this.set({ paused: !s.paused }); }
-    else if (e.key === "p") this.play();
-    else if (e.key === "+" || e.key === "=") this.zoom(0.8, s.cursor ?? undefined);
-    else if (e.key === "-") this.zoom(1.25, s.cursor ?? undefined);
-    else if (e.key === "0" && s.opened) this.moveTo(this.fitted(s.opened.box));
-    else if (e.key === "?") this.extra(s.extra === "keys" ? "" : "keys");
-    else if (e.key === "s") this.extra(s.extra === "share" ? "" : "share");
-    else if (e.key === "g" || e.key === "o" || e.key === "a") {
-      const kind = ({ g: "gd", o: "momentum", a: "adam" } as const)[e.key];
-      this.setOn(kind, !s.on[kind]);
-    } else if (e.key === "<" || e.key === ",") this.setBack(!s.back);
-    else if (e.key === "v") this.set({ trueTime: !s.trueTime });
-    else if (e.key === "n" && s.drops.length) {
-      const k = s.drops.findIndex((d) => d.id === s.active);
-      this.setState({ active: s.drops[(k + 1) % s.drops.length]!.id });
-    } else if ((e.key === "Delete" || e.key === "x") && active) this.removeDrop(active.id);
-    else if (/^[1-4]$/.test(e.key) && s.opened?.tales[+e.key - 1]) this.tell(s.opened.tales[+e.key - 1]!.key);
-  };
-
-  private scrubBy(sign: number): void {
-    const slow = this.state.t / 200;
-    const at = Math.asinh(this.state.clock / slow) + (sign * Math.asinh(this.state.t / slow)) / 40;
-    this.scrub(slow * Math.sinh(Math.max(0, at)));
-  }
+  // ── the link, and what fails ───────────────────────────────────────────────────────────────────────────────────────
 
   extra = (which: "" | "keys" | "share"): void => {
     this.setState({ extra: which });
     if (which && !this.state.Extra) import("./extra").then((m) => this.setState({ Extra: m.Extra }));
   };
-
-  // ── the link, and what fails ───────────────────────────────────────────────────────────────────────────────────────
 
   private link(): void {
     clearTimeout(this.last);
@@ -531,14 +364,14 @@ export class River extends Component<{ theme: Theme }, State> {
     return (
       <main class="river">
         <div class={"stage" + (s.said === "held" ? " held" : "")} ref={this.stage} tabIndex={0} role="application" aria-label="the water: arrow keys move a cursor, Enter drops, ? lists the keys"
-          onPointerDown={this.down} onPointerMove={this.move} onPointerUp={this.up} onPointerCancel={this.up} onWheel={this.wheel}>
+          onPointerDown={this.hands.down} onPointerMove={this.hands.move} onPointerUp={this.hands.up} onPointerCancel={this.hands.up} onWheel={this.hands.wheel}>
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
             ready={(w) => (this.water = w)} />
           {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
           {!s.opened && !s.problem && <p class="wait">loading what solves it …</p>}
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
-        <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.scrub} /> : null}</section>
+        <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>
         {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>
     );

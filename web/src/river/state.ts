@@ -1,5 +1,5 @@
 // What the River shows, and the part of it that a link holds.
-import type { Apart, Drops, Opened, Order, Track } from "../wire/types";
+import type { Answer, Apart, Drops, Opened, Order, Tale, Track } from "../wire/types";
 import type { Box, Point, Samples } from "./samples";
 
 export type Kind = "gd" | "momentum" | "adam";
@@ -51,6 +51,24 @@ export interface Picture {
 
 export const emptyDrop = (id: number, at: Point): Drop => ({ id, at, flow: null, back: null, rivals: {}, apart: {}, problem: "" });
 
+/** A drop with one part of an answer; an answer to where it was before it was moved is left out. */
+export function answered(d: Drop, answer: Answer, start: readonly number[], level: string): Drop {
+  const { part, track, exact } = answer;
+  if (part === "refused") return { ...d, problem: answer.text };
+  if (level !== "drag" && (d.at[0] !== start[0] || d.at[1] !== start[1])) return d;
+  if (part === "flow" && track) return { ...d, flow: { track, exact }, problem: "" };
+  if (part === "back") return { ...d, back: track };
+  if (part === "apart") {
+    const apart: Drop["apart"] = {};
+    for (const a of answer.apart) {
+      const kind = KINDS.find((k) => d.rivals[k]?.track.label === a.label);
+      if (kind) apart[kind] = a;
+    }
+    return { ...d, apart };
+  }
+  return track ? { ...d, rivals: { ...d.rivals, [part]: { track, exact } } } : d;
+}
+
 /** The link's part: everything that redoes the picture. */
 export function hashOf(p: Picture): string {
   const q = new URLSearchParams();
@@ -101,6 +119,16 @@ export function wantedOf(hash: string): Wanted {
     trueTime: q.has("true"),
     tale: q.get("tale") ?? "",
   };
+}
+
+/** What a story shows, as a link would hold it. */
+export function toldBy(tale: Tale): Wanted {
+  const wanted = { ...wantedOf(""), target: tale.target, drops: [tale.start as Point], t: tale.t, tale: tale.key };
+  for (const r of tale.rivals) {
+    wanted.on[r.kind] = true;
+    wanted.lr[r.kind] = r.lr;
+  }
+  return wanted;
 }
 
 /** A number in few digits, as one would write it. */
