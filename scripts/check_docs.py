@@ -23,12 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ("python", "bash", "console")
 COPIED = ("examples", "README.md")
+AT_ONCE = 2  # pages; each has a folder of its own
 FENCE = re.compile(r"^(?P<indent> *)```(?P<word>[\w-]*)[^\n]*\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.M | re.S)
 
 
@@ -147,7 +149,8 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path, help="pages to check (default: README.md and docs/*.md)")
     arguments = parser.parse_args()
     pages = [page.resolve() for page in arguments.pages] or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    failures = [failure for page in pages for failure in check_page(page, ROOT)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        failures = [failure for found in pool.map(lambda page: check_page(page, ROOT), pages) for failure in found]
     for failure in failures:
         print(f"\n{failure}", file=sys.stderr)
     print(f"{len(pages)} pages, {len(failures)} failures")

@@ -59,8 +59,16 @@ def test_files_are_meant_from_where_the_command_was_given(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("what", ["shutil.rmtree('out')", "os.unlink('out/run.db')"])
 def test_a_record_that_the_script_removes(what: str, tmp_path: Path) -> None:
-    written = "while not (os.path.exists('out/run.db') and os.path.getsize('out/run.db')): time.sleep(.05)"
-    ran = watch(tmp_path, f"train(40)\n{written}\ntime.sleep(.6); {what}; train(20)", "--out out", "--json v.json")
+    written = """
+def rows():
+    with contextlib.suppress(sqlite3.Error):
+        with contextlib.closing(sqlite3.connect('file:out/run.db?mode=ro', uri=True)) as db:
+            return db.execute('SELECT count(*) FROM steps').fetchone()[0]
+    return 0
+import contextlib, sqlite3
+while not rows(): time.sleep(.05)
+"""
+    ran = watch(tmp_path, f"train(40)\n{written}\n{what}; train(20)", "--out out", "--json v.json")
     assert ran.returncode == 0 and "Traceback" not in ran.stderr
     verdict = json.loads((tmp_path / "v.json").read_text())
     assert verdict["steps"] == 60 and verdict["symptom"] == "healthy"

@@ -77,7 +77,6 @@ class Track(msgspec.Struct):
     checks: list[Check] = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
     # moments by cubic Hermite interpolation, of a descent its steps, but for those that hardly move
-    clock: list[float] = []  # flow time at each of these points
     start: list[float] = []  # only for fields of a few parameters
     final: list[float] = []
     notes: list[str] = []
@@ -90,6 +89,7 @@ class Track(msgspec.Struct):
     threshold_name: str = ""  # how that threshold is written: "2/η", "(2 + 2β)/η"
     loss_floor: Numbers = []  # below these, loss and ‖∇L‖ are the solver's noise; empty where that is not known
     grad_floor: Numbers = []
+    clock: list[float] = []  # flow time at each of `points`
 
 
 class Apart(msgspec.Struct):

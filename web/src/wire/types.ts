@@ -492,7 +492,6 @@ export interface Track {
   spent: Spent;
   checks: Check[];
   points: ([number, number])[];
-  clock: number[];
   start: number[];
   final: number[];
   notes: string[];
@@ -505,6 +504,7 @@ export interface Track {
   threshold_name: string;
   loss_floor: (number | null)[];
   grad_floor: (number | null)[];
+  clock: number[];
 }
 
 /** What one of several optimizers did: its steps, its own loss, and the way its gradient takes back to what it trains. */
