@@ -104,7 +104,7 @@ def test_a_time_limit_wakes_a_script_that_sleeps(before: str, tmp_path: Path) ->
         "train(5); print(__import__('signal').getsignal(2) == __import__('signal').SIG_IGN, flush=True); time.sleep(90)"
     )
     began = time.monotonic()
-    ran = watch(tmp_path, body, "--max-time 8", "--out out", before=before)
+    ran = watch(tmp_path, body, "--max-time 6", "--out out", before=before)
     assert time.monotonic() - began < 60
     assert (ran.returncode, ran.stdout.strip()) == (0, str(bool(before)))
     assert store.read(tmp_path / "out").meta.ended == "max-time"
@@ -118,7 +118,7 @@ signal.signal(mine, lambda *a: print('mine', flush=True))
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 train(5); os.kill(os.getpid(), mine); time.sleep(90)
 """
-    ran = watch(tmp_path, body, "--max-time 8", "--out out")
+    ran = watch(tmp_path, body, "--max-time 6", "--out out")
     assert (ran.returncode, ran.stdout) == (0, "mine\n")
 
 

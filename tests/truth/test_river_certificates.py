@@ -238,7 +238,7 @@ def test_a_check_that_kinks_break_says_so_and_how_far_off_the_end_is():
     assert broken.ok is False and "The loss has kinks (ReLU)" in broken.text
     unknown = "not estimated" in path.certificates.named("error").text
     assert ("how far off the end is was not estimated" if unknown else "The end is off by about") in broken.text
-    smooth = flow(few_examples(torch.nn.Tanh()), 20.0)
+    smooth = flow(few_examples(torch.nn.Tanh()), 5.0)
     assert smooth.certificates.ok and "kink" not in str(smooth.certificates)  # negative control
 
 
