@@ -27,6 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a plain script
+
 from benchmarks import cases
 from benchmarks.mutants.faults import MUTANTS, NAMED, SILENT, Mutant
 

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it also runs as a plain script
+
 from benchmarks import cases
 from benchmarks.twins.pairs import PAIRS, Pair
 

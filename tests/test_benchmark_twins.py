@@ -1,6 +1,8 @@
 """Source twins: both scripts of a pair are the same to the byte, and something else differs."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,12 @@ def test_a_place_that_is_not_in_the_script_is_refused(tmp_path: Path) -> None:
     wrong = dataclasses.replace(PAIRS[0], at=("no such line",))
     with pytest.raises(ValueError, match="no such line"):
         lay_out(tmp_path / "pairs", [wrong])
+
+
+@pytest.mark.parametrize("name", ["source_twins", "loop_mutants"])
+def test_it_runs_as_the_plain_script_that_its_head_names(name: str, tmp_path: Path) -> None:
+    file = Path(__file__).resolve().parents[1] / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(file), "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0 and "usage:" in done.stdout
