@@ -1,9 +1,14 @@
-"""What holds for every test: it leaves none of PyTorch's hooks of all modules behind, which every later test would run through."""
+"""What holds for every test: it leaves none of PyTorch's hooks of all modules behind, which every later test would run through.
+
+And the browser, for those that look at a page.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -27,3 +32,17 @@ def no_hook_is_left() -> Iterator[None]:
     yield
     left = [hook for hook in _hooks() if not any(hook is one for one in before)]
     assert left == [], "hooks of all modules that this test left behind"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on the PATH (on Debian: apt-get install chromium)")
+    software = "--enable-unsafe-swiftshader"  # WebGL2 without a GPU
+    with api.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--disable-background-networking", software]
+        browser = driver.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-SOFTWARE = "--enable-unsafe-swiftshader"  # WebGL2 without a GPU
 
 SLOW = "GPU stall due to ReadPixels"  # software GL says so when a picture is taken, and nothing is wrong
 
@@ -79,19 +76,6 @@ def apps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., App
     yield start
     for app in running:
         app.kill()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on the PATH (on Debian: apt-get install chromium)")
-    with api.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-background-networking", SOFTWARE]
-        browser = driver.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 class Screen:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from gradientflow import watch
-from gradientflow.app.run_branches import branches
 from gradientflow.app.run_ways import routes
 from gradientflow.app.runs import Moment, Seen
+from gradientflow.report.branches import branches
 
 
 class Block(nn.Module):
@@ -63,7 +63,7 @@ def test_trunk_and_branch_of_each_residual_block(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net, x = Residual(), torch.randn(7, 4)
     moment = seen(tmp_path / "run", net, x)
-    found = [b for b in branches(moment, 0) if b.residual]
+    found = [b for b in branches(moment.probe(0)) if b.residual]
     loss = net(x).square().mean()
     grads = torch.autograd.grad(loss, net.kept)
     assert len(found) == 2
@@ -87,7 +87,7 @@ def test_trunk_and_branch_of_each_residual_block(tmp_path: Path) -> None:
 def test_a_chain_has_no_branches(tmp_path: Path) -> None:
     torch.manual_seed(0)
     moment = seen(tmp_path / "run", nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)), torch.randn(7, 4))
-    assert branches(moment, 0) == []
+    assert branches(moment.probe(0)) == []
     assert routes(moment, 0).times == []
 
 

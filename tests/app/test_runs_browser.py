@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,26 +18,14 @@ HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{7*7}}\u202e"
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on the PATH (on Debian: apt-get install chromium)")
-    with api.sync_playwright() as found:
-        browser = found.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-background-networking"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def look(driver: Any) -> Iterator[Open]:
+def look(chromium: Any) -> Iterator[Open]:
     """Open a run; at the end there must have been no error, no dialog, and nothing asked of anybody else."""
     troubles: list[str] = []
     contexts = []
 
     def open_it(app: Served, place: str = "#depth", **options: Any) -> Any:
-        context = driver.new_context(
+        context = chromium.new_context(
             **{"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce", **options}
         )
         contexts.append(context)
@@ -269,9 +256,9 @@ def test_a_run_that_is_written_shows_its_newest_step_and_then_its_verdict(tmp_pa
         page.context.close()
 
 
-def test_a_page_goes_on_when_the_app_was_ended_and_started_again(tmp_path: Path, driver: Any) -> None:
+def test_a_page_goes_on_when_the_app_was_ended_and_started_again(tmp_path: Path, chromium: Any) -> None:
     kept = write(tmp_path / "live", steps=20, probes=2, ended=None)
-    context = driver.new_context(viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     with served(Runs(None, tmp_path)) as app:
         context.add_cookies([{"name": app.keys.name, "value": app.keys.value, "url": app.origin}])

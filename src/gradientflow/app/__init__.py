@@ -6,6 +6,7 @@ Nothing here is imported before `gradientflow app` is called, and torch only whe
 shows the packaged water, and importing torch, which holds the interpreter for a second, keeps nobody waiting.
 """
 
+from gradientflow.app.fields import SHOWN
 from gradientflow.app.start import Call, start
 
-__all__ = ["Call", "start"]
+__all__ = ["SHOWN", "Call", "start"]

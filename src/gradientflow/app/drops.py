@@ -104,10 +104,10 @@ def line(fields: Fields, ask: LineAsk, token: Token) -> Iterator[bytes]:
         raise UsageError(f"a line of drops has 1 to {MOST} of them, got {len(ask.starts)}.")
     _check(ask.t, ask.starts, [])
     began = time.perf_counter()
-    times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-5, 0, MOMENTS, dtype=torch.float64)])
+    keep = river.Keep(at=river.Keep.early(ask.t, MOMENTS))
     many = river.flow(
-        field, ask.t, starts=torch.tensor(ask.starts, dtype=field.dtype), keep=river.Keep(at=times * ask.t), certify=False,
-        max_seconds=WHOLE, callback=lambda _: token.cancelled(),
+        field, ask.t, starts=torch.tensor(ask.starts, dtype=field.dtype), keep=keep, certify=False, max_seconds=WHOLE,
+        callback=lambda _: token.cancelled(),
     )  # fmt: skip
     told = river.tell(field, target=ask.target, t=ask.t, drops=many)
     yield frame(Answer("line", exact=True, drops=told.drops, seconds=time.perf_counter() - began))

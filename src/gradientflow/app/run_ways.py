@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import math
 
-from gradientflow.app.run_branches import branches
 from gradientflow.app.run_view import excerpt
 from gradientflow.app.runs import Moment
 from gradientflow.errors import UsageError
 from gradientflow.records import Budget, HeatMap, Op, OpSeen, Probe, Routes, Run, TimeRow, Way
 from gradientflow.report import tell, words
+from gradientflow.report.branches import branches
 from gradientflow.report.over_time import Row, over_time
 from gradientflow.report.palette import BROKEN, DEAD, LOWEST, level
 from gradientflow.report.rows import first_look, folds, from_the_loss, merged, scale, spans
@@ -73,11 +73,11 @@ def routes(moment: Moment, index: int) -> Routes:
     probe = moment.probe(index)
     told = over_time(moment.verdict, Run(moment.run.meta, probes=[probe]))
     if told is None:
-        return Routes(probe.step, branches(moment, index), [])
+        return Routes(probe.step, branches(probe), [])
     first = told.rows[0].seen
     alike = [k for k, r in enumerate(told.rows) if (r.seen.steps, r.seen.skipped) == (first.steps, first.skipped)]
     return Routes(
-        probe.step, branches(moment, index), [_time(r) for r in told.rows], _map(told.rows, alike, told.low), told.left_out,
+        probe.step, branches(probe), [_time(r) for r in told.rows], _map(told.rows, alike, told.low), told.left_out,
     )  # fmt: skip
 
 

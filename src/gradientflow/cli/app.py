@@ -54,10 +54,10 @@ def _run(target: str | None) -> Path | None:
     path = Path(target) if target else None
     if path is None or not (path.is_dir() or path.name == store.FILE):
         return None
-    from gradientflow.app.fields import SHOWN
-
     folder = path if path.is_dir() else path.parent
     if not (folder / store.FILE).is_file():
+        from gradientflow.app import SHOWN
+
         if target in SHOWN:  # a field, beside which there happens to be a folder by its name
             return None
         raise RecordError(

@@ -219,7 +219,7 @@ class Curves(msgspec.Struct):
 
 
 class Cell(msgspec.Struct):
-    """One parameter at one step, and its history, thinned: (step, gradient, weight, update); None where there was none."""
+    """One parameter at one step: what was measured of it, and where it stands in the way back."""
 
     param: int
     name: str

@@ -31,8 +31,3 @@ MEANINGS: dict[str, str] = {
     "✕ not finite": "NaN or infinity: nothing behind it can be computed.",
     "○ dead": "Exactly zero: nothing gets through.",
 }
-
-
-def meaning(word: str) -> str:
-    """Return what a word means; empty where nobody asks."""
-    return MEANINGS.get(word, "")

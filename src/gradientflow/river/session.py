@@ -32,9 +32,7 @@ from gradientflow.river.told import tell
 NUMBERED = 9  # drops that can be compared with optimizers one by one
 LONG = 20_000  # steps of a descent that a user is told of before they are made
 DRAWN = 80  # steps of a descent whose sharpness is measured for a figure
-MOMENTS = (
-    200  # at which the places of many drops are kept, for their trails, and those of a path that a plane is made of
-)
+MOMENTS = 200  # at which the places of many drops are kept, and those of a path that a plane is made of
 SAMPLING = 20.0  # seconds for the samples of a plane
 
 
@@ -312,7 +310,7 @@ class _Work:
 
     def flow(self, start: Tensor | None, label: str) -> Path:
         j = self.job
-        keep = None if j.plane is None else Keep(at=self.moments, theta=True)
+        keep = None if j.plane is None else Keep(at=Keep.early(self.job.t, MOMENTS), theta=True)
         with self.live.path(label) as progress:
             path = flow(
                 j.field, j.t, start=start, keep=keep, checkpoint=j.checkpoint, resume=j.resume, progress=progress, **self.common
@@ -321,16 +319,10 @@ class _Work:
         self.spanned(path)
         return path
 
-    @property
-    def moments(self) -> Tensor:
-        """Times at which points are kept, closer together at the beginning, where the most happens."""
-        times = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-5, 0, MOMENTS, dtype=torch.float64)])
-        return times * self.job.t
-
     def many(self) -> Ensemble:
         assert self.job.drops is not None  # a crowd
         starts = self.scattered(self.job.drops)
-        keep = Keep(at=self.moments) if starts.shape[1] == 2 else None
+        keep = Keep(at=Keep.early(self.job.t, MOMENTS)) if starts.shape[1] == 2 else None
         with self.live.path(f"{len(starts)} drops") as progress:
             return flow(self.job.field, self.job.t, starts=starts, keep=keep, progress=progress, **self.common)
 

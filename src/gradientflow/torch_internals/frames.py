@@ -81,7 +81,6 @@ def frame_of_any_thread(name: str, filename_end: str) -> FrameType | None:
     if frame is not None:
         return frame
     tops = {ident: top for ident, top in frames_of_threads().items() if ident != threading.get_ident()}
-    found = (
-        _up_from(top, name, filename_end) for top in tops.values()
-    )  # (our own frame would hold the script's variables)
+    # (Never from our own frame: it would hold itself alive, and with it the script's variables.)
+    found = (_up_from(top, name, filename_end) for top in tops.values())
     return next((frame for frame in found if frame is not None), None)

@@ -51,7 +51,7 @@ export interface Budget {
   worst_op: Share | null;
 }
 
-/** One parameter at one step, and its history, thinned: (step, gradient, weight, update); None where there was none. */
+/** One parameter at one step: what was measured of it, and where it stands in the way back. */
 export interface Cell {
   param: number;
   name: string;

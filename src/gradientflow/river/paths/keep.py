@@ -79,6 +79,12 @@ class Keep:
         ):
             raise UsageError("Keep(at=…) wants finite flow times in ascending order, at least one.")
 
+    @staticmethod
+    def early(t: float, count: int) -> Tensor:
+        """Return 0 and so many times up to t, closer together at the beginning, where the most happens: 10⁻⁵ t … t, evenly in log."""
+        times = torch.logspace(-5, 0, count, dtype=torch.float64)
+        return torch.cat([torch.zeros(1, dtype=torch.float64), times]) * t
+
     def asked(self) -> dict[str, Any]:
         """Return what was asked to be kept, as plain data: a path resumes only with the same."""
         return {

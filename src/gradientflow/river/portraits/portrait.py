@@ -14,11 +14,11 @@ from gradientflow.river.paths.path import Cost, Path
 from gradientflow.river.portraits.axes import KINDS, Chosen, field_of
 from gradientflow.river.portraits.axes import plane as made
 from gradientflow.river.portraits.box import Box, checked, framed
-from gradientflow.river.portraits.draw import whole
 from gradientflow.river.portraits.plane import Plane
 from gradientflow.river.portraits.sample import numbers
 from gradientflow.river.portraits.sampling import Progress, Samples, Sounding, nearest
 from gradientflow.river.portraits.shadow import near, shadow
+from gradientflow.river.portraits.whole import whole
 
 Source = Field | Callable[[Tensor], Tensor] | Path
 WHOLE, SLICE = 192, 65  # samples along each side when nobody says: of two parameters, of a plane

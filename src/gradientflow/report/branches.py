@@ -9,21 +9,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from gradientflow.app.runs import Moment
-from gradientflow.records import Branch, Op, Route
+from gradientflow.records import Branch, Op, Probe, Route
 from gradientflow.report import tell, words
 
 MOST = 300  # splits that are told
-_SPLITS = ("add", "add_", "iadd", "__add__", "__iadd__", "radd", "__radd__")
 
 
-def branches(moment: Moment, index: int) -> list[Branch]:
-    """Return the splits of a probed step, from the loss down.
-
-    Raises:
-        UsageError: there is no such probe.
-    """
-    ops = moment.probe(index).ops
+def branches(probe: Probe) -> list[Branch]:
+    """Return the splits of a probed step, from the loss down."""
+    ops = probe.ops
     sent: dict[int, list[tuple[Op, float]]] = defaultdict(list)
     for op in ops:
         for operand in op.operands:
@@ -37,7 +31,7 @@ def _branch(ops: list[Op], split: Op, routes: list[tuple[Op, float]]) -> Branch:
     whole = split.grad.norm if split.grad is not None and not split.grad.nonfinite else None
     energy = math.fsum(norm * norm for _, norm in routes)
     trunk = (
-        next((op for op, _ in routes if op.name in _SPLITS and len(_made(op)) > 1), None) if len(routes) == 2 else None
+        next((op for op, _ in routes if op.name == "add" and len(_made(op)) > 1), None) if len(routes) == 2 else None
     )
     told = [
         Route(
