@@ -173,12 +173,31 @@ def test_hostile_names_are_text_and_a_killed_app_is_found_again(apps: Callable[.
     screen.troubles.clear()
 
 
+SAMPLED = "performance.getEntriesByName('river:sampled').length"
+
+
+def _until(screen: Screen, found: Callable[[], Any]) -> None:
+    for _ in range(1200):
+        if found():
+            return
+        screen.page.wait_for_timeout(50)
+    raise AssertionError("not within a minute")
+
+
 def test_a_link_to_no_field_is_no_dead_end(app: App, screens: Show) -> None:
     screen = screens(app)
-    screen.until("s.opened")
+    screen.until("s.opened && s.order")
+    late: list[Any] = []
+    screen.page.route("**/api/water", lambda route: route.continue_() if late else late.append(route))
+    screen.page.evaluate("gradientflow.moveTo([-1, 1, -1, 1])")
+    _until(screen, lambda: late)
     screen.page.evaluate("location.hash = '#river?f=nowhere.py:make'")
     screen.until("s.problem.includes('started for w1w2')")
     screen.troubles.clear()  # the browser tells of the refusal
+    before = screen.page.evaluate(SAMPLED)
+    late[0].continue_()  # water that was asked for before takes no sentence from the screen
+    _until(screen, lambda: screen.page.evaluate(SAMPLED) > before)
+    assert "started for w1w2" in screen.state("s.problem")
     screen.page.locator(".dock select").select_option("double-well")
     screen.until("s.opened.name === 'double-well' && s.problem === ''")
 

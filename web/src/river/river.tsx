@@ -48,6 +48,7 @@ export class River extends Component<{ theme: Theme }, State> {
   private next = 1;
   private settling = 0;
   private sampling = 0;
+  private note = "";
   private asking: AbortController | null = null;
   private ended = false;
   private last = 0;
@@ -170,15 +171,22 @@ export class River extends Component<{ theme: Theme }, State> {
       for await (const frame of stream<Water | Order | Answer>("/api/water", ask, mine.signal)) {
         if ("n" in frame.head) {
           const samples = samplesOf(frame as { head: Water; floats: Float32Array });
-          this.setState({ samples, levels: contours(samples), problem: samples.notes[0] ?? "" });
+          this.setState({ samples, levels: contours(samples) });
+          this.noted(samples.notes[0] ?? "");
           performance.mark("river:sampled");
         } else if ("fixed" in frame.head) {
           this.setState({ order: frame.head });
-        } else this.setState({ problem: (frame.head as Answer).text });
+        } else this.noted((frame.head as Answer).text);
       }
     } catch (problem) {
       if (!mine.signal.aborted) this.failed(problem as Error);
     }
+  }
+
+  /** What the water says of itself follows only what it said before: it takes no other problem from the screen. */
+  private noted(note: string): void {
+    if (note || this.state.problem === this.note) this.setState({ problem: note });
+    this.note = note;
   }
 
   zoom(factor: number, at?: Point): void {
