@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gradientflow import store
 from gradientflow.errors import RecordError
+from tests.hostile.running import Errand, Warm
 from tests.interrupts import heeds_ctrl_c
 
 TRAIN = """
@@ -33,23 +35,44 @@ def train(steps):
 """
 
 
-def watch(
-    folder: Path, body: str, *options: str, before: str = "", timeout: float = 120
-) -> subprocess.CompletedProcess[str]:
-    """Run a script under watch in a folder; `before` is shell code that comes first, in the same shell."""
-    (folder / "script.py").write_text(TRAIN + body)
-    command = f'{before}\nexec "{sys.executable}" -m gradientflow run {" ".join(options)} "{folder / "script.py"}"'
+@dataclass(frozen=True)
+class Ran:
+    """How a watched script ended, and what it said."""
+
+    returncode: int | None
+    stdout: str
+    stderr: str
+
+
+def script(folder: Path, body: str) -> Path:
+    file = folder / "script.py"
+    file.write_text(TRAIN + body)
+    return file
+
+
+def watch(warm: Warm, folder: Path, body: str, options: str, *, deaf: bool = False) -> Ran:
+    """Run a script under watch in a folder."""
+    file, streams = script(folder, body), folder / "streams"
+    streams.mkdir()
+    (streams / "stdin").write_bytes(b"")
+    argv = ("run", *options.split(), str(file))
+    code = warm.run(Errand(argv, True, str(folder), str(streams), {"OMP_NUM_THREADS": "1"}, 120.0, deaf))
+    out, err = ((streams / name).read_text(errors="replace") for name in ("stdout", "stderr"))
+    return Ran(code, out, err)
+
+
+def watch_after(before: str, folder: Path, body: str, options: str) -> subprocess.CompletedProcess[str]:
+    """The same in a shell, after other commands in it."""
+    command = f'{before}\nexec "{sys.executable}" -m gradientflow run {options} "{script(folder, body)}"'
     return subprocess.run(
-        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=timeout, errors="replace",
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120, errors="replace",
         env=os.environ | {"OMP_NUM_THREADS": "1"}, preexec_fn=heeds_ctrl_c,
     )  # fmt: skip
 
 
-def test_files_are_meant_from_where_the_command_was_given(tmp_path: Path) -> None:
-    ran = watch(
-        tmp_path, "os.makedirs('deep/er'); os.chdir('deep/er'); train(10)", "--out out", "--json v.json",
-        "--format sarif --output v.sarif",
-    )  # fmt: skip
+def test_files_are_meant_from_where_the_command_was_given(warm: Warm, tmp_path: Path) -> None:
+    options = "--out out --json v.json --format sarif --output v.sarif"
+    ran = watch(warm, tmp_path, "os.makedirs('deep/er'); os.chdir('deep/er'); train(10)", options)
     assert ran.returncode == 0 and "Traceback" not in ran.stderr
     assert json.loads((tmp_path / "v.json").read_text())["steps"] == 10
     assert json.loads((tmp_path / "v.sarif").read_text())["runs"]
@@ -58,7 +81,7 @@ def test_files_are_meant_from_where_the_command_was_given(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("what", ["shutil.rmtree('out')", "os.unlink('out/run.db')"])
-def test_a_record_that_the_script_removes(what: str, tmp_path: Path) -> None:
+def test_a_record_that_the_script_removes(what: str, warm: Warm, tmp_path: Path) -> None:
     written = """
 def rows():
     with contextlib.suppress(sqlite3.Error):
@@ -68,7 +91,7 @@ def rows():
 import contextlib, sqlite3
 while not rows(): time.sleep(.05)
 """
-    ran = watch(tmp_path, f"train(40)\n{written}\n{what}; train(20)", "--out out", "--json v.json")
+    ran = watch(warm, tmp_path, f"train(40)\n{written}\n{what}; train(20)", "--out out --json v.json")
     assert ran.returncode == 0 and "Traceback" not in ran.stderr
     verdict = json.loads((tmp_path / "v.json").read_text())
     assert verdict["steps"] == 60 and verdict["symptom"] == "healthy"
@@ -80,7 +103,7 @@ while not rows(): time.sleep(.05)
 def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
     """Some builds of PyTorch do not even start there: whatever the script alone does, it does under watch."""
     before = f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone"
-    ran = watch(tmp_path, "train(10); print('through')", f"--out {tmp_path}/out", before=before)
+    ran = watch_after(before, tmp_path, "train(10); print('through')", f"--out {tmp_path}/out")
     alone = subprocess.run(
         ["bash", "-c", f'{before}\nexec "{sys.executable}" "{tmp_path}/script.py"'],
         capture_output=True,
@@ -92,25 +115,29 @@ def test_a_working_directory_that_is_gone(tmp_path: Path) -> None:
         assert len(store.read(tmp_path / "out").steps) == 10
 
 
-def test_a_working_directory_that_goes(tmp_path: Path) -> None:
-    ran = watch(tmp_path, "os.mkdir('w'); os.chdir('w'); os.rmdir('../w'); train(10); print('through')", "--out out")
+def test_a_working_directory_that_goes(warm: Warm, tmp_path: Path) -> None:
+    ran = watch(
+        warm, tmp_path, "os.mkdir('w'); os.chdir('w'); os.rmdir('../w'); train(10); print('through')", "--out out"
+    )
     assert (ran.returncode, ran.stdout) == (0, "through\n") and "Traceback" not in ran.stderr
     assert len(store.read(tmp_path / "out").steps) == 10
 
 
-@pytest.mark.parametrize("before", ["", "trap '' INT"], ids=["plain", "ignored"])
-def test_a_time_limit_wakes_a_script_that_sleeps(before: str, tmp_path: Path) -> None:
-    body = (
-        "train(5); print(__import__('signal').getsignal(2) == __import__('signal').SIG_IGN, flush=True); time.sleep(90)"
-    )
+SLEEPS = (
+    "train(5); print(__import__('signal').getsignal(2) == __import__('signal').SIG_IGN, flush=True); time.sleep(90)"
+)
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["plain", "ignored"])
+def test_a_time_limit_wakes_a_script_that_sleeps(deaf: bool, warm: Warm, tmp_path: Path) -> None:
     began = time.monotonic()
-    ran = watch(tmp_path, body, "--max-time 6", "--out out", before=before)
+    ran = watch(warm, tmp_path, SLEEPS, "--max-time 3 --out out", deaf=deaf)
     assert time.monotonic() - began < 60
-    assert (ran.returncode, ran.stdout.strip()) == (0, str(bool(before)))
+    assert (ran.returncode, ran.stdout.strip()) == (0, str(deaf))
     assert store.read(tmp_path / "out").meta.ended == "max-time"
 
 
-def test_a_signal_of_the_scripts_own_is_not_taken(tmp_path: Path) -> None:
+def test_a_signal_of_the_scripts_own_is_not_taken(warm: Warm, tmp_path: Path) -> None:
     body = """
 import signal
 mine = signal.SIGRTMAX - 1
@@ -118,7 +145,7 @@ signal.signal(mine, lambda *a: print('mine', flush=True))
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 train(5); os.kill(os.getpid(), mine); time.sleep(90)
 """
-    ran = watch(tmp_path, body, "--max-time 6", "--out out")
+    ran = watch(warm, tmp_path, body, "--max-time 3 --out out")
     assert (ran.returncode, ran.stdout) == (0, "mine\n")
 
 
@@ -144,14 +171,14 @@ def test_a_script_that_is_killed_leaves_a_record_that_opens(seed: int, tmp_path:
     assert run.meta.ended is None and [s.step for s in run.steps] == list(range(1, len(run.steps) + 1))
 
 
-def test_a_full_disk_leaves_the_verdict_of_before(tmp_path: Path) -> None:
-    ran = watch(tmp_path, "train(5)", "--json /dev/full", "--out out")
+def test_a_full_disk_leaves_the_verdict_of_before(warm: Warm, tmp_path: Path) -> None:
+    ran = watch(warm, tmp_path, "train(5)", "--json /dev/full --out out")
     assert ran.returncode == 0 and "Traceback" not in ran.stderr
     assert "could not be written to /dev/full" in ran.stderr
     assert json.loads((tmp_path / "out" / "verdict.json").read_text())["steps"] == 5
 
 
-def test_names_that_no_encoding_knows(tmp_path: Path) -> None:
+def test_names_that_no_encoding_knows(warm: Warm, tmp_path: Path) -> None:
     body = """
 class Net(nn.Module):
     def __init__(self):
@@ -164,7 +191,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 train(5)
 raise RuntimeError('half \\udfff')
 """
-    ran = watch(tmp_path, body, "--out out", "--json v.json")
+    ran = watch(warm, tmp_path, body, "--out out --json v.json")
     assert ran.returncode == 1 and "gradientflow/" not in ran.stderr.partition("RuntimeError")[0]
     assert json.loads((tmp_path / "v.json").read_text())["steps"] == 5
     assert "half" in store.read(tmp_path / "out").meta.params[-1].name

@@ -39,6 +39,8 @@ def _become(errand: dict) -> None:
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (for the life of the process)
     os.chdir(errand["cwd"])
     os.environ.update(errand["env"])
+    if errand["deaf"]:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     random.seed(0)
     torch.manual_seed(0)
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 from tests.hostile.case import Case, Seen
 from tests.hostile.compare import differences, files_under, shell_code
+from tests.interrupts import heeds_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 WATCH = (sys.executable, "-m", "gradientflow")
@@ -33,6 +34,7 @@ class Errand:
     folder: str  # streams lie here: stdin, stdout, stderr
     env: dict[str, str]
     seconds: float
+    deaf: bool = False  # started with SIGINT ignored, as `&` in a script starts it (only of one that is forked)
 
     def stream(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -94,7 +96,7 @@ class Warm:
         self._mother = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("mother.py"))],
             cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heeds_ctrl_c,
         )  # fmt: skip
         return self
 

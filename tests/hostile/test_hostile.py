@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from tests.hostile.running import Warm, compared
+from tests.hostile.running import compared
 from tests.hostile.scripts import CASES, KINDS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork; `make hostile` does not")
@@ -33,12 +32,6 @@ FAST = (
     "checkpoint", "double_backward", "version_counters",
     "strange_names", "pickle_main", "param_data_swap",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Warm]:
-    with Warm() as runner:
-        yield runner
 
 
 @pytest.mark.parametrize("name", FAST)

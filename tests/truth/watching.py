@@ -27,12 +27,14 @@ class ListSink:
 
 
 @contextmanager
-def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
+def watched(every: int | None = 1, *, jacobian: bool = False, sharpness: bool = True) -> Iterator[Run]:
     """Watch what happens in the block; the run it yields is complete after the block. No error of ours may pass."""
     sink, shield = ListSink(), Shield()
     monitor = Monitor(sink, Schedule(every), shield)
     if jacobian:
         monitor.window.isometry = IsometryMeter()
+    if not sharpness:  # half of what a probe costs
+        monitor.window._meter._refused = "not asked for here"
     sink.run.meta.params = monitor.registry.params
     monitor.start()
     try:
@@ -48,8 +50,8 @@ def watched(every: int | None = 1, *, jacobian: bool = False) -> Iterator[Run]:
 
 
 def probe_of(train: Callable[[], None], *, jacobian: bool = False) -> Graph:
-    """Return the graph of the one probed backward pass in `train`."""
-    with watched(jacobian=jacobian) as run:
+    """Return the graph of the one probed backward pass in `train`; its sharpness is not measured."""
+    with watched(jacobian=jacobian, sharpness=False) as run:
         train()
     assert len(run.probes) == 1
     return Graph(run.probes[0], run.meta)

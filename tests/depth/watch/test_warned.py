@@ -21,6 +21,9 @@ from gradientflow.records import Finding, Place, Warned
 from gradientflow.report import print_verdict
 from gradientflow.report.html import render_html
 from gradientflow.report.tell import warned as told
+from tests.hostile import running
+from tests.hostile.case import Case, Seen
+from tests.hostile.running import Warm
 from tests.report.cases import make_healthy
 
 LOOP = """
@@ -47,8 +50,17 @@ def script(folder: Path, before: str = "", within: str = "pass", loss: str = "")
     return file
 
 
-def both(file: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def both(warm: Warm, file: Path) -> tuple[Seen, dict[str, Any]]:
     """Run a script plain and watched in processes of their own; return the watched one once they agree, and its verdict."""
+    case = Case("warned", "warnings", file.read_text(encoding="utf-8"), path=file.name)
+    plain, seen = running.both(case, file.parent / "both", warm)
+    assert (seen.code, seen.stdout, seen.stderr) == (plain.code, plain.stdout, plain.stderr)
+    assert seen.verdict is not None
+    return seen, dict(seen.verdict)
+
+
+def started(file: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """The same in interpreters of their own: with options of Python's, or with a stack that begins at the script."""
     out = file.parent / "run"
     plain = subprocess.run([sys.executable, *options, str(file)], capture_output=True, text=True, timeout=120)
     command = [sys.executable, *options, "-m", "gradientflow", "run", "--quiet", "--out", str(out), str(file)]
@@ -57,12 +69,12 @@ def both(file: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], d
     return seen, json.loads((out / "verdict.json").read_text(encoding="utf-8"))
 
 
-def test_shown_warnings_are_taken_down_with_line_step_and_number(tmp_path: Path) -> None:
+def test_shown_warnings_are_taken_down_with_line_step_and_number(tmp_path: Path, warm: Warm) -> None:
     file = script(
         tmp_path, "warnings.warn('ahead of it all')\nnp.log(np.zeros(1))\nwarnings.simplefilter('always')",
         "warnings.warn(f'step by step', RuntimeWarning)",
     )  # fmt: skip
-    seen, verdict = both(file)
+    seen, verdict = both(warm, file)
     assert seen.stderr.count("step by step") == 2 * 4  # the message and the line
     text = file.read_text(encoding="utf-8").split("\n")
     lines = [1 + next(k for k, line in enumerate(text) if word in line) for word in ("ahead", "np.log", "step by")]
@@ -74,7 +86,7 @@ def test_shown_warnings_are_taken_down_with_line_step_and_number(tmp_path: Path)
     assert all(w["at_file"].endswith("train.py") for w in verdict["warned"])
 
 
-def test_what_was_never_shown_is_not_taken_down_and_a_late_warning_tells_its_step(tmp_path: Path) -> None:
+def test_what_was_never_shown_is_not_taken_down_and_a_late_warning_tells_its_step(tmp_path: Path, warm: Warm) -> None:
     ways = """
     def ignored():
         with warnings.catch_warnings():
@@ -92,12 +104,14 @@ def test_what_was_never_shown_is_not_taken_down_and_a_late_warning_tells_its_ste
             except UserWarning:
                 pass
     """
-    _, verdict = both(script(tmp_path, ways, "ignored(); recorded(); raised(); step == 2 and warnings.warn('late')"))
+    _, verdict = both(
+        warm, script(tmp_path, ways, "ignored(); recorded(); raised(); step == 2 and warnings.warn('late')")
+    )
     assert [(w["message"], w["steps"]) for w in verdict["warned"]] == [("late", 2)]
 
 
 def test_warnings_as_errors_end_the_script_as_they_do_unwatched(tmp_path: Path) -> None:
-    seen, verdict = both(script(tmp_path, within="warnings.warn('now an error')"), "-W", "error::UserWarning")
+    seen, verdict = started(script(tmp_path, within="warnings.warn('now an error')"), "-W", "error::UserWarning")
     assert seen.returncode == 1
     assert "UserWarning: now an error" in seen.stderr
     assert verdict["warned"] == []
@@ -121,7 +135,7 @@ def test_a_hook_of_the_scripts_own_sees_the_stack_that_it_would_see(tmp_path: Pa
     other = threading.Thread(target=warnings.warn, args=('from a thread',)); other.start(); other.join()
     print(type(warnings.WarningMessage), warnings.WarningMessage.__name__, warnings.filters[:3], warnings.showwarning is mine)
     """
-    seen, verdict = both(script(tmp_path, own, "warnings.warn('in the loop')"))
+    seen, verdict = started(script(tmp_path, own, "warnings.warn('in the loop')"))
     assert seen.stderr.count("mine") >= 3
     assert [(w["category"], w["message"], w["count"]) for w in verdict["warned"]] == [
         ("Loud", "in words", 1), ("UserWarning", "from a thread", 1), ("UserWarning", "in the loop", 1)
@@ -194,15 +208,17 @@ def test_any_warning_of_the_very_line_is_about_it() -> None:
     assert len(quoted(Warned("W", "x " * 500, "a/b.py", 1))) < 200
 
 
-def test_the_broadcasting_loss_is_told_with_pytorchs_own_warning(tmp_path: Path) -> None:
+def test_the_broadcasting_loss_is_told_with_pytorchs_own_warning(tmp_path: Path, warm: Warm) -> None:
     file = script(tmp_path, "mse = nn.MSELoss()", loss="* 0 + mse(net(x), y)")
-    _, verdict = both(file)
+    _, verdict = both(warm, file)
     first = verdict["findings"][0]
     assert first["cause"] == "mixed-samples"
     assert "Using a target size" in first["evidence"]["the_script_was_warned"]
     quiet = tmp_path / "quiet"
     quiet.mkdir()
-    _, without = both(script(quiet, "mse = nn.MSELoss(); warnings.simplefilter('ignore')", loss="* 0 + mse(net(x), y)"))
+    _, without = both(
+        warm, script(quiet, "mse = nn.MSELoss(); warnings.simplefilter('ignore')", loss="* 0 + mse(net(x), y)")
+    )
     assert "the_script_was_warned" not in without["findings"][0]["evidence"]
     assert without["findings"][0]["confidence"] < first["confidence"]
 
