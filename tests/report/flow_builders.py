@@ -12,12 +12,12 @@ from gradientflow.records import (
     Apart,
     Check,
     Drops,
-    Ending,
     FixedPoint,
     Flow,
     Portrait,
     Rest,
     Spent,
+    Status,
     Story,
     Track,
 )
@@ -76,7 +76,7 @@ def solved(surface: Surface, start: Vector, t: float, h: float = 0.01) -> Track:
     n = len(points)
     return Track(
         "flow", "flow", "rkc2", times, list(loss), list(grad), [4.0] * n, [-1.0] * n, [0.0] + [h] * (n - 1), [4] * n,
-        Ending("reached", f"t = {t:g}"), Spent(150, 32, 0, 0.4, 0.3, 20.0, 214.0),
+        Status("reached", f"t = {t:g}"), Spent(150, 32, 0, 0.4, 0.3, 20.0, 214.0),
         [
             Check("monotone", True, 0.0, 1e-9, "the loss never rose"),
             Check("energy", True, 2e-4, 1e-2, "L(0) − L(t) = ∫‖∇L‖² dt to 2e-4, allowed 1e-2"),
@@ -105,7 +105,7 @@ def descended(surface: Surface, start: Vector, t: float, lr: float, *, adam: boo
     return Track(
         label, "descent", label.split()[0], times, [surface.loss(*p) for p in points],
         [math.hypot(*surface.slope(*p)) for p in points], [4.0] * n, [-1.0] * n, [0.0] + [lr] * (n - 1), [1] * n,
-        Ending("reached", f"t = {t:g}"), Spent(n - 1, 0, 0, 0.1, 0.1, 0.0, n - 1.0), [], points, list(start), list(at), [],
+        Status("reached", f"t = {t:g}"), Spent(n - 1, 0, 0, 0.1, 0.1, 0.0, n - 1.0), [], points, list(start), list(at), [],
         {"lr": lr}, moments=n, threshold=None if adam else 2 / lr, threshold_name="" if adam else "2/η",
     )  # fmt: skip
 
@@ -165,7 +165,7 @@ def many(count: int = 60, seed: int = 0) -> tuple[Flow, Portrait]:
     minima = [(3.0, 2.0), (-2.8051, 3.1313), (-3.7793, -3.2832), (3.5844, -1.8481)]
     basin = [min(range(4), key=lambda k: math.dist(minima[k], t.points[-1])) for t in tracks]
     drops = Drops(
-        count, "rkc2", Ending("reached", "t = 1"), {"reached": count}, [1.0] * count, [t.loss[-1] for t in tracks if t.loss],
+        count, "rkc2", Status("reached", "t = 1"), {"reached": count}, [1.0] * count, [t.loss[-1] for t in tracks if t.loss],
         [t.grad_norm[-1] for t in tracks], [40] * count, Spent(9000, 0, 0, 1.2, 0.9, 0.0, 9000.0),
         [Check("monotone", True, 0.0, 1e-9, "no loss rose")], [Rest(basin.count(k), 1e-12, 1e-6, list(minima[k])) for k in range(4)],
         basin, [t.points[0] for t in tracks], [t.points[-1] for t in tracks], [t.points for t in tracks], [], {"rtol": 1e-3},
@@ -192,7 +192,7 @@ def network() -> Flow:
             [0.4 * loss(t) * (1 + abs(s)) for t, s in zip(ts, shake, strict=True)],
             [min(sharp(t), (threshold or 1e9) * (1 + 0.1 * s)) if t else None for t, s in zip(ts, shake, strict=True)],
             [-0.5] * n, [0.0, *(b - a for a, b in itertools.pairwise(ts))], [0] + [9] * (n - 1),
-            Ending("reached", f"t = {ts[-1]:g}"), Spent(n * 6, n // 3, 0, 3.2, 2.9, 300.0, n * 6 + 2 * (n // 3)),
+            Status("reached", f"t = {ts[-1]:g}"), Spent(n * 6, n // 3, 0, 3.2, 2.9, 300.0, n * 6 + 2 * (n // 3)),
             notes=[], settings={"rtol": 1e-3} if kind == "flow" else {}, moments=n, threshold=threshold,
             threshold_name="2/η" if threshold else "",
         )  # fmt: skip

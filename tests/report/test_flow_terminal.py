@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradientflow.records import Check, Ending, Flow
+from gradientflow.records import Check, Flow, Status
 from gradientflow.report import print_flow
 from tests.report.flow_builders import W1W2, many, network, story, w1w2
 
@@ -125,7 +125,7 @@ def test_a_broken_certificate_of_one_drop_among_many_is_told_with_its_drop() -> 
 @pytest.mark.parametrize("reason", ["budget", "cancelled", "blow-up", "not-lipschitz", "not-finite", "stuck"])
 def test_every_ending_has_a_mark_its_text_and_its_remedy(reason: str) -> None:
     flow = network()
-    flow.stories[0].flow.ending = Ending(reason, "ended at t = 37.", "Do this to mend it.")
+    flow.stories[0].flow.ending = Status(reason, "ended at t = 37.", "Do this to mend it.")
     text = plain(flow)
     assert re.match(rf"[◔▲✕] {reason} ", text)
     assert "ended at t = 37." in text
@@ -134,7 +134,7 @@ def test_every_ending_has_a_mark_its_text_and_its_remedy(reason: str) -> None:
 
 def test_a_descent_that_did_not_arrive_is_told_beside_the_flow() -> None:
     flow = w1w2()[0]
-    flow.stories[0].descents[0].ending = Ending("not-finite", "the loss is nan at t = 3.", "Lower the learning rate.")
+    flow.stories[0].descents[0].ending = Status("not-finite", "the loss is nan at t = 3.", "Lower the learning rate.")
     text = plain(flow)
     assert "✓ reached" in text
     assert "✕ not-finite" in text

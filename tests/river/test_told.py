@@ -9,9 +9,9 @@ import msgspec
 import pytest
 import torch
 
-from gradientflow.records import Flow
+from gradientflow.records import Flow, Status
 from gradientflow.river.fields.base import Potential, VectorField
-from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path, Status
+from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path
 from gradientflow.river.told import MOMENTS, finer, rest, steps, tell, track
 
 TURN = VectorField(lambda z: torch.stack([-z[..., 1], z[..., 0]], -1), start=[1.0, 0.0], batched=True, name="turn")

@@ -27,10 +27,14 @@ class Check(msgspec.Struct):
     text: str
 
 
-class Ending(msgspec.Struct):
-    """Why a path ended: one word, a sentence with the numbers, and what to change where something is to be changed.
+class Status(msgspec.Struct, frozen=True):
+    """Why a path ended.
 
-    reason: reached, event, budget, cancelled, blow-up, not-lipschitz, sliding, not-finite, stuck; of a descent also diverged.
+    Attributes:
+        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "sliding", "not-finite", "stuck";
+            of a descent also "diverged".
+        text: a sentence with the numbers.
+        remedy: what to change, where something is to be changed; else empty.
     """
 
     reason: str
@@ -39,8 +43,11 @@ class Ending(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether the path went where it was asked to go: to the end time, or to an event."""
+        """True where the path went where it was asked to go: to the end time, or to an event."""
         return self.reason in ("reached", "event")
+
+    def __str__(self) -> str:
+        return self.reason + (f": {self.text}" if self.text else "") + (f" {self.remedy}" if self.remedy else "")
 
 
 class Spent(msgspec.Struct):
@@ -72,7 +79,7 @@ class Track(msgspec.Struct):
     lambda_min: Numbers
     step: list[float]
     stages: list[int]
-    ending: Ending
+    ending: Status
     spent: Spent = msgspec.field(default_factory=Spent)
     checks: list[Check] = []
     points: list[Point2] = []  # the path in the plane, for fields of two parameters: of a flow drawn finer than its
@@ -132,7 +139,7 @@ class Drops(msgspec.Struct):
 
     count: int
     method: str
-    ending: Ending
+    ending: Status
     reasons: dict[str, int]
     ends: list[float]  # flow time at which each drop ended
     loss: Numbers | None  # at each drop's end

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradientflow.records import Check, Drops, Ending, Flow, Story, Track
+from gradientflow.records import Check, Drops, Flow, Status, Story, Track
 from gradientflow.report.bars import INK, sparkline
 from gradientflow.report.flow_words import (
     check_mark,
@@ -129,9 +129,9 @@ class FlowPage:
                 return f" (--rtol {rtol / 10:.0e})".replace("e-0", "e-")
         return " (--rtol)"
 
-    def _endings(self) -> list[tuple[str, Ending]]:
+    def _endings(self) -> list[tuple[str, Status]]:
         """The endings to tell: of the flow; of more drops and of descents only where they did not arrive."""
-        told: list[tuple[str, Ending]] = []
+        told: list[tuple[str, Status]] = []
         several = len(self.flow.stories) > 1
         for s in self.flow.stories:
             who = f"drop {s.drop}: " if several else ""

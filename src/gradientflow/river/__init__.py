@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradientflow.records import Status
     from gradientflow.river.fields import zoo
     from gradientflow.river.fields.adaptive import AdamFlow, NormalisedFlow, RMSPropFlow, SignFlow
     from gradientflow.river.fields.base import Field, Potential, VectorField
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from gradientflow.river.paths.events import Event, LeavesBall, LossTarget, SteadyState, When
     from gradientflow.river.paths.keep import Keep
     from gradientflow.river.paths.loop import Moment
-    from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path, Status
+    from gradientflow.river.paths.path import Certificate, Certificates, Cost, Ensemble, Path
     from gradientflow.river.paths.sharpness import Sharpness, sharpness
     from gradientflow.river.paths.solve import flow
     from gradientflow.river.portraits.axes import plane

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gradientflow import records
-from gradientflow.records import Apart, Check, Drops, Ending, Flow, Rest, Spent, Story, Track
+from gradientflow.records import Apart, Check, Drops, Flow, Rest, Spent, Story, Track
 from gradientflow.river.fields.base import Field
 from gradientflow.river.paths.compare import Comparison
 from gradientflow.river.paths.edges import stability_edge
-from gradientflow.river.paths.path import Certificates, Cost, Ensemble, Path, Status
+from gradientflow.river.paths.path import Certificates, Cost, Ensemble, Path
 
 MOMENTS = 4000  # moments of one path that go into a record
 FEW = 8  # parameters up to which start and end are written out
@@ -109,7 +109,7 @@ def track(path: Path, field: Field) -> Track:
         sharpness_bound=[] if path.sharpness_bound is None else numbers(path.sharpness_bound[keep]),
         step=[float(x) for x in path.step[keep]],
         stages=[int(x) for x in path.stages[keep]],
-        ending=ending(path.status),
+        ending=path.status,
         spent=spent(path.cost),
         checks=checks(path.certificates),
         loss_floor=[] if path.loss_floor is None else numbers(path.loss_floor[keep]),
@@ -228,7 +228,7 @@ def many(drops: Ensemble, field: Field) -> Drops:
     return Drops(
         count=len(drops),
         method=drops.method,
-        ending=ending(drops.status),
+        ending=drops.status,
         reasons=dict(Counter(s.reason for s in drops.statuses)),
         ends=[float(x) for x in drops.ends],
         loss=None if drops.loss is None else numbers(drops.loss),
@@ -304,10 +304,6 @@ def trails(drops: Ensemble, field: Field) -> list[list[tuple[float, float]]]:
 
 
 # ── small parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def ending(status: Status) -> Ending:
-    return Ending(status.reason, status.text, status.remedy)
 
 
 def spent(cost: Cost) -> Spent:

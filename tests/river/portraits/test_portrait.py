@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradientflow.errors import FieldError, UsageError
-from gradientflow.records import Drops, Ending, Flow, Portrait, Story, Track
+from gradientflow.records import Drops, Flow, Portrait, Status, Story, Track
 from gradientflow.river.fields.base import Potential, VectorField
 from gradientflow.river.portraits.portrait import portrait
 from gradientflow.river.portraits.view import view
@@ -156,7 +156,7 @@ def test_three_parameters_are_refused() -> None:
 def track(points: list[tuple[float, float]], kind: str = "flow") -> Track:
     n = len(points)
     return Track(
-        "flow", kind, "dp54", [0.0] * n, None, [0.0] * n, [], [], [0.0] * n, [1] * n, Ending("reached"), points=points
+        "flow", kind, "dp54", [0.0] * n, None, [0.0] * n, [], [], [0.0] * n, [1] * n, Status("reached"), points=points
     )
 
 
@@ -173,7 +173,7 @@ def test_a_solved_path_is_always_in_the_picture() -> None:
     x0, x1, y0, y1 = view(flow([(5.0, 0.0), (0.1, 0.2)]), [(-2, 2), (-1, 1)])
     assert x1 > 5.0 and (x0, y0, y1) == (-2, -1, 1)
     drops = Drops(
-        2, "dp54", Ending("reached"), {}, [1.0, 1.0], None, [0.0, 0.0], [1, 1], start=[(0.0, 0.0), (-9.0, 0.0)]
+        2, "dp54", Status("reached"), {}, [1.0, 1.0], None, [0.0, 0.0], [1, 1], start=[(0.0, 0.0), (-9.0, 0.0)]
     )
     assert view(Flow("f", "f", 2, "float64", True, 1.0, drops=drops), [(-2, 2), (-1, 1)])[0] < -9.0
 

@@ -122,7 +122,7 @@ export interface DropAsk {
 export interface Drops {
   count: number;
   method: string;
-  ending: Ending;
+  ending: Status;
   reasons: Record<string, number>;
   ends: number[];
   loss: (number | null)[] | null;
@@ -137,13 +137,6 @@ export interface Drops {
   trails: (([number, number])[])[];
   notes: string[];
   settings: Record<string, unknown>;
-}
-
-/** Why a path ended: one word, a sentence with the numbers, and what to change where something is to be changed. */
-export interface Ending {
-  reason: string;
-  text: string;
-  remedy: string;
 }
 
 /** Lines around a line of a source file that the run recorded: (number, text, whether it is the line itself). */
@@ -416,6 +409,13 @@ export interface Stages {
   boxed: boolean;
 }
 
+/** Why a path ended. */
+export interface Status {
+  reason: string;
+  text: string;
+  remedy: string;
+}
+
 /** The way from ∇L to Δw of one parameter group at one probed step; the decades of its stages sum to the total. */
 export interface StepBudget {
   optimizer: string;
@@ -488,7 +488,7 @@ export interface Track {
   lambda_min: (number | null)[];
   step: number[];
   stages: number[];
-  ending: Ending;
+  ending: Status;
   spent: Spent;
   checks: Check[];
   points: ([number, number])[];

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from gradientflow.limits import Limit
+from gradientflow.records import Status
 from gradientflow.river.paths.motion import Motion
-from gradientflow.river.paths.path import Status
 
 FOREVER = Limit("seconds_to_arrive", 1e9, "chosen: thirty years; nobody waits for that, and estimates err by far less")
 FIRST = 64  # steps before the first estimate; later ones at every doubling

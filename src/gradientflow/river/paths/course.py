@@ -9,12 +9,12 @@ from torch import Tensor
 
 from gradientflow.curvature import lanczos
 from gradientflow.limits import Limit
+from gradientflow.records import Status
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.choose import Chooser
 from gradientflow.river.paths.door import admitted
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.motion import Look, Motion, Piece
-from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import Solver
 from gradientflow.river.solvers.control import Controller, Tolerance
 from gradientflow.river.solvers.spectrum import WIDE, WIDTH, Spectrum

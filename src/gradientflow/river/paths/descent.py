@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gradientflow.errors import UsageError
 from gradientflow.limits import Limit
+from gradientflow.records import Status
 from gradientflow.river.fields.base import Evaluation, Field, as_field
 from gradientflow.river.paths import checkpoint as disk
 from gradientflow.river.paths.door import admitted, end_time, number
@@ -21,7 +22,7 @@ from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
 from gradientflow.river.paths.meter import Meter
 from gradientflow.river.paths.motion import Look, Motion, Piece
-from gradientflow.river.paths.path import Path, Status
+from gradientflow.river.paths.path import Path
 from gradientflow.river.paths.solve import Start, starting_points
 from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers.base import lengths

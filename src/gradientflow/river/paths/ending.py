@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gradientflow.limits import Limit
+from gradientflow.records import Status
 from gradientflow.river.paths.course import Course
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.path import Status
 
 PROBES = (1e-3, 1e-6, 1e-9)  # distances of the Lipschitz quotients, over the size of θ
 # A path that runs away, by its last steps; and one of many drops, by where it stands.

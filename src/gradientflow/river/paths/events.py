@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import UsageError
+from gradientflow.records import Status
 from gradientflow.river.paths.motion import Motion, Piece
-from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import lengths
 
 BISECTIONS = 60

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from gradientflow.records import Status
 from gradientflow.river.paths import checkpoint
 from gradientflow.river.paths.arrival import Arrival
 from gradientflow.river.paths.events import Event, at_start, check
 from gradientflow.river.paths.keep import Sampler
 from gradientflow.river.paths.motion import Motion, Piece
-from gradientflow.river.paths.path import Status
 from gradientflow.river.paths.slide import Slide
 from gradientflow.river.paths.witness import Witness
 

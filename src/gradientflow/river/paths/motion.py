@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradientflow.records import Status
 from gradientflow.river.fields.base import Evaluation
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import lengths
 from gradientflow.river.solvers.spectrum import Spectrum
 

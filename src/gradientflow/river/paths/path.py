@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path as File
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from gradientflow.errors import OutputError, RecordError, UsageError
 from gradientflow.files import write
+from gradientflow.records import Status
 from gradientflow.river.fields.base import Field
 
 FORMAT = "gradientflow.path/1"
@@ -48,29 +50,6 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, n) + getattr(other, n) for n in Cost.__dataclass_fields__))
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Why a path ended.
-
-    Attributes:
-        reason: one word: "reached", "event", "budget", "cancelled", "blow-up", "not-lipschitz", "sliding", "not-finite", "stuck".
-        text: a sentence with the numbers.
-        remedy: what to change, where something is to be changed; else empty.
-    """
-
-    reason: str
-    text: str = ""
-    remedy: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """True where the path went where it was asked to go: to the end time, or to an event."""
-        return self.reason in ("reached", "event")
-
-    def __str__(self) -> str:
-        return self.reason + (f": {self.text}" if self.text else "") + (f" {self.remedy}" if self.remedy else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +217,7 @@ class Path:
         arrays = {n: getattr(self, n) for n in _ARRAYS} | {f"kept/{n}": t for n, t in self.kept.items()}
         meta = {
             "format": FORMAT, "label": self.label, "kind": self.kind, "method": self.method, "cost": asdict(self.cost),
-            "status": asdict(self.status), "certificates": [asdict(c) for c in self.certificates], "notes": self.notes,
+            "status": msgspec.structs.asdict(self.status), "certificates": [asdict(c) for c in self.certificates], "notes": self.notes,
             "settings": self.settings,
         }  # fmt: skip
         out = File(file)
@@ -342,7 +321,7 @@ class Ensemble:
         bad = [s for s in self.statuses if not s.ok]
         if not bad:
             return self.statuses[0] if len({s.reason for s in self.statuses}) == 1 else Status("reached")
-        return replace(bad[0], text=f"{len(bad)} of {len(self)} drops did not arrive; the first: {bad[0].text}")
+        return msgspec.structs.replace(bad[0], text=f"{len(bad)} of {len(self)} drops did not arrive; the first: {bad[0].text}")
 
     def __iter__(self) -> Iterator[Tensor]:
         raise UsageError(

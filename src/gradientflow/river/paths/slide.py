@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from gradientflow.limits import Limit
+from gradientflow.records import Status
 from gradientflow.river.fields.kinks import kinks_of
 from gradientflow.river.paths.motion import Motion, Piece
-from gradientflow.river.paths.path import Status
 from gradientflow.river.solvers.base import lengths
 
 COLLAPSED = Limit("step_over_longest", 0.125, "chosen: a path whose steps are about as long as ever is left alone")

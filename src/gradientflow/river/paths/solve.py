@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError, UsageError
+from gradientflow.records import Status
 from gradientflow.river.fields.base import COMPLEX, Field, as_field, as_point
 from gradientflow.river.fields.kinks import kinks_of
 from gradientflow.river.paths import checkpoint as disk
@@ -21,7 +22,7 @@ from gradientflow.river.paths.integrate import Flow
 from gradientflow.river.paths.keep import Keep, Sampler
 from gradientflow.river.paths.loop import Callback, Limits, run
 from gradientflow.river.paths.meter import Meter
-from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path, Status
+from gradientflow.river.paths.path import Certificate, Certificates, Ensemble, Path
 from gradientflow.river.paths.witness import Witness
 from gradientflow.river.solvers import candidates
 
