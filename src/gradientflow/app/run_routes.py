@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -17,6 +18,7 @@ from gradientflow.app.wire import frame
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.files import encoded
 from gradientflow.report import clean
+from gradientflow.report.page import render_html
 from gradientflow.report.view import Moment, cell, curves, excerpt, heat, op_seen, routes, view, way
 
 LOOK = 1.0  # seconds between two looks at a run that is followed
@@ -54,6 +56,15 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
 
         return _json(await anyio.to_thread.run_sync(look))
 
+    async def shared(request: Request) -> Response:
+        def make() -> tuple[str, str]:
+            seen = runs.get(request.query_params.get("name"))
+            return seen.name, render_html(seen.now(), seen.name)
+
+        name, page = await anyio.to_thread.run_sync(make)
+        held = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.replace('/', '-'), safe='')}.html"}
+        return Response(page.encode("utf-8", "replace"), media_type="text/html", headers=held)
+
     async def follow(request: Request) -> Response:
         seen = runs.get(request.query_params.get("name"))
         known = whole(request, "version", 0)
@@ -82,6 +93,7 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
         Route("/api/runs", offered),
         Route("/api/run", opened),
         Route("/api/run/follow", follow),
+        Route("/api/run/page", shared),
         Route("/api/run/way", slice_of(lambda m, r: way(m, whole(r, "probe"), _own(r)))),
         Route("/api/run/routes", slice_of(lambda m, r: routes(m, whole(r, "probe")))),
         Route("/api/run/op", slice_of(lambda m, r: op_seen(m, whole(r, "probe"), whole(r, "row"), _own(r)))),

@@ -241,6 +241,7 @@ export class Screen extends Component<Props, State> {
         <p class="state">
           <span class={`pill ${view.state}`}>{{ ended: "■ ended", going: "● still going", silent: "◌ killed, or silent" }[view.state]}</span>
           <span>{view.script}</span><span>{count(view.steps, view.unit === "optimizer" ? "step" : "backward call")}</span><span>{count(view.probes.length, "probed step")}</span>
+          {this.props.transport.file && <a class="one-file" href={this.props.transport.file} download="">one file to share</a>}
           <button type="button" class="quiet" aria-expanded={keys} onClick={() => this.setState({ keys: !keys })}><kbd>?</kbd> keys</button>
         </p>
         {keys && <Keys />}

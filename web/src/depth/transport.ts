@@ -26,6 +26,8 @@ export interface Transport {
   curves(points: number): Promise<Frame<Curves>>;
   heat(biases: boolean): Promise<HeatMap>;
   cell(param: number, step: number): Promise<Cell>;
+  /** Where the same is had as one file; null: this is one. */
+  file: string | null;
   /** Tell when there is more; returns how to stop. Records in a page do not grow. */
   follow(version: number, listener: Listener): () => void;
 }
@@ -43,6 +45,7 @@ export function server(name: string): Transport {
     routes: (probe) => get(url("/routes", { probe })),
     heat: (biases) => get(url("/heat", { biases: biases ? 1 : 0 })),
     cell: (param, step) => get(url("/cell", { param, step })),
+    file: url("/page"),
     async curves(points) {
       const answer = await fetch(url("/curves", { points })).catch(() => {
         throw new Away("The app does not answer.");
@@ -83,6 +86,7 @@ export function inline(held: Inlined): Transport {
     },
     heat: async (biases) => (await there(biases ? held.biases : held.weights, "map of gradients")).map,
     cell: async (param, step) => cellOf(held, param, step),
+    file: null,
     follow: () => () => undefined,
   };
 }
