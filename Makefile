@@ -68,8 +68,8 @@ check-web: $(STAMP)
 	else echo "no Node here: the app's page was not built anew and compared"; fi
 
 .PHONY: app
-app: $(STAMP) ## Open a field in the browser
-	$(BIN)/gradientflow app
+app: $(STAMP) ## Open a field in the browser, and the newest run of the demo where there is one
+	$(BIN)/gradientflow app $(lastword $(sort $(wildcard runs/deep_sigmoid-*)))
 
 .PHONY: format
 format: $(STAMP) ## Format the code and mend what the linter can mend

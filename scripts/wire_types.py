@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TYPES = (
     records.Opened, records.WaterAsk, records.Water, records.Order, records.DropAsk, records.LineAsk, records.Answer,
     records.Verdict, records.Replay,
-    records.RunList, records.RunView, records.Way, records.OpSeen, records.Routes, records.Excerpt, records.Curves, records.HeatMap, records.Cell,
+    records.RunList, records.RunView, records.Way, records.OpSeen, records.Routes, records.Excerpt, records.Curves, records.HeatMap, records.Cell, records.Inlined,
 )  # fmt: skip
 FIRST_SIDE = 48  # samples along a side of the first water
 FIRST_BOX = (-4.0, 4.0, -2.5, 2.5)  # wide enough for most windows

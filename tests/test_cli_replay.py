@@ -15,6 +15,7 @@ from gradientflow import store
 from gradientflow.records import Meta, Step
 from tests.depth.scripts import sandbox, write
 from tests.interrupts import heeds_ctrl_c
+from tests.report.pages import unpacked
 from tests.test_cli import _command, _environment, _here, _run
 
 DIVERGES = """
@@ -54,7 +55,7 @@ def test_run_and_replay_in_one_go(tmp_path: Path) -> None:
     assert replay["reproducible"] is True
     assert (best["changes"][0]["kind"], best["outcome"], best["gone"]) == ("lower-step", "win", True)
     assert best["diff_tried"] is True and "lr=0.7)" in best["diff"]
-    assert 'class="trials"' in (tmp_path / "out" / "report.html").read_text()
+    assert unpacked((tmp_path / "out" / "report.html").read_text()).view.tried[0][0] == "✓"
     assert _here("report", "out", "--quiet") == 0  # judged again, it keeps what was replayed
     again = json.loads((tmp_path / "out" / "verdict.json").read_text())
     assert again["replay"] == replay

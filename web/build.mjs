@@ -2,19 +2,15 @@
 // The output holds no path of this machine and no time, so that two machines write the same bytes.
 import { build } from "esbuild";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, "..", "src", "gradientflow", "app", "static");
+const room = (name) => join(here, "..", "src", "gradientflow", name, "static");
 const KEPT = new Set(["first.bin"]); // made by scripts/wire_types.py, not here
-
-const made = await build({
+const SHARED = {
   absWorkingDir: here,
-  entryPoints: { app: "src/main.tsx", style: "src/style.css" },
-  outdir: out,
   bundle: true,
-  splitting: true,
   format: "esm",
   target: "es2022",
   minify: true,
@@ -23,25 +19,33 @@ const made = await build({
   jsx: "automatic",
   jsxImportSource: "preact",
   entryNames: "[name]",
-  chunkNames: "chunk-[hash]",
   loader: { ".svg": "text", ".glsl": "text" },
   write: false,
   logLevel: "warning",
-});
-const files = new Map(made.outputFiles.map((f) => [relative(out, f.path), f.contents]));
-files.set("index.html", readFileSync(join(here, "src", "index.html")));
+};
 
-const there = existsSync(out) ? readdirSync(out) : [];
+// The app: what is not needed at first paint is loaded later. The page of a report: one script, which it carries in itself.
+const [app, page] = [room("app"), room("report")];
+const made = [
+  [app, await build({ ...SHARED, entryPoints: { app: "src/main.tsx", style: "src/style.css" }, outdir: app, splitting: true, chunkNames: "chunk-[hash]" })],
+  [page, await build({ ...SHARED, entryPoints: { page: "src/page.tsx", "page.css": "src/page.css" }, entryNames: "page", outdir: page })],
+];
+const files = new Map(made.flatMap(([, found]) => found.outputFiles.map((f) => [f.path, f.contents])));
+files.set(join(app, "index.html"), readFileSync(join(here, "src", "index.html")));
+
+const there = [app, page].flatMap((folder) => (existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : []));
+const stray = there.filter((path) => !files.has(path) && !KEPT.has(basename(path)));
 if (process.argv.includes("--check")) {
-  const stale = [...files].filter(([name, bytes]) => !there.includes(name) || !readFileSync(join(out, name)).equals(bytes));
-  const extra = there.filter((name) => !files.has(name) && !KEPT.has(name));
-  if (stale.length || extra.length) {
-    const told = [...stale.map(([name]) => name), ...extra].join(", ");
+  const stale = [...files].filter(([path, bytes]) => !there.includes(path) || !readFileSync(path).equals(bytes));
+  if (stale.length || stray.length) {
+    const told = [...stale.map(([path]) => path), ...stray].map((path) => relative(join(here, ".."), path)).join(", ");
     console.error(`the committed bundle is not what web/src says (${told}). Mend: make web`);
     process.exit(1);
   }
 } else {
-  mkdirSync(out, { recursive: true });
-  for (const name of there) if (!files.has(name) && !KEPT.has(name)) rmSync(join(out, name));
-  for (const [name, bytes] of files) writeFileSync(join(out, name), bytes);
+  for (const path of stray) rmSync(path);
+  for (const [path, bytes] of files) {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, bytes);
+  }
 }

@@ -24,17 +24,20 @@ class App:
         folder: where it runs and keeps its key.
         target: as on the command line.
         port: to listen on; None: a free one.
+        python: the interpreter of another environment; None: this one.
     """
 
-    def __init__(self, folder: Path, target: str | None = None, port: int | None = None) -> None:
-        self.folder, self.target = folder, target
+    def __init__(
+        self, folder: Path, target: str | None = None, port: int | None = None, python: Path | None = None
+    ) -> None:
+        self.folder, self.target, self.python = folder, target, str(python or sys.executable)
         self.port = port or _free()
         self.cookies: list[Any] = []
         self.start()
 
     def start(self) -> None:
         """Start it, again where it was killed."""
-        command = [sys.executable, "-m", "gradientflow", "app", "--no-open", "--port", str(self.port)]
+        command = [self.python, "-m", "gradientflow", "app", "--no-open", "--port", str(self.port)]
         env = os.environ | {"XDG_STATE_HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
             command + ([self.target] if self.target else []), stderr=subprocess.PIPE, text=True, env=env, cwd=self.folder

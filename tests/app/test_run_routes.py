@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from gradientflow import watch
-from gradientflow.app.run_ways import routes
 from gradientflow.app.runs import Moment, Seen
 from gradientflow.report.branches import branches
+from gradientflow.report.view import routes
 
 
 class Block(nn.Module):
@@ -103,5 +103,5 @@ def test_a_recurrence_over_its_time(tmp_path: Path) -> None:
         states.append(h)
     grads = torch.autograd.grad(net.head(h).square().mean(), states)
     assert row.values == [pytest.approx(float(g.norm()), rel=1e-3) for g in grads]
-    assert told.map is not None and told.map.steps == list(range(1, 13))
-    assert told.map.low <= math.log10(float(grads[0].norm() / grads[-1].norm()))
+    assert told.maps and told.maps[0].steps == list(range(1, 13))
+    assert told.maps[0].low <= math.log10(float(grads[0].norm() / grads[-1].norm()))

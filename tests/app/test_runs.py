@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from gradientflow import store
-from gradientflow.app.run_time import thinned
 from gradientflow.app.runs import Runs, Seen
 from gradientflow.app.wire import frames
 from gradientflow.errors import RecordError, UsageError
+from gradientflow.report.view.course import thinned
 from tests.app.run_records import GAIN, Served, meta, more, probe, served, write
 
 

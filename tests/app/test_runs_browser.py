@@ -17,6 +17,7 @@ from tests.app.run_records import Served, meta, more, served, write
 pytestmark = pytest.mark.browser
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&{{7*7}}\u202e"
 Open = Callable[..., Any]
+AXE = Path(__file__).resolve().parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture
@@ -149,6 +150,72 @@ def test_a_link_holds_the_place(app: Served, look: Open) -> None:
     page.wait_for_selector(".heat canvas")
     assert step(page) == "at step 13" and page.input_value(".which select") == "other"
     until(page, lambda: "probe=1" in page.url and "row=2" in page.url)
+
+
+def test_one_file_to_share_is_the_same_screen_without_the_app(app: Served, look: Open, tmp_path: Path) -> None:
+    page = look(app)
+    page.wait_for_selector(".heat canvas")
+    with page.expect_download() as coming:
+        page.click(".one-file")
+    file = tmp_path / coming.value.suggested_filename
+    coming.value.save_as(file)
+    assert file.name == "one.html"
+    here = page.inner_text(".wf-rows"), page.inner_text(".chosen"), page.inner_text(".budget")
+    alone = page.context.browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    try:
+        shared = alone.new_page()
+        shared.goto(file.as_uri())
+        shared.wait_for_selector(".heat canvas")
+        until(shared, lambda: shared.locator(".chosen").count())
+        there = shared.inner_text(".wf-rows"), shared.inner_text(".chosen"), shared.inner_text(".budget")
+        assert [text.replace("open in editor", "").split() for text in there] == [
+            text.replace("open in editor", "").split() for text in here
+        ]
+        assert shared.locator(".one-file").count() == 0
+        shared.keyboard.press("]")
+        until(shared, lambda: step(shared) == "at step 13")
+    finally:
+        alone.close()
+
+
+def test_two_tabs_at_once(app: Served, look: Open) -> None:
+    page = look(app)
+    other = page.context.new_page()
+    other.goto(f"{app.origin}/#depth?run=other")
+    for one in (page, other):
+        one.wait_for_selector(".heat canvas")
+    for _ in range(2):
+        for one in (page, other):
+            one.keyboard.press("]")
+    for one in (page, other):
+        until(one, lambda one=one: step(one) == "at step 26")
+    assert [one.input_value(".which select") for one in (page, other)] == ["one", "other"]
+    other.close()
+    page.keyboard.press("]")
+    until(page, lambda: step(page) == "at step 39")
+
+
+def test_axe_finds_nothing_serious(app: Served, look: Open) -> None:
+    page = look(app)
+    page.wait_for_selector(".heat canvas")
+    page.keyboard.press("t")
+    page.keyboard.press("?")
+    page.click(".wf-row >> nth=2")
+    page.click(".heat", position={"x": 5, "y": 5})
+    page.wait_for_selector(".cell-told")
+    assert serious(page) == []
+    page.evaluate("document.querySelector('.ticks').removeAttribute('aria-label')")
+    assert serious(page) == ["aria-input-field-name"]  # control
+
+
+def serious(page: Any) -> list[str]:
+    """What axe finds of a page that is serious."""
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed (make check installs it, where there is Node)")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = "axe.run().then(r => r.violations.filter(v => ['serious', 'critical'].includes(v.impact)).map(v => [v.id, v.nodes.map(n => n.html)]))"
+    told = page.evaluate(found)
+    return [name if name == "aria-input-field-name" else f"{name}: {nodes}" for name, nodes in told]
 
 
 def test_axis_and_bars_agree_and_nothing_is_wider_than_the_screen(app: Served, look: Open) -> None:

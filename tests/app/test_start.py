@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ from gradientflow.app.start import Call, _listen, start
 from gradientflow.cli.target import load
 from gradientflow.errors import OutputError, UsageError
 from tests.app.conftest import App
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_other_commands_load_neither_the_server_nor_torch() -> None:
@@ -80,15 +77,3 @@ def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
     rest = app.process.stderr.read()
     app.process.stderr.close()
     assert "Traceback" not in rest and "Error" not in rest
-
-
-def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
-    built = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        inside = {n.rpartition("/")[2] for n in wheel.namelist() if n.startswith("gradientflow/app/static/")}
-        size = sum(i.compress_size for i in wheel.infolist())
-    assert inside == set(server.packaged())
-    assert size < 1_500_000

@@ -19,7 +19,7 @@ from types import FrameType
 
 from gradientflow import cli
 from tests.odd.spoiling import Way
-from tests.report.test_html import Page
+from tests.report.pages import Page
 
 PATIENCE = 10.0  # seconds one command may take
 MEMORY = 2 << 30  # bytes it may ask for, beyond what is there

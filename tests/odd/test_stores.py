@@ -12,11 +12,13 @@ from gradientflow import cli, store
 from gradientflow.cli import report
 from gradientflow.depth import judge
 from gradientflow.records import Note
-from gradientflow.report import html, terminal
+from gradientflow.report import terminal
+from gradientflow.report.view import pack
 from tests.depth.scripts import sandbox, write
 from tests.odd.graphs import ways
 from tests.odd.harness import PATIENCE, Answer, ask, spoilt
 from tests.odd.spoiling import Way
+from tests.report.pages import Page, unpacked
 
 # All odd values in all places, some thousand stores: GRADIENTFLOW_ODD=all
 ALL = os.environ.get("GRADIENTFLOW_ODD") == "all"
@@ -99,7 +101,10 @@ def test_every_spoilt_run_is_reported_or_refused_in_one_sentence(
     assert max(a.seconds for a in answers) < PATIENCE
     reported = sum(a.code == 0 for a in answers)
     assert reported > 0.85 * len(answers)  # a sentence alone is for files of which nothing can be read
-    untold = [a.name for a in answers if a.page and ("left out" in a.page) != ("left out" in " ".join(a.said.split()))]
+    noted = {a.name: str(Page(a.page).data["view"]["notes"]) for a in answers if a.page}
+    untold = [
+        a.name for a in answers if a.page and ("left out" in noted[a.name]) != ("left out" in " ".join(a.said.split()))
+    ]
     assert untold == []  # what the page says was left out, the terminal says too
 
 
@@ -150,14 +155,15 @@ def test_without_the_guard_of_parts_one_part_takes_the_rest(
     def broken(*args: Any, **more: Any) -> Any:
         raise OverflowError("of the part")
 
-    room, part = (terminal, "time_lines") if where == "terminal" else (html, "time_card")
+    room, part = (terminal, "time_lines") if where == "terminal" else (pack, "curves")
     monkeypatch.setattr(room, part, broken)
     same = Way("as it was", lambda folder: None)
     guarded = _asked(same, sound["sigmoids"], tmp_path / "x")
     assert guarded.faults == [] and guarded.page is not None
-    told = guarded.said if where == "terminal" else guarded.page
-    assert "the gradient over time could not be drawn: OverflowError: of the part." in " ".join(told.split())
-    assert "where the" in told and "decades went" in told  # the rest is there
+    told = guarded.said if where == "terminal" else " ".join(unpacked(guarded.page).problems)
+    name = "the gradient over time" if where == "terminal" else "the curves"
+    assert f"{name} could not be drawn: OverflowError: of the part." in " ".join(told.split())
+    assert "where the" in guarded.page and "decades went" in guarded.page  # the rest is there
     monkeypatch.setattr(room, "guarded", lambda name, make, told: make())
     bare = _asked(same, sound["sigmoids"], tmp_path / "x")
     assert bare.code == 2 and ("could not be shown whole" in bare.said or "could not be made" in bare.said)

@@ -151,7 +151,7 @@ def make_exploding() -> Case:
         ),
         steps,
         norms,
-        [Probe(0, 0.0, "first", 0.9, len(ops) - 1, ops, []), Probe(38, 1.0, "trouble: inf", None, 0, [], [])],
+        [Probe(0, 0.0, "first", 0.9, len(ops) - 1, ops, []), Probe(38, 1.0, "trouble: inf", None, None, [], [])],
         [Note("advice", "The loss became infinite at step 38.")],
     )
     finding = Finding(

@@ -12,7 +12,6 @@ from gradientflow.records import Certificate, Finding, Loss, Place, Remedy, Run,
 from gradientflow.report import explain, print_verdict, tell
 from gradientflow.report.brief import MOST, brief
 from gradientflow.report.closing import best_remedy, deciding, gist, next_command
-from gradientflow.report.html import render_html
 from gradientflow.report.step_table import spread, tables
 from tests.report.builders import Case
 from tests.report.cases import (
@@ -24,6 +23,7 @@ from tests.report.cases import (
     make_several,
     make_vanishing,
 )
+from tests.report.pages import held
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 KEYS = [
@@ -221,13 +221,10 @@ def test_certificates_on_the_terminal_and_on_the_page() -> None:
     assert "what was proven   2 of 4 certificates held" in text
     assert "✓ finite" in text and "✗ descent" in text and "? isolation" in text
     assert "not measured: no probed step was looked at" in text
-    page = render_html(*case)
-    assert page.count('<table class="certificates">') == 1
-    for c in case.verdict.certificates:
-        assert c.name in page and c.why in page
+    assert held(*case).view.verdict.certificates == case.verdict.certificates
     for bare in (make_healthy(),):
         assert "what was proven" not in "\n".join(screen(bare, 100, "a"))
-        assert '<table class="certificates">' not in render_html(*bare)
+        assert held(*bare).view.verdict.certificates == []
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
@@ -243,12 +240,11 @@ def test_the_way_to_the_step_on_the_terminal(width: int) -> None:
 
 
 def test_the_way_to_the_step_on_the_page() -> None:
-    page = render_html(*make_proven())
-    assert page.count('<table class="way">') == 2
-    assert "The rule of this optimizer is not known" in page
-    assert page.count("<th scope=row>learning rate</th>") == 2
-    assert page.count(">×0.001</td>") == 10
-    assert '<table class="way">' not in render_html(*make_healthy())
+    one, other = held(*make_proven()).view.stages
+    assert (one.boxed, other.boxed) == (False, True)
+    rates = [cells for stages in (one, other) for name, cells, _ in stages.rows if name == "learning rate"]
+    assert len(rates) == 2 and sum(cells.count("×0.001") for cells in rates) == 10
+    assert held(*make_healthy()).view.stages == []
 
 
 def test_rows_of_the_table() -> None:

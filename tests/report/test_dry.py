@@ -14,11 +14,13 @@ import io
 from rich.console import Console
 from gradientflow.records import Budget, Loss, Verdict, Watch
 from gradientflow.report import LiveLine, print_verdict
-from gradientflow.report.html import render_html
+from gradientflow.report import Moment
+from gradientflow.report.page import render_html
+from gradientflow.records import Meta, Run
 verdict = Verdict("t.py", 0, Loss(), "not-measured", [], Budget(), Watch())
 print_verdict(verdict, None, Console(file=io.StringIO()))
 LiveLine(sys.stderr).open()
-assert "not-measured" in render_html(verdict, None)
+assert "not-measured" in render_html(Moment(Run(Meta("t.py", [], "/", "", "", "")), verdict, lambda *_: Budget(), None))
 print("dry")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from gradientflow.records import Run, Verdict
 from gradientflow.report import print_verdict
-from gradientflow.report.html import render_html
 from gradientflow.report.terminal import Page
+from tests.report.pages import held, rendered, unpacked
 
 SENTENCE = "could not be drawn: ZeroDivisionError"
 
@@ -39,13 +40,25 @@ def test_on_the_terminal(part: str, name: str, case: tuple[Verdict, Run], monkey
 
 
 @pytest.mark.parametrize(
-    ("part", "name"), [("waterfall", "the gradient’s way back"), ("loss_chart", "the loss"), ("island", "")]
-)
+    ("part", "name"),
+    [("pack.way", "the way back at step"), ("pack.routes", "where routes part at step"), ("pack.curves", "the curves"), ("pack.mapped", "the map of"),
+     ("opened._about", "what was watched"), ("opened.tables", "the way to the step"), ("opened.jacobians", "the singular values")],
+)  # fmt: skip
 def test_on_the_page(part: str, name: str, case: tuple[Verdict, Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = render_html(*case)
-    assert SENTENCE not in whole  # control
-    monkeypatch.setattr(f"gradientflow.report.html.{part}", fails)
-    cut = render_html(*case)
-    assert (f"{name} {SENTENCE}" in cut) == bool(name)
-    assert cut.rstrip().endswith("</html>")
-    assert case[0].symptom in cut
+    whole = held(*case)
+    assert whole.problems == [] and SENTENCE not in str(whole.view.notes)  # control
+    monkeypatch.setattr(f"gradientflow.report.view.{part}", fails)
+    cut = held(*case)
+    told = [*cut.problems, *(text for kind, text in cut.view.notes if kind == "report")]
+    of_a_step = part in ("pack.way", "pack.routes")
+    assert len(told) == (len(whole.ways) if of_a_step else 2 if part == "pack.mapped" else 1)
+    assert all(re.match(rf"{name}.*{SENTENCE}", text) for text in told)
+    assert cut.view.verdict.symptom == case[0].symptom and len(cut.ways) == len(whole.ways)  # and the rest is there
+
+
+def test_the_text_of_the_page_that_cannot_be_made_costs_the_text(
+    case: tuple[Verdict, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Page, "lines", fails)
+    text = rendered(*case)
+    assert f"the verdict as text {SENTENCE}" in text and unpacked(text).problems == []

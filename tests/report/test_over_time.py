@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 
 import pytest
 from rich.cells import cell_len
 
-from gradientflow.records import Finding, Loss, Place, Probe, Recurrence, Run, Verdict, Watch
-from gradientflow.report.html import render_html
+from gradientflow.records import Finding, Loss, Place, Probe, Recurrence, Routes, Run, Verdict, Watch
 from gradientflow.report.over_time import over_time
-from gradientflow.report.over_time_page import time_card
 from gradientflow.report.over_time_terminal import curve, time_lines
-from gradientflow.report.palette import LOWEST, level
+from gradientflow.report.palette import BROKEN, DEAD, LOWEST, level
 from tests.report.builders import RNN, Link, budget, chain, meta
-from tests.report.test_html import Page
+from tests.report.pages import Page, held, rendered
 from tests.report.test_terminal import plain
 
 FILE = "/home/ada/nets/reader.py"
 STEPS = 40
+
+
+def routes_of(verdict: Verdict, run: Run) -> Routes:
+    """Of the first step that the page holds."""
+    way = held(verdict, run).ways[0]
+    assert way is not None and way.routes is not None
+    return way.routes
 
 
 def recurrences() -> list[Recurrence]:
@@ -86,7 +92,7 @@ def test_a_terminal_keeps_to_its_width(width: int) -> None:
 def test_the_terminal_report_has_it_and_none_where_nothing_recurs() -> None:
     assert "the gradient over time" in plain(*made(*recurrences()))
     assert "the gradient over time" not in plain(*made())
-    assert time_card(*made()) == ""
+    assert routes_of(*made()).times == []
     assert over_time(made()[0], None) is None
 
 
@@ -117,30 +123,21 @@ def test_only_the_layer_that_is_blamed_is_marked() -> None:
 
 
 def test_the_page_has_a_picture_with_time_to_the_right_and_its_numbers_as_a_table() -> None:
-    verdict, run = made(*recurrences())
-    card = time_card(verdict, run)
-    page = Page(card)
-    pictures = [a for _, a in page.tags if a.get("role") == "img"]
-    assert len(pictures) == 2  # one for each operation
-    assert "−7.8 decades carried" in str(pictures[0]["aria-label"])
-    assert card.count("<details>") == 1
-    listed = re.findall(r'<th scope="row">(\d+)</th><td>([^<]*)</td>', card)
-    assert listed[0] == ("1", "1.58e−8")
-    assert listed[24] == ("40", "1")
-    assert len(listed) == 25 + 12
-    assert "inf" in dict(listed[25:]).values()
-    assert card.count('class="x-dead"') == 1
-    assert card.count('class="x-nf"') == 1
-    assert "32 of 64" in card
-    assert "1.3" in card
+    told = routes_of(*made(*recurrences()))
+    assert [len(m.names) for m in told.maps] == [2, 1]  # one for each number of time steps
+    assert (told.times[0].name.split()[0], told.times[0].carried) == ("reader.py:5", "−7.8")
+    assert len(told.times[0].values) == STEPS and told.times[0].values[0] == pytest.approx(1.58e-8, rel=1e-2)
+    assert None in told.times[2].values or None in told.times[1].values  # what is not finite is no number
+    codes = [base64.b64decode(m.codes) for m in told.maps]
+    assert sum(c.count(DEAD) for c in codes) > 0 and sum(c.count(BROKEN) for c in codes) > 0
+    assert told.times[0].rows == "32 of 64"
     assert level(-8.0, -8.0, 0.0) == LOWEST
 
 
 def test_the_whole_page_takes_it_in_and_hostile_names_are_escaped() -> None:
     verdict, run = made(*recurrences())
     run.probes[0].ops[0].module = "<script>alert(1)</script>\x1b[31m"
-    text = render_html(verdict, run)
-    assert "Over the time steps" in text
+    text = rendered(verdict, run)
     assert "<script>alert" not in text
     Page(text)
     assert "\x1b" not in "".join(line.plain for line in time_lines(verdict, run, 100, plain=True))
@@ -150,11 +147,8 @@ def test_time_steps_that_were_left_out_are_counted_on_both_axes() -> None:
     one = recurrences()[0]
     one.skipped = 100
     assert re.search(r"t = 101 +140", lines(100, one)[2])
-    card = time_card(*made(one))
-    assert "t = 101" in card
-    assert "t = 140" in card
-    assert "the first 100 time steps were not run again" in card
-    assert '<th scope="row">101</th>' in card
+    told = routes_of(*made(one))
+    assert (told.maps[0].steps[0], told.maps[0].steps[-1], told.times[0].first) == (101, 140, 101)
 
 
 def test_many_recurrences_are_cut_short_and_counted() -> None:

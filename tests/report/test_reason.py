@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from gradientflow.records import Budget, Finding, Loss, Verdict, Watch
+from gradientflow.records import Budget, Finding, Loss, Meta, Run, Verdict, Watch
 from gradientflow.report import print_verdict
-from gradientflow.report.html import render_html
+from tests.report.pages import Page, rendered
 
 
 def told(reason: str) -> tuple[str, str]:
@@ -20,12 +20,13 @@ def told(reason: str) -> tuple[str, str]:
     verdict = Verdict("t.py", 3, Loss(), "vanishing", findings, Budget(), Watch())
     out = io.StringIO()
     print_verdict(verdict, None, Console(file=out))
-    return out.getvalue(), render_html(verdict, None)
+    return out.getvalue(), rendered(verdict, Run(Meta("t.py", [], "/", "", "", "")))
 
 
 @pytest.mark.parametrize("reason", ["it takes 1.0 of the 5.0 decades", ""])
 def test_why_a_finding_ranks_lower(reason: str) -> None:
-    for text in told(reason):
+    said, page = told(reason)
+    for text in (said, Page(page).text):
         assert text.count("ranks lower: ") == (1 if reason else 0)
         assert not reason or f"ranks lower: {reason}." in text
 

@@ -9,13 +9,19 @@ import pytest
 from rich.console import Console
 
 from gradientflow.depth.replay.attach import attach
-from gradientflow.records import FAILED, NO_WIN, OUTCOMES, WORSE, Doubt, Trial
+from gradientflow.records import FAILED, NO_WIN, OUTCOMES, WORSE, Doubt, Replay, RunView, Trial
 from gradientflow.report import ReplayLive, print_verdict
 from gradientflow.report.closing import best_remedy
-from gradientflow.report.html import render_html
-from gradientflow.report.replay_panel import replay_panel
 from gradientflow.report.replay_words import SIGNS, WORDS, at_no_cost, cells, verdict_line
 from tests.report.cases import HOSTILE, Case, make_hostile, make_replayed
+from tests.report.pages import held, rendered
+
+
+def opened(replay: Replay) -> RunView:
+    """What the page holds of a replay."""
+    verdict, run = make_replayed()
+    verdict.replay = replay
+    return held(verdict, run).view
 
 
 def terminal(width: int = 100, case: Case | None = None) -> str:
@@ -46,7 +52,7 @@ def test_no_proven_win_is_said_so() -> None:
     assert verdict_line(replay).startswith("Best: tanh instead of sigmoid at train.py:13 and weights rescaled")
     replay.best = None
     assert verdict_line(replay).startswith("No proven win")
-    assert "the best as an edit" not in replay_panel(replay)
+    assert opened(replay).edit is None
 
 
 def test_a_failed_trial_shows_no_numbers() -> None:
@@ -77,9 +83,11 @@ def test_an_edit_whose_own_run_did_not_do_as_well_is_not_printed() -> None:
     verdict, run = make_replayed()
     replay = verdict.replay
     assert replay is not None
-    assert 'class="src diff"' in replay_panel(replay)  # control
+    fix = opened(replay).fix
+    assert fix is not None and "torch.tanh(x) if k in" in fix.diff  # control
     replay.trials[4].diff_tried = False
-    assert 'class="src diff"' not in replay_panel(replay)
+    fix = opened(replay).fix
+    assert fix is not None and fix.diff == "" and opened(replay).edit is None
     assert "torch.tanh(x) if k in" not in terminal(case=Case(verdict, run))
 
 
@@ -87,29 +95,30 @@ def test_an_edit_that_gave_the_same_losses_is_told_as_that_and_one_that_was_not_
     replay = make_replayed()[0].replay
     assert replay is not None
     replay.trials[4].diff_equal = True
-    assert "the same losses as the intervention, bit for bit" in replay_panel(replay)
+    assert "the same losses as the intervention, bit for bit" in getattr(opened(replay).fix, "checked", "")
     replay.trials[4].diff_equal = replay.trials[4].diff_tried = None
-    assert "not run: no time was left" in replay_panel(replay)
+    assert "not run: no time was left" in getattr(opened(replay).fix, "checked", "")
 
 
 def test_a_confidence_that_a_replay_lowered_is_told_on_both() -> None:
     verdict, run = make_replayed()
     replay = verdict.replay
     assert replay is not None
-    assert "lowered" not in terminal(case=Case(verdict, run)) + replay_panel(replay)  # control
+    assert "lowered" not in terminal(case=Case(verdict, run)) + str(opened(replay).tried_notes)  # control
     replay.doubts = [Doubt(1, "init-too-<small>", 2, 0.9, 0.69), Doubt(0, "depth", 1, 0.5, 0.33)]
     attach(verdict, replay)
     assert (verdict.findings[1].confidence, verdict.findings[0].confidence) == (0.69, 0.33)
     wanted = "lowered from 90 % to 69 %: the 2 remedies of it that were tried made nothing better"
     assert wanted in " ".join(terminal(case=Case(verdict, run)).split())
-    assert wanted in replay_panel(replay) and "init-too-&lt;small&gt;" in replay_panel(replay)
-    assert "the remedy of it that was tried made nothing better" in replay_panel(replay)
+    notes = str(opened(replay).tried_notes)
+    assert wanted in notes and "init-too-<small>" in notes
+    assert "the remedy of it that was tried made nothing better" in notes
 
 
 def test_why_there_is_no_win_is_told_and_a_symptom_gone_at_the_same_loss_as_well() -> None:
     replay = make_replayed()[0].replay
     assert replay is not None
-    assert "no proven win: no clear difference in the loss" in replay_panel(replay)
+    assert "no proven win: no clear difference in the loss" in str(opened(replay).tried)
     assert "no clear difference in the loss" in terminal()
     replay.best = None
     assert "the symptom is gone" not in verdict_line(replay)  # control: it is still seen
@@ -126,11 +135,10 @@ def test_what_is_called_the_same_loss(low: float, high: float, same: bool) -> No
 
 def test_the_page_has_a_row_per_trial_and_is_safe() -> None:
     verdict, run = make_replayed()
-    page = render_html(verdict, run)
-    table = page[page.index('<table class="trials">') :].partition("</table>")[0]
-    assert table.count("<tr") == 1 + 5
-    assert '<tr class="won best">' in table
-    hostile = render_html(*make_hostile())
+    told = held(verdict, run).view
+    assert len(told.tried) == 5 and [cells[-1] for cells in told.tried][-1] == "better"
+    assert told.fix is not None and told.fix.proven and told.fix.after == "0.31"
+    hostile = rendered(*make_hostile())
     assert HOSTILE not in hostile and "<img src=x" not in hostile.replace("&lt;img", "")
 
 
@@ -167,8 +175,9 @@ def test_where_the_best_has_no_diff_that_of_the_next_winner_is_shown_under_its_n
     told = " ".join(terminal(case=Case(verdict, run)).split())
     wanted = f"the best that could be written: {first.changes[0].text}"
     assert wanted in told and "the best as an edit" not in told
-    assert wanted in replay_panel(replay) and 'class="src diff"' in replay_panel(replay)
+    edit = opened(replay).edit
+    assert edit is not None and edit[0].startswith(wanted) and edit[1] == first.diff
     assert f"Best: {best.changes[0].text}" in told  # it stays the best
     assert f"as a diff, above: {first.changes[0].text}" in (best_remedy(verdict) or "")
     first.diff_tried = False
-    assert "could be written" not in replay_panel(replay)
+    assert opened(replay).edit is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -12,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from gradientflow.app.run_time import cell, curves, heat
-from gradientflow.app.run_view import excerpt, view
-from gradientflow.app.run_ways import op_seen, routes, way
-from gradientflow.app.runs import Moment, Runs
+from gradientflow.app.runs import Runs
+from gradientflow.app.wire import frame
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.files import encoded
 from gradientflow.report import clean
+from gradientflow.report.page import render_html
+from gradientflow.report.view import Moment, cell, curves, excerpt, heat, op_seen, routes, view, way
 
 LOOK = 1.0  # seconds between two looks at a run that is followed
 STILL = 15  # looks without news, after which a sign of life is sent
@@ -55,6 +56,15 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
 
         return _json(await anyio.to_thread.run_sync(look))
 
+    async def shared(request: Request) -> Response:
+        def make() -> tuple[str, str]:
+            seen = runs.get(request.query_params.get("name"))
+            return seen.name, render_html(seen.now(), seen.name)
+
+        name, page = await anyio.to_thread.run_sync(make)
+        held = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.replace('/', '-'), safe='')}.html"}
+        return Response(page.encode("utf-8", "replace"), media_type="text/html", headers=held)
+
     async def follow(request: Request) -> Response:
         seen = runs.get(request.query_params.get("name"))
         known = whole(request, "version", 0)
@@ -83,10 +93,11 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
         Route("/api/runs", offered),
         Route("/api/run", opened),
         Route("/api/run/follow", follow),
-        Route("/api/run/way", slice_of(lambda m, r: way(m, whole(r, "probe")))),
+        Route("/api/run/page", shared),
+        Route("/api/run/way", slice_of(lambda m, r: way(m, whole(r, "probe"), _own(r)))),
         Route("/api/run/routes", slice_of(lambda m, r: routes(m, whole(r, "probe")))),
-        Route("/api/run/op", slice_of(lambda m, r: op_seen(m, whole(r, "probe"), whole(r, "row")))),
-        Route("/api/run/curves", slice_of(lambda m, r: curves(m, whole(r, "points", 800)))),
+        Route("/api/run/op", slice_of(lambda m, r: op_seen(m, whole(r, "probe"), whole(r, "row"), _own(r)))),
+        Route("/api/run/curves", slice_of(lambda m, r: frame(*curves(m, whole(r, "points", 800))))),
         Route("/api/run/heat", slice_of(lambda m, r: heat(m, whole(r, "biases", 0) == 1))),
         Route("/api/run/cell", slice_of(lambda m, r: cell(m, whole(r, "param"), whole(r, "step")))),
         Route("/api/run/source", slice_of(_source)),
@@ -105,6 +116,11 @@ def whole(request: Request, name: str, otherwise: int | None = None) -> int:
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > LARGEST:
         raise UsageError(f"{name}={text!r:.40}: expected a whole number from 0.")
     return int(text)
+
+
+def _own(request: Request) -> int | None:
+    """The number of the optimizer whose way back is asked for; None: the probe's own."""
+    return whole(request, "own") if "own" in request.query_params else None
 
 
 def _source(moment: Moment, request: Request) -> Any:

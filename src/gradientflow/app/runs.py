@@ -8,73 +8,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any
 
 from gradientflow import depth, store
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.limits import Limit
-from gradientflow.records import Budget, Loss, Note, Probe, Run, RunList, RunName, Verdict, Watch
+from gradientflow.records import Budget, Loss, Note, Run, RunList, RunName, Verdict, Watch
+from gradientflow.report.view.moment import Moment, State
 from gradientflow.report.words import one_line
 
 MOST = 200  # runs that are offered
 SILENT = Limit("seconds_of_silence", 20.0, "chosen: eighty times the pulse by which a watched script writes")
-State = Literal["ended", "going", "silent"]
-KEPT = 64  # slices of one record that are kept
-T = TypeVar("T")
 PATIENCE = 0.4  # seconds that the first answer waits for a verdict
 REST = 10  # times as long as judging took is waited before a run that still goes on is judged again
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A run as it stood at one moment; nothing of it changes afterwards.
-
-    Attributes:
-        version: grows with the record.
-        run: what was seen.
-        verdict: what it means; of a run that still goes on perhaps of a moment before.
-        state: "ended"; "going"; "silent": it was killed, or writes nothing for a while.
-        kept: what was worked out of this record and verdict and takes a while, by name.
-        judged: whether the verdict is one; otherwise it is still being worked out, and stands in for it.
-    """
-
-    version: int
-    run: Run
-    verdict: Verdict
-    state: State
-    judged: bool = True
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    def probe(self, index: int) -> Probe:
-        """Return a probe.
-
-        Raises:
-            UsageError: there is no such probe.
-        """
-        if not 0 <= index < len(self.run.probes):
-            raise UsageError(f"probe {index}: this run has {len(self.run.probes)} of them, counted from 0.")
-        return self.run.probes[index]
-
-    def budget(self, index: int) -> Budget:
-        """Return the budget of a probe.
-
-        Raises:
-            UsageError: there is no such probe.
-        """
-        probe = self.probe(index)
-        return self.once(f"budget {index}", lambda: depth.way_at(self.run, self.verdict, probe))
-
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return what was made by that name, or make it; only the last of them are kept."""
-        if (known := self.kept.get(name)) is not None:
-            return cast(T, known)
-        made = self.kept[name] = make()
-        for old in list(self.kept)[:-KEPT]:
-            self.kept.pop(old, None)
-        return made
 
 
 class Seen:
@@ -122,9 +69,10 @@ class Seen:
             waiting.join(PATIENCE)
         with self._lock:
             state: State = "ended" if run.meta.ended is not None else "going" if self.age() < SILENT else "silent"
+            verdict = self._verdict or _unjudged(run)
             return Moment(
-                self._version, run, self._verdict or _unjudged(run), state, self._verdict is not None, self._kept
-            )
+                run, verdict, depth.way_at, depth.looked_at(run, verdict), self._version, state, self._verdict is not None, self._kept
+            )  # fmt: skip
 
     def _judge(self, run: Run, of: tuple[int, float | None]) -> None:
         begun = time.monotonic()

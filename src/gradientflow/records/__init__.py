@@ -9,7 +9,7 @@ PyTorch. Seven families:
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
   may lie in a `Plane` of a large space, with the `Shadow` of each path
-- `app`      what the local app and its page say to each other; `run_view`: of a run
+- `app`      what the local app and its page say to each other; `run_view`: of a run; `inlined`: a run in one page
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
@@ -33,6 +33,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.inlined import Inlined, InlinedMap, InlinedWay
 from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
@@ -56,9 +57,12 @@ from gradientflow.records.run_view import (
     Excerpt,
     Fix,
     HeatMap,
+    Jacobians,
     Line,
     LineName,
     OpSeen,
+    Own,
+    Reach,
     Route,
     Routes,
     RunList,
@@ -181,8 +185,12 @@ __all__ = [
     "Group",
     "GroupStep",
     "HeatMap",
+    "Inlined",
+    "InlinedMap",
+    "InlinedWay",
     "Isolation",
     "Isometry",
+    "Jacobians",
     "Line",
     "LineAsk",
     "LineName",
@@ -200,6 +208,7 @@ __all__ = [
     "Order",
     "Other",
     "Outlook",
+    "Own",
     "Param",
     "ParamNorms",
     "ParamState",
@@ -208,6 +217,7 @@ __all__ = [
     "Plane",
     "Portrait",
     "Probe",
+    "Reach",
     "Record",
     "Recurrence",
     "Remedy",

@@ -57,6 +57,7 @@ class Told(msgspec.Struct):
     sure: str
     facts: list[tuple[str, str, str]]
     excerpt: Excerpt | None = None
+    replayed: list[str] = []  # of each remedy: what a replay measured, or that it is advice
 
 
 class Fix(msgspec.Struct):
@@ -82,6 +83,46 @@ class Stages(msgspec.Struct):
     boxed: bool = False
 
 
+class Reach(msgspec.Struct):
+    """The singular values of one Jacobian: on a log scale from 0 to 1 their range, mean and quantiles, and the same in numbers."""
+
+    where: str
+    name: str
+    word: str
+    mark: str
+    symptom: str  # whose ink it has
+    how: str  # it was measured
+    numbers: tuple[str, str, str]  # mean σ², largest, least
+    low: float
+    high: float
+    mean: float | None
+    quantiles: list[float] = []
+    off: str = ""  # all of it lies beyond that end of the scale: "<" or ">"
+    whole: bool = False  # of the network, end to end
+
+
+class Jacobians(msgspec.Struct):
+    """The singular values from layer to layer in one probed step; `one` is where σ² = 1 lies, `ticks` are (place, decades)."""
+
+    step: int
+    summary: str
+    one: float
+    ticks: list[tuple[float, int]]
+    rows: list[Reach]
+
+
+class Own(msgspec.Struct):
+    """One of several optimizers: what it trains, its steps and losses in words, and the probe that its own way back is from."""
+
+    name: str
+    course: str
+    decades: float | None
+    probe: int | None
+    way: int | None = (
+        None  # its number, where the way back of that probe is another's: both stepped after one backward pass
+    )
+
+
 class RunView(msgspec.Struct):
     """A run as the page opens it."""
 
@@ -102,9 +143,17 @@ class RunView(msgspec.Struct):
     crash: str = ""
     tried: list[list[str]] = []  # of a replay: sign, kind, what, loss, against the baseline, decades, symptom, outcome
     tried_title: str = ""
+    tried_notes: list[str] = []
+    edit: tuple[str, str] | None = (
+        None  # the best that could be written, where that is not the fix: its title, and a diff
+    )
     stages: list[Stages] = []
     adaptive: bool = False  # 2/η says nothing of the main optimizer
     optimizers: list[str] = []
+    own: list[Own] = []  # where there are several optimizers
+    error: str = ""  # how the script ended, as Python tells it
+    mend: str = ""  # what to do about a run that was not measured
+    jacobians: list[Jacobians] = []
     judged: bool = True  # otherwise the verdict stands in for one that is still being worked out
 
 
@@ -186,7 +235,9 @@ class Routes(msgspec.Struct):
     step: int
     branches: list[Branch]
     times: list[TimeRow]
-    map: HeatMap | None = None  # of the rows with as many time steps as the first; its columns are those
+    maps: list[
+        HeatMap
+    ] = []  # of the rows with the same time steps, which are its columns; its parameters are the rows' numbers
     left_out: int = 0
 
 

@@ -1,6 +1,6 @@
 """The report room: what was found, made visible.
 
-For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page, `render` for other tools
+For a training run: `print_verdict` for the terminal, `write_html` for a self-contained page of a `Moment`, `render` for other tools
 (some lines of text, GitHub's annotations, SARIF), `explain` for a finding in words, `LiveLine` for the status line while a script runs, `ReplayLive` while its remedies are tried.
 For a flow: `print_flow`, `write_figure` and `write_portrait` (which want matplotlib; `check_figure` and
 `check_file` refuse before the work), `FlowLive` while it is solved, and
@@ -14,10 +14,11 @@ from gradientflow.report.files import check_file
 from gradientflow.report.flow_live import CountLive, FlowLive
 from gradientflow.report.flow_terminal import print_flow
 from gradientflow.report.formats import FORMATS, render
-from gradientflow.report.html import write_html
 from gradientflow.report.live import LiveLine
+from gradientflow.report.page import write_html
 from gradientflow.report.replay_live import ReplayLive
 from gradientflow.report.terminal import print_verdict, verdict_lines
+from gradientflow.report.view import Moment
 from gradientflow.report.words import clean, shown
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "CountLive",
     "FlowLive",
     "LiveLine",
+    "Moment",
     "ReplayLive",
     "check_figure",
     "check_file",

@@ -1,22 +1,29 @@
-"""The heat map: gradient norm of every parameter over the steps, as a picture that needs no script."""
+"""The heat map: gradient norm of every parameter over the steps, as codes of a colour map."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Container, Sequence
-from html import escape
-from typing import Any
 
 from gradientflow.records import ABSENT, ParamNorms, Run
 from gradientflow.report import words
-from gradientflow.report.curve import column, domain
-from gradientflow.report.palette import BROKEN, DEAD, LOWEST, NOTHING, batlow, data_uri, level
+from gradientflow.report.palette import BROKEN, DEAD, NOTHING, level
 
 COLUMNS = 400  # at most
 MAX_PARAMS = 1500
 MAX_CELLS = 500_000
 _FLOOR = -12.0  # decades below the largest of a step where the map ends
+
+
+def domain(run: Run) -> tuple[int, int] | None:
+    """Return the first and last step seen."""
+    seen = [s.step for s in run.steps] + [n.step for n in run.norms]
+    return (min(seen), max(seen)) if seen else None
+
+
+def column(step: int, ends: tuple[int, int], columns: int) -> int:
+    """Return the column of a step when the axis is cut into `columns`."""
+    return min(max((step - ends[0]) * columns // (ends[1] - ends[0] + 1), 0), columns - 1)
 
 
 class Heat:
@@ -28,9 +35,10 @@ class Heat:
     Args:
         run: what was seen.
         only: parameters to draw; None: all.
+        cells: at most.
     """
 
-    def __init__(self, run: Run, only: Container[int] | None = None) -> None:
+    def __init__(self, run: Run, only: Container[int] | None = None, cells: int = MAX_CELLS) -> None:
         self.ends = domain(run)
         seen = sorted({p for n in run.norms for p in n.params if only is None or p in only}, reverse=True)
         self.left_out = max(0, len(seen) - MAX_PARAMS)
@@ -41,10 +49,9 @@ class Heat:
         self.low = -3.0
         self.codes: list[bytes] = []
         if self.ends is not None and self.params:
-            self._fill(run, self.ends)
+            self._fill(run, self.ends, max(1, min(COLUMNS, cells // len(self.params), self.ends[1] - self.ends[0] + 1)))
 
-    def _fill(self, run: Run, ends: tuple[int, int]) -> None:
-        columns = max(1, min(COLUMNS, MAX_CELLS // len(self.params), ends[1] - ends[0] + 1))
+    def _fill(self, run: Run, ends: tuple[int, int], columns: int) -> None:
         picked: list[list[ParamNorms]] = [[] for _ in range(columns)]
         for norms in run.norms:
             picked[column(norms.step, ends, columns)].append(norms)
@@ -86,83 +93,6 @@ class Heat:
         if math.isnan(v):
             return BROKEN
         return DEAD if math.isinf(v) else level(v, self.low, 0.0)
-
-    def data(self) -> dict[str, Any]:
-        """What the page's script needs to tell numbers: names, steps, the largest norm of each column, the codes."""
-        flat = base64.b64encode(b"".join(self.codes)).decode("ascii")
-        largest = [None if x is None else float(f"{x:.4g}") for x in self.largest]
-        return {
-            "params": self.names,
-            "steps": self.steps,
-            "largest": largest,
-            "low": self.low,
-            "lowest": LOWEST,
-            "codes": flat,
-        }
-
-    def html(self) -> str:
-        """The map with its labels and legend; empty where no norms were kept."""
-        if not self.codes:
-            return ""
-        rows, columns = len(self.codes), len(self.codes[0])
-        height = min(max(300 / rows, 2.0), 15.0)
-        every = max(1, math.ceil(12 / height))
-        names = "".join(
-            f'<span style="top:{100 * (k + 0.5) / rows:.3f}%" title="{escape(name)}">'
-            f"{escape(words.elide(name, 21))}</span>"
-            for k, name in enumerate(self.names)
-            if k % every == 0
-        )
-        stops = ", ".join(batlow(k / 8) for k in range(9))
-        more = f" Shown: {rows} of {rows + self.left_out} parameters." if self.left_out else ""
-        return (
-            '<div class="lane heat"><div class="gutter names">' + names + "</div>"
-            f'<div class="plot" id="heat" tabindex="0" role="application" aria-describedby="heat-says" '
-            f'aria-label="Gradient norm of {rows} parameters over the steps; arrow keys move, the cell is told below" '
-            f'style="height:{height * rows:.0f}px;background-image:url({data_uri(self.codes)})">'
-            + self._overlays(rows, columns)
-            + '<i class="cross"></i><i class="cell"></i></div></div>'
-            '<div class="lane"><div class="gutter"></div><div class="plot axis">'
-            f"<span>step {self.ends[0] if self.ends else 0}</span>"
-            f'<span id="heat-says" class="says" role="status">norm relative to the largest of the step;'
-            f" loss side at the top.{more}</span>"
-            f"<span>step {self.ends[1] if self.ends else 0}</span></div></div>"
-            f'<div class="legend"><span>10<sup>{words.number(int(self.low))}</sup></span>'
-            f'<i class="ramp" style="background:linear-gradient(90deg,{stops})"></i><span>1, the largest</span>'
-            '<span class="key"><i class="sw x-nf"></i>✕ not finite</span>'
-            '<span class="key"><i class="sw x-dead"></i>○ exactly zero</span>'
-            '<span class="key"><i class="sw"></i>no gradient, or not kept</span></div>'
-        )
-
-    def _overlays(self, rows: int, columns: int) -> str:
-        """Hatched boxes over cells that are broken or dead: equal runs of neighbouring rows are one box."""
-        boxes: list[tuple[int, int, int, int, int]] = []  # code, first column, stop, first row, stop
-        above: dict[tuple[int, int, int], int] = {}
-        for r in range(rows + 1):
-            here: dict[tuple[int, int, int], int] = {}
-            for key in _runs(self.codes[r]) if r < rows else []:
-                here[key] = above.get(key, r)
-            boxes.extend((*key, first, r) for key, first in above.items() if key not in here)
-            above = here
-        boxes.sort(key=lambda b: -(b[2] - b[1]) * (b[4] - b[3]))
-        return "".join(
-            f'<i class="{"x-nf" if code == BROKEN else "x-dead"}" style="left:{100 * a / columns:.2f}%;'
-            f'width:{100 * (b - a) / columns:.2f}%;top:{100 * top / rows:.2f}%;height:{100 * (end - top) / rows:.2f}%">'
-            f"</i>"
-            for code, a, b, top, end in boxes[:4000]
-        )
-
-
-def _runs(codes: bytes) -> list[tuple[int, int, int]]:
-    """Runs of broken or dead cells in one row: code, first column, stop."""
-    out = []
-    start = 0
-    for c in range(1, len(codes) + 1):
-        if c == len(codes) or codes[c] != codes[start]:
-            if codes[start] in (BROKEN, DEAD):
-                out.append((codes[start], start, c))
-            start = c
-    return out
 
 
 def _chosen(group: Sequence[ParamNorms]) -> list[ParamNorms]:

@@ -1,4 +1,4 @@
-"""The Jacobian view: singular values from layer to layer and end to end, on the terminal and on the page.
+"""The Jacobian view: singular values from layer to layer and end to end, as the terminal shows it and the screens draw it.
 
 σ² = 1 in every direction is dynamical isometry: gradients keep their length whichever way they point (Saxe, McClelland
 and Ganguli 2014; Pennington, Schoenholz and Ganguli 2017).
@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 
 from rich.console import Console
 from rich.text import Text
@@ -25,9 +24,6 @@ from gradientflow.report.words import ROWS
 # σ² at each of twenty layers is two decades in σ².
 KEPT, WIDEST, NARROWEST = 1.25, 1.5, 0.5
 TITLE = "singular values of the Jacobians"
-EXPLAINED = (
-    "σ² = 1 in every direction would be dynamical isometry; the dot is the mean, the bar runs from least to largest"
-)
 
 
 @dataclass(frozen=True)
@@ -123,8 +119,8 @@ def axis(every: list[Row]) -> Axis:
     return Axis(float(low - 1), float(high))
 
 
-def _off(s: Stretch, scale: Axis) -> str:
-    """Which end of the scale a stretch lies beyond with all of it: "<", ">", or neither."""
+def off_scale(s: Stretch, scale: Axis) -> str:
+    """Return which end of the scale a stretch lies beyond with all of it: "<", ">", or neither."""
     top, bottom = s.top if s.top is not None else s.mean, s.bottom if s.bottom is not None else s.mean
     if not top > 10**scale.low:
         return "<"
@@ -144,10 +140,6 @@ def summary(probe: Probe) -> str:
     if whole.mean > 0 and whole.top is not None:
         text += f": the best direction has {words.number(whole.top / whole.mean)} times the mean"
     return text + "."
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def measured(s: Stretch) -> str:
@@ -229,7 +221,7 @@ def _track(s: Stretch, scale: Axis, width: int) -> str:
         return min(int(width * scale(x)), width - 1)
 
     out = [" "] * width
-    if off := _off(s, scale):
+    if off := off_scale(s, scale):
         out[cell(1.0)] = "│"
         out[0 if off == "<" else -1] = off
         return "".join(out)
@@ -240,62 +232,3 @@ def _track(s: Stretch, scale: Axis, width: int) -> str:
     if math.isfinite(s.mean):
         out[cell(s.mean)] = "•"
     return "".join(out)
-
-
-# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def html(run: Run | None) -> str:
-    """The view on the page: for each probe shown, a table whose middle column draws the spectrum. Empty without Jacobians."""
-    shown = views(run)
-    if not shown:
-        return ""
-    blocks = "".join(_table(probe) for probe in shown)
-    return (
-        '<section class="card iso" aria-labelledby="h-j"><h2 id="h-j">Singular values of the Jacobians</h2>'
-        f'<p class="fine">From one layer’s output to the next one’s, in the order of the forward pass; log scale. '
-        f"{escape(EXPLAINED)}, each tick is a quantile.</p>{blocks}</section>"
-    )
-
-
-def _table(probe: Probe) -> str:
-    every = rows(probe)
-    scale = axis(every)
-    ticks = "".join(
-        f'<span style="left:{100 * scale(10.0**d):.1f}%">{"1" if d == 0 else f"10<sup>{words.number(d)}</sup>"}</span>'
-        for d in range(int(scale.low), int(scale.high) + 1)
-        if d % max(1, round((scale.high - scale.low) / 6)) == 0
-    )
-    body = "".join(_tr(r, scale) for r in every)
-    return (
-        f"<h3>step {probe.step}</h3><p class=say>{escape(_capital(summary(probe)))}</p>"
-        '<div class="scroll"><table class="iso-t"><thead><tr><th scope=col>from → to</th>'
-        f'<th scope=col class="ax"><div>{ticks}</div></th>'
-        "<th scope=col>mean σ²</th><th scope=col>largest</th><th scope=col>least</th><th scope=col></th></tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _tr(r: Row, scale: Axis) -> str:
-    s = r.stretch
-    parts = [f'<i class="one" style="left:{100 * scale(1.0):.2f}%"></i>']
-    low = s.bottom if s.bottom is not None else s.mean
-    high = s.top if s.top is not None else s.mean
-    if off := _off(s, scale):
-        parts.append(
-            f'<i class="off {"low" if off == "<" else "high"}">{"◂" if off == "<" else "▸"} off this scale</i>'
-        )
-    elif math.isfinite(s.mean):
-        a, b = 100 * scale(low), 100 * scale(high)
-        parts.append(f'<i class="range" style="left:{a:.2f}%;width:{max(b - a, 0.4):.2f}%"></i>')
-        parts += [f'<i class="q" style="left:{100 * scale(x):.2f}%"></i>' for x in s.spectrum if x > 0]
-        parts.append(f'<i class="dot" style="left:{100 * scale(s.mean):.2f}%"></i>')
-    site = f'<small class="site">{escape(r.where)}</small>' if r.where else ""
-    tone = f"tone-{r.symptom}"
-    return (
-        f'<tr class="{tone}{" whole" if r.whole else ""}" title="{escape(measured(s))}"><th scope=row>{escape(r.name)} {site}</th>'
-        f'<td class="track"><div aria-hidden="true">{"".join(parts)}</div></td>'
-        f"<td>{escape(words.number(s.mean))}</td><td>{escape(words.number(s.top))}</td>"
-        f"<td>{escape(words.number(s.bottom))}</td>"
-        f'<td class="word"><span class="mk">{r.mark}</span> {escape(r.word)}</td></tr>'
-    )

@@ -1,15 +1,10 @@
-"""Colour maps, baked in, and pictures made with one: PNG bytes from codes, through the standard library alone.
+"""Colour maps, baked in, and the codes of a cell.
 
 The maps are *batlow* for levels and *vik* for what lies on either side of a middle, perceptually uniform and fit for colour-blind
 readers and grey print, by Fabio Crameri (MIT licence): F. Crameri, Scientific colour maps, Zenodo, doi:10.5281/zenodo.1243862.
 """
 
 from __future__ import annotations
-
-import base64
-import struct
-import zlib
-from collections.abc import Sequence
 
 BATLOW = bytes.fromhex(
     "011959021b59031c5a041e5a051f5a06215b07225b07245b08255b09275c0a285c0a2a5c0b2b5c0b2d5d0c2e5d0c2f5d0d315d0d325e"
@@ -50,37 +45,7 @@ VIK = bytes.fromhex(
 NOTHING, BROKEN, DEAD, LOWEST = 0, 1, 2, 3  # codes of a cell; LOWEST..255 are levels of the map
 
 
-def batlow(at: float) -> str:
-    """The colour at 0..1, dark to bright, as #rrggbb."""
-    k = 3 * min(max(round(255 * at), 0), 255)
-    return "#" + BATLOW[k : k + 3].hex()
-
-
 def level(x: float, low: float, high: float) -> int:
     """The code of a number between `low` and `high`."""
     at = (x - low) / (high - low)
     return LOWEST + min(max(round(at * (255 - LOWEST)), 0), 255 - LOWEST)
-
-
-def png(codes: Sequence[bytes]) -> bytes:
-    """A PNG of one pixel per code, rows of equal length from the top; codes below LOWEST are transparent."""
-    table = bytearray(3 * LOWEST)
-    for code in range(LOWEST, 256):
-        k = 3 * round(255 * (code - LOWEST) / (255 - LOWEST))
-        table += BATLOW[k : k + 3]
-    chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", len(codes[0]), len(codes), 8, 3, 0, 0, 0)),
-        (b"PLTE", bytes(table)),
-        (b"tRNS", bytes(LOWEST)),
-        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in codes), 9)),
-        (b"IEND", b""),
-    ]
-    out = b"\x89PNG\r\n\x1a\n"
-    for name, data in chunks:
-        out += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    return out
-
-
-def data_uri(codes: Sequence[bytes]) -> str:
-    """The picture as a data URI, to stand in a page that loads nothing."""
-    return "data:image/png;base64," + base64.b64encode(png(codes)).decode("ascii")

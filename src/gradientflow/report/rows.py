@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gradientflow.records import Budget, Place, Probe, Run, Share, Verdict
+from gradientflow.records import Place, Share, Verdict
 from gradientflow.report.words import count, finite, gain
 
 
@@ -233,15 +233,6 @@ def merged(rows: Sequence[Share], fold: Fold) -> Share:
         mark=marks.pop() if len(marks) == 1 else None,
         body=last.body,
     )
-
-
-def probe_of(budget: Budget, run: Run | None) -> Probe | None:
-    """The probe that a budget was made from: the one at its step; the first where no step is given."""
-    if run is None or not run.probes:
-        return None
-    if budget.step is None:
-        return run.probes[0]
-    return next((p for p in run.probes if p.step == budget.step), None)
 
 
 def row_of(rows: Sequence[Share], place: Place | None) -> int | None:

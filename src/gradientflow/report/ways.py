@@ -40,8 +40,3 @@ def course(own: Trained) -> str:
     if own.loss.first is not None or own.loss.last is not None:
         parts.append(f"loss {words.number(own.loss.first)} → {words.number(own.loss.last)}")
     return ", ".join(part for part in parts if part)
-
-
-def row_id(way: int, row: int) -> str:
-    """Return what a row is called on the page."""
-    return f"row-{row}" if not way else f"row-{way}-{row}"

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from gradientflow.depth.watch.session import Outcome
-from gradientflow.report.html import render_html
 from gradientflow.report.terminal import print_verdict
 from tests.depth.scripts import watched
+from tests.report.pages import held
 
 GAN = """\
 import torch
@@ -188,21 +188,23 @@ def test_both_reports_draw_each(kind: str, tmp_path: Path) -> None:
     outcome = run(text, tmp_path)
     out = io.StringIO()
     print_verdict(outcome.verdict, outcome.run, Console(file=out, width=100))
-    page = render_html(outcome.verdict, outcome.run)
-    assert out.getvalue().count("the gradient's way back") == page.count('class="whose"') == 2
-    assert page.count('<table class="wf"') == 2
+    page = held(outcome.verdict, outcome.run)
+    assert out.getvalue().count("the gradient's way back") == len(page.view.own) == 2
+    for own in page.view.own:
+        assert own.probe is not None
+        way = page.ways[own.probe] if own.way is None else page.owns[own.way]
+        assert way is not None
+        assert way.way.budget.total_decades == own.decades
     for own, name in zip(outcome.verdict.optimizers, names, strict=True):
         assert f"\n  {own.name} of {name}   train.py:" in out.getvalue()
-        assert f"<b>{own.name} of {name}</b>" in page
+        assert f"{own.name} of {name}" in [o.name for o in page.view.own]
 
 
 def test_one_optimizer_has_one_way_without_a_name(tmp_path: Path) -> None:
     alone = GAN.replace("    od.zero_grad(); ld.backward(); od.step()\n", "")
     outcome = run(alone, tmp_path)
     assert outcome.verdict.optimizers == []
-    page = render_html(outcome.verdict, outcome.run)
-    assert page.count('<table class="wf"') == 1
-    assert 'class="whose"' not in page
+    assert held(outcome.verdict, outcome.run).view.own == []
 
 
 def test_what_waits_for_a_second_call_is_let_go_of(tmp_path: Path) -> None:

@@ -2,12 +2,8 @@
 import { Component, type ComponentChildren, createRef } from "preact";
 import type { HeatMap } from "../wire/types";
 import { batlow } from "./inks";
+import { BROKEN, DEAD, levelOf, LOWEST } from "./levels";
 import { power } from "./spell";
-
-const NOTHING = 0;
-const BROKEN = 1;
-const DEAD = 2;
-const LOWEST = 3;
 
 interface Props {
   map: HeatMap;
@@ -20,16 +16,16 @@ interface Props {
   children?: ComponentChildren; // stands below the map
 }
 
+const PAPER = 690; // pixels between the margins of a page of paper
+/** What is drawn in pixels for a screen is made as much smaller on paper. */
+export const fit = (width: number): number => Math.min(1, PAPER / Math.max(1, width));
+
 export const heightOf = (rows: number): number => Math.round(Math.min(16, Math.max(2, 300 / Math.max(1, rows))) * rows);
 
 /** Decades below the largest of the step, in words. */
 export function told(map: HeatMap, codes: Uint8Array, row: number, column: number, of = "of its step"): string {
-  const code = codes[row * map.steps.length + column] ?? NOTHING;
-  if (code === NOTHING) return "no gradient, or not kept";
-  if (code === BROKEN) return "✕ not finite";
-  if (code === DEAD) return "○ exactly zero";
-  const level = map.low + ((code - LOWEST) / (255 - LOWEST)) * -map.low;
-  return `10^${level.toFixed(1).replace("-", "−")} of the largest ${of}`;
+  const level = levelOf(map, codes, row, column);
+  return typeof level === "string" ? level : `10^${level.toFixed(1).replace("-", "−")} of the largest ${of}`;
 }
 
 export class Heat extends Component<Props, { says: string; row: number; column: number }> {

@@ -35,6 +35,7 @@ export function Hero({ view }: { view: RunView }) {
         <p class="say"><Prose text={view.headline} /></p>
         <p class="fine">{lossTold(view)}</p>
         {view.crash && <p class="crash">✗ {view.crash}</p>}
+        {view.mend && <p class="say"><b>mend</b> {view.mend}</p>}
       </div>
       {healthy && (
         <div class="card the-line">
@@ -57,7 +58,7 @@ export function Hero({ view }: { view: RunView }) {
           {fix.proven ? <><Word of="replayed" />: {fix.outcome}. {fix.checked}</> : <Word of="advice" text={fix.outcome} />}
           {" "}<Copy label={fix.diff ? "copy the edit" : "copy"} text={fix.diff || fix.text} />
         </p>}
-        {fix && !fix.proven && !view.tried.length && <p class="fine">Try it: <code>gradientflow replay {view.name}</code></p>}
+        {fix && !fix.proven && !view.tried.length && view.name && <p class="fine">Try it: <code>gradientflow replay {view.name}</code></p>}
       </div>
     </section>
   );

@@ -4,7 +4,7 @@ import type { Frame } from "../wire/ask";
 import type { Cell, Curves, HeatMap, RunView } from "../wire/types";
 import { MARKS, MEANINGS } from "../wire/words";
 import { Chart, RIGHT, type Series } from "./chart";
-import { Heat, heightOf, told } from "./heat";
+import { fit, Heat, heightOf, told } from "./heat";
 import { ramp } from "./inks";
 import { count, number, power, whole } from "./spell";
 import { More, Word } from "./word";
@@ -71,7 +71,7 @@ export class Lanes extends Component<Props, { width: number }> {
     return (
       <section class="card course" aria-labelledby="d-over">
         <h2 id="d-over">over training <small>step {whole(first)} to {whole(last)}; the line stands at step {whole(step)}</small></h2>
-        <div class="lanes" ref={this.box}>
+        <div class="lanes fits" ref={this.box} style={{ "--fit": fit(width) }}>
           {plot > 20 && curves && (
             <>
               <i class="now" style={{ left: `${at(Math.min(last, Math.max(first, step)))}px` }} aria-hidden="true" />

@@ -1,9 +1,11 @@
 // What was proven, the way from the gradient to the step, every finding with its evidence, what was tried, and what was run.
 import type { RunView } from "../wire/types";
 import { MARKS, SIGNS } from "../wire/words";
+import { Diff } from "./hero";
 import { gainInk, tone } from "./inks";
+import { Source } from "./source";
 import { decades } from "./spell";
-import { Prose, Word } from "./word";
+import { Copy, Prose, Word } from "./word";
 
 export function Certificates({ view }: { view: RunView }) {
   const { certificates } = view.verdict;
@@ -58,13 +60,14 @@ export function Findings({ view, look }: { view: RunView; look(file: string | nu
           <details class={`finding ${tone(f.symptom)}`} open={k === 0}>
             <summary><span class="mk">{MARKS[f.symptom] ?? "•"}</span> {f.symptom} <small>because of</small> {f.cause} <small class="sure">{told.sure}</small></summary>
             <p class="say"><Prose text={f.summary} /></p>
+            {k > 0 && <Source excerpt={told.excerpt ?? null} mark={MARKS[f.symptom] ?? "▸"} />}
             {f.reason && <p class="fine">ranks lower: {f.reason}</p>}
             {told.where.length > 0 && <p class="fine"><code>{told.where.join("  ")}</code> <button type="button" class="copy" onClick={() => look(f.place?.file ?? null, f.place?.line ?? null)}>show in the way back</button></p>}
             <div class="cols">
               {told.facts.length > 0 && <table class="facts"><thead><tr><th scope="col">measured</th><th scope="col">value</th><th scope="col">held against</th></tr></thead><tbody>
                 {told.facts.map(([name, value, threshold]) => <tr><th scope="row">{name}</th><td>{value}</td><td>{threshold}</td></tr>)}
               </tbody></table>}
-              {f.remedies.length > 0 && <div><h3>what would help</h3><ul>{f.remedies.map((r) => <li><b>{r.kind}</b> <Prose text={r.text} /></li>)}</ul></div>}
+              {f.remedies.length > 0 && <div><h3>what would help</h3><ul>{f.remedies.map((r, n) => <li><b>{r.kind}</b> <Prose text={r.text} /> <small>{told.replayed[n]}</small></li>)}</ul></div>}
             </div>
           </details>
         );
@@ -85,6 +88,8 @@ export function Tried({ view }: { view: RunView }) {
         <table class="facts"><thead><tr>{HEADS.map((h) => <th scope="col">{h}</th>)}</tr></thead>
           <tbody>{view.tried.map((cells) => <tr>{cells.map((c, k) => (k === 1 ? <th scope="row">{c}</th> : <td>{c}</td>))}</tr>)}</tbody></table>
       </div>
+      {view.tried_notes.map((note) => <p class="fine">{note}</p>)}
+      {view.edit && <><h3>{view.edit[0]}</h3><Diff text={view.edit[1]} /><p class="fine"><Copy label="copy the edit" text={view.edit[1]} /></p></>}
     </section>
   );
 }
@@ -94,6 +99,7 @@ export function About({ view }: { view: RunView }) {
     <section class="card about-run" aria-labelledby="d-about">
       <h2 id="d-about">what was watched, and where</h2>
       <dl>{view.about.map(([a, b]) => <><dt>{a}</dt><dd>{b}</dd></>)}</dl>
+      {view.error && <details open={view.crash !== ""}><summary>how the script ended</summary><pre class="ended" tabIndex={0} aria-label="what Python told">{view.error}</pre></details>}
       {view.notes.length > 0 && <ul class="notes">{view.notes.map(([kind, text]) => <li><b>{kind}</b> <Prose text={text} /></li>)}</ul>}
     </section>
   );

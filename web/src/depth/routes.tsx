@@ -1,8 +1,8 @@
 // What a single way back does not show: where the gradient takes several routes, and how it fares over the time of a recurrence.
 import { Component, createRef } from "preact";
-import type { Branch, Routes } from "../wire/types";
+import type { Branch, Routes, TimeRow } from "../wire/types";
 import { MARKS } from "../wire/words";
-import { Heat, heightOf } from "./heat";
+import { fit, Heat, heightOf } from "./heat";
 import { gainInk, ramp, tone } from "./inks";
 import { count, gain, number, percent, power } from "./spell";
 import { More, Word } from "./word";
@@ -70,23 +70,25 @@ export class Times extends Component<{ routes: Routes; theme: string }, { width:
 
   render() {
     const { routes, theme } = this.props;
-    const { map, times } = routes;
+    const { maps, times } = routes;
     if (!times.length) return null;
-    const [first, last] = [map?.steps[0] ?? 1, map?.steps[map.steps.length - 1] ?? 1];
     return (
       <section class="card" aria-labelledby="d-times">
-        <h2 id="d-times">over the time steps of the recurrence <small>at step {routes.step} of training, t = {first} to {last}</small></h2>
-        <div ref={this.box}>
-          {map && this.state.width > 120 && (
-            <div class="heat-row">
-            <div class="names" style={{ width: `${NAMES}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{map.params.map((k, i) => <span style={{ top: `${(100 * (i + 0.5)) / map.names.length}%` }} title={map.names[i]}>{times[k]?.short}</span>)}</div>
-            <div><Heat map={map} width={this.state.width - NAMES} axis="t" of="of its row" theme={theme} cell={null} pick={() => undefined}>
-              <div class="steps-axis" aria-hidden="true"><span style={{ left: "1.5em" }}>t = {first}</span><b>t = {last}</b></div>
-            </Heat></div>
-            </div>
-          )}
+        <h2 id="d-times">over the time steps of the recurrence <small>at step {routes.step} of training</small></h2>
+        <div class="fits" ref={this.box} style={{ "--fit": fit(this.state.width) }}>
+          {this.state.width > 120 && maps.map((map) => {
+            const [first, last] = [map.steps[0] ?? 1, map.steps[map.steps.length - 1] ?? 1];
+            return (
+              <div class="heat-row">
+              <div class="names" style={{ width: `${NAMES}px`, height: `${heightOf(map.names.length)}px` }} aria-hidden="true">{map.params.map((k, i) => <span style={{ top: `${(100 * (i + 0.5)) / map.names.length}%` }} title={map.names[i]}>{times[k]?.short}</span>)}</div>
+              <div><Heat map={map} width={this.state.width - NAMES} axis="t" of="of its row" theme={theme} cell={null} pick={() => undefined}>
+                <div class="steps-axis" aria-hidden="true"><span style={{ left: "1.5em" }}>t = {first}</span>{first > 1 && <span style={{ left: "50%" }}>the first {first - 1} time steps were not run again</span>}<b>t = {last}</b></div>
+              </Heat></div>
+              </div>
+            );
+          })}
         </div>
-        {map && <p class="inks"><span>{power(Math.round(map.low))} <i class="ramp" style={{ background: ramp(0, 1) }} /> 1, the largest of its row</span><span>→ reads forwards, ← backwards</span></p>}
+        {maps[0] && <p class="inks"><span>{power(Math.round(maps[0].low))} <i class="ramp" style={{ background: ramp(0, 1) }} /> 1, the largest of its row</span><span>→ reads forwards, ← backwards</span></p>}
         <div class="scroll" tabIndex={0} role="region" aria-label="recurrences">
           <table class="facts">
             <thead><tr><th scope="col">recurrence</th><th scope="col"><Word of="carried" /></th><th scope="col"><Word of="reach" /></th><th scope="col"><Word of="ρ" /></th><th scope="col"><Word of="σ" /></th><th scope="col"><Word of="λ" /></th><th scope="col">rows</th></tr></thead>
@@ -103,9 +105,12 @@ export class Times extends Component<{ routes: Routes; theme: string }, { width:
 }
 
 function Norms({ routes }: { routes: Routes }) {
-  const [one] = routes.times;
+  return <>{routes.maps.map((map) => norms(map.params.flatMap((k) => routes.times[k] ?? [])))}</>;
+}
+
+function norms(alike: TimeRow[]) {
+  const [one] = alike;
   if (!one) return null;
-  const alike = routes.times.filter((t) => t.values.length === one.values.length);
   const n = Math.min(LISTED, one.values.length);
   const at = [...new Set(Array.from({ length: n }, (_, k) => Math.round((k * (one.values.length - 1)) / Math.max(1, n - 1))))];
   return (

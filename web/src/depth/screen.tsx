@@ -4,6 +4,7 @@ import { type Frame, Locked } from "../wire/ask";
 import type { Cell, Curves, HeatMap, OpSeen, Routes, RunView, Way } from "../wire/types";
 import { Budget, Chosen } from "./aside";
 import { Hero, sentence } from "./hero";
+import { Spectra } from "./jacobians";
 import { POINTS, Lanes } from "./lanes";
 import { Branches, Times } from "./routes";
 import { About, Certificates, Findings, StepBudgets, Tried } from "./proof";
@@ -32,6 +33,7 @@ interface State {
   map: HeatMap | null;
   cell: Cell | null;
   pinned: number | null; // the probe that the reader chose; null: the newest of a run that goes on, else the verdict's
+  own: number | null; // the optimizer whose way is shown, where it is not the probe's
   row: number | null;
   order: Order;
   biases: boolean;
@@ -41,7 +43,7 @@ interface State {
 
 export class Screen extends Component<Props, State> {
   override state: State = {
-    view: null, way: null, op: null, routes: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
+    view: null, way: null, op: null, routes: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, own: null, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
   };
   private stop: () => void = () => undefined;
   private asked = 0;
@@ -83,9 +85,12 @@ export class Screen extends Component<Props, State> {
       if (this.state.pinned !== null && !view.probes.some((p) => p.index === this.state.pinned)) this.state.pinned = null;
       this.setState({ view, problem: "" });
       const probe = this.probe(view);
-      if (probe !== null && (first || this.state.way?.probe !== probe || probe === view.at)) await this.look(probe, this.state.row);
-      const [curves, map] = await Promise.all([transport.curves(POINTS), transport.heat(this.state.biases)]);
-      this.setState({ curves, map });
+      const again = probe !== null && (first || this.state.way?.probe !== probe || probe === view.at);
+      await together([
+        again ? this.look(probe, this.state.row) : null,
+        transport.curves(POINTS).then((curves) => this.setState({ curves })),
+        transport.heat(this.state.biases).then((map) => this.setState({ map })),
+      ]);
     });
   }
 
@@ -108,7 +113,8 @@ export class Screen extends Component<Props, State> {
   /** Show the way back of a probe; marks say how long it took from the wish to the picture. */
   private async look(probe: number, row: number | null): Promise<void> {
     performance.mark("depth-asked");
-    const way = await this.way(probe);
+    const { own } = this.state;
+    const way = await (own === null ? this.way(probe) : this.props.transport.way(probe, own));
     const kept = row !== null && row < way.budget.by_op.length ? row : way.first;
     this.setState({ way, row: kept }, () => {
       performance.mark("depth-drawn");
@@ -127,7 +133,7 @@ export class Screen extends Component<Props, State> {
   private way(probe: number): Promise<Way> {
     const known = this.ways.get(probe);
     if (known) return known;
-    const asked = this.props.transport.way(probe);
+    const asked = this.props.transport.way(probe, null);
     this.ways.set(probe, asked);
     asked.catch(() => this.ways.delete(probe));
     if (this.ways.size > KEPT) this.ways.delete(this.ways.keys().next().value!);
@@ -135,15 +141,16 @@ export class Screen extends Component<Props, State> {
   }
 
   private async detail(probe: number, row: number | null): Promise<void> {
-    const op = row === null ? null : await this.props.transport.op(probe, row);
+    const op = row === null ? null : await this.props.transport.op(probe, row, this.state.own);
     if (this.state.row === row && this.state.way?.probe === probe) this.setState({ op });
   }
 
-  private choose = (probe: number): void => {
+  private choose = (probe: number, own: number | null = null): void => {
     const way = this.state.way;
     const row = way && this.state.row !== null ? this.state.row : null;
-    this.setState({ pinned: probe });
+    this.setState({ pinned: probe, own });
     this.state.pinned = probe;
+    this.state.own = own;
     void this.asking(() => this.look(probe, row));
   };
 
@@ -162,6 +169,7 @@ export class Screen extends Component<Props, State> {
       this.setState({ cell });
       if (cell.probe !== null) {
         this.state.pinned = cell.probe;
+        this.state.own = null;
         await this.look(cell.probe, cell.row);
       }
     });
@@ -215,6 +223,7 @@ export class Screen extends Component<Props, State> {
 
   private home = (): void => {
     this.state.pinned = null;
+    this.state.own = null;
     const probe = this.probe();
     if (probe !== null) void this.asking(() => this.look(probe, null));
   };
@@ -232,6 +241,7 @@ export class Screen extends Component<Props, State> {
         <p class="state">
           <span class={`pill ${view.state}`}>{{ ended: "■ ended", going: "● still going", silent: "◌ killed, or silent" }[view.state]}</span>
           <span>{view.script}</span><span>{count(view.steps, view.unit === "optimizer" ? "step" : "backward call")}</span><span>{count(view.probes.length, "probed step")}</span>
+          {this.props.transport.file && <a class="one-file" href={this.props.transport.file} download="">one file to share</a>}
           <button type="button" class="quiet" aria-expanded={keys} onClick={() => this.setState({ keys: !keys })}><kbd>?</kbd> keys</button>
         </p>
         {keys && <Keys />}
@@ -248,6 +258,7 @@ export class Screen extends Component<Props, State> {
               {this.state.pinned !== null && <button type="button" onClick={this.home}><kbd>0</kbd> {view.state === "going" ? "the newest" : "the verdict’s step"}</button>}
               {way && way.budget.total_decades !== null && <span>in all <b>{decades(way.budget.total_decades)}</b> <Word of="decade" text="decades" />, read from the loss down</span>}
             </p>
+            {view.own.length > 1 && <Owns view={view} probe={way?.probe ?? null} own={this.state.own} choose={this.choose} />}
             {way && <Waterfall way={way} order={order} row={row} choose={this.pickRow} sort={(o) => this.setState({ order: o })} />}
             {!way && <p class="empty">{view.verdict.budget.note || "No step was probed yet."}</p>}
           </section>
@@ -266,6 +277,7 @@ export class Screen extends Component<Props, State> {
         <Still of={view} make={() => (
           <>
             <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>
+            <Spectra views={view.jacobians} />
             <Tried view={view} />
             <Findings view={view} look={this.toLine} />
             <About view={view} />
@@ -276,11 +288,31 @@ export class Screen extends Component<Props, State> {
   }
 }
 
+/** Wait for all; what fails costs no other its place, and is told at the end. */
+async function together(works: (Promise<void> | null)[]): Promise<void> {
+  const done = await Promise.allSettled(works);
+  const failed = done.find((d) => d.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
 /** Of several optimizers the one whose step was probed. */
 function whoseOf(view: RunView, probe: number | null): string {
   const index = probe === null ? null : view.probes[probe]?.optimizer;
   const k = view.verdict.optimizers.findIndex((o) => o.index === index);
   return k < 0 ? "" : (view.optimizers[k] ?? "");
+}
+
+/** Of several optimizers each one's own way back. */
+function Owns({ view, probe, own, choose }: { view: RunView; probe: number | null; own: number | null; choose(probe: number, own: number | null): void }) {
+  return (
+    <p class="owns" role="group" aria-label="whose way back">
+      {view.own.map((o) => (
+        <button type="button" aria-pressed={o.probe === probe && o.way === own} disabled={o.probe === null} onClick={() => { if (o.probe !== null) choose(o.probe, o.way); }}>
+          <b>{o.name}</b> {o.decades === null ? "" : `${decades(o.decades)} decades`} <small>{o.course}</small>
+        </button>
+      ))}
+    </p>
+  );
 }
 
 function Keys() {

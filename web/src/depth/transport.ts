@@ -1,6 +1,8 @@
 // Where Depth's records come from: the app's server, or records that lie in the page itself. The screen knows only this interface.
 import { Away, type Frame, frames, get, Locked } from "../wire/ask";
-import type { Cell, Curves, HeatMap, OpSeen, Routes, RunList, RunView, Way } from "../wire/types";
+import type { Cell, Curves, HeatMap, Inlined, OpSeen, Routes, RunList, RunView, Way } from "../wire/types";
+import { levelOf } from "./levels";
+import { gain, number } from "./spell";
 
 export interface News {
   version: number;
@@ -17,12 +19,15 @@ export interface Listener {
 
 export interface Transport {
   view(): Promise<RunView>;
-  way(probe: number): Promise<Way>;
-  op(probe: number, row: number): Promise<OpSeen>;
+  /** The way back of a probe; of one optimizer by its number, where that of the probe is another's. */
+  way(probe: number, own: number | null): Promise<Way>;
+  op(probe: number, row: number, own: number | null): Promise<OpSeen>;
   routes(probe: number): Promise<Routes>;
   curves(points: number): Promise<Frame<Curves>>;
   heat(biases: boolean): Promise<HeatMap>;
   cell(param: number, step: number): Promise<Cell>;
+  /** Where the same is had as one file; null: this is one. */
+  file: string | null;
   /** Tell when there is more; returns how to stop. Records in a page do not grow. */
   follow(version: number, listener: Listener): () => void;
 }
@@ -35,11 +40,12 @@ export function server(name: string): Transport {
     `/api/run${what}?${new URLSearchParams({ name, ...Object.fromEntries(Object.entries(asked).map(([k, v]) => [k, String(v)])) })}`;
   return {
     view: () => get(url("")),
-    way: (probe) => get(url("/way", { probe })),
-    op: (probe, row) => get(url("/op", { probe, row })),
+    way: (probe, own) => get(url("/way", { probe, ...(own === null ? {} : { own }) })),
+    op: (probe, row, own) => get(url("/op", { probe, row, ...(own === null ? {} : { own }) })),
     routes: (probe) => get(url("/routes", { probe })),
     heat: (biases) => get(url("/heat", { biases: biases ? 1 : 0 })),
     cell: (param, step) => get(url("/cell", { param, step })),
+    file: url("/page"),
     async curves(points) {
       const answer = await fetch(url("/curves", { points })).catch(() => {
         throw new Away("The app does not answer.");
@@ -59,31 +65,47 @@ export function server(name: string): Transport {
   };
 }
 
-/** What a page may hold of a run: every answer that the screen may ask for. */
-export interface Inlined {
-  view: RunView;
-  ways: Record<number, Way>;
-  ops: Record<string, OpSeen>;
-  routes: Record<number, Routes>;
-  curves: { head: Curves; floats: number[] };
-  heat: Record<"weights" | "biases", HeatMap>;
-  cells: Record<string, Cell>;
-}
-
 /** Records that lie in the page. */
 export function inline(held: Inlined): Transport {
-  const there = async <T>(found: T | undefined, what: string): Promise<T> => {
-    if (found === undefined) throw new Error(`This page holds no ${what}. Open the run with gradientflow app.`);
+  const there = async <T>(found: T | null | undefined, what: string): Promise<T> => {
+    if (found === undefined || found === null) throw new Error(held.problems[0] ?? `This page holds no ${what}. gradientflow app shows it.`);
     return found;
   };
   return {
     view: async () => held.view,
-    way: (probe) => there(held.ways[probe], "way back of this step"),
-    op: (probe, row) => there(held.ops[`${probe}/${row}`], "details of this row"),
-    routes: (probe) => there(held.routes[probe], "routes of this step"),
-    curves: async () => ({ head: held.curves.head, floats: Float32Array.from(held.curves.floats) }),
-    heat: (biases) => there(held.heat[biases ? "biases" : "weights"], "such map"),
-    cell: (param, step) => there(held.cells[`${param}/${step}`], "norms of this parameter at this step"),
+    way: (probe, own) => there((own === null ? held.ways[probe] : held.owns[own])?.way, "way back of this step"),
+    async op(probe, row, own) {
+      const one = await there(own === null ? held.ways[probe] : held.owns[own], "way back of this step");
+      const source = one.sources[row];
+      return { ...(await there(one.ops[row], "details of this row")), excerpt: typeof source === "number" ? (held.excerpts[source] ?? null) : null };
+    },
+    routes: (probe) => there(held.ways[probe]?.routes, "routes of this step"),
+    async curves() {
+      const head = await there(held.curves, "curves");
+      return { head, floats: new Float32Array(bytes(held.floats).buffer) };
+    },
+    heat: async (biases) => (await there(biases ? held.biases : held.weights, "map of gradients")).map,
+    cell: async (param, step) => cellOf(held, param, step),
+    file: null,
     follow: () => () => undefined,
   };
+}
+
+const bytes = (packed: string): Uint8Array<ArrayBuffer> => Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
+
+/** A cell as far as the map tells it; its row is that of the nearest step that the page holds. */
+function cellOf(held: Inlined, param: number, step: number): Cell {
+  const drawn = [held.weights, held.biases].find((m) => m?.map.params.includes(param));
+  if (!drawn) throw new Error("This page holds no such parameter.");
+  const { map, largest } = drawn;
+  const row = map.params.indexOf(param);
+  const nearest = (of: number[]) => of.reduce((best, s, k) => (Math.abs(s - step) < Math.abs(of[best]! - step) ? k : best), 0);
+  const column = nearest(map.steps);
+  const level = levelOf(map, bytes(map.codes), row, column);
+  const most = largest[column];
+  const facts: [string, string][] = [["‖gradient‖", typeof level === "string" ? level : most === null || most === undefined ? "—" : `about ${number(most * 10 ** level, 2)}`]];
+  if (typeof level === "number") facts.push(["of the largest in this step", `about ${gain(10 ** level)}`]);
+  const probe = held.view.probes.length ? nearest(held.view.probes.map((p) => p.step)) : null;
+  const marks = typeof level === "string" && /^[✕○]/.test(level) ? [level.startsWith("✕") ? "not-finite" : "dead"] : [];
+  return { param, name: map.names[row] ?? "", step: map.steps[column] ?? step, facts, marks, row: probe === null ? null : (held.ways[probe]?.users[param] ?? null), probe };
 }

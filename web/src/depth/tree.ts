@@ -152,6 +152,9 @@ function walked(nodes: Node[], open: Set<string>): Line[] {
   });
 }
 
+/** Keys of all that can be opened. */
+export const keysOf = (nodes: Node[]): string[] => nodes.flatMap((n) => (n.children.length ? [n.key, ...keysOf(n.children)] : []));
+
 /** Keys of the modules that hide a row. */
 export function around(nodes: Node[], row: number): string[] {
   const holds = nodes.find((n) => n.children.length && n.rows.includes(row));

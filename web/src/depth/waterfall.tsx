@@ -5,7 +5,7 @@ import { MARKS, MEANINGS } from "../wire/words";
 import { gained } from "./hero";
 import { gainInk, gainRamp, tone } from "./inks";
 import { decades, gain, percent, power } from "./spell";
-import { broken, type Line, linesOf, type Node, openAtFirst, type Order, tree } from "./tree";
+import { broken, keysOf, type Line, linesOf, type Node, openAtFirst, type Order, tree } from "./tree";
 import { Word } from "./word";
 
 const HIGH = 23; // pixels of a line
@@ -25,8 +25,11 @@ interface State {
   at: string | null; // the line that has the cursor
   top: number;
   tall: number;
+  paper: boolean; // it is being printed: every line is drawn, every module open
 }
 
+const PAPER = matchMedia("print");
+const PRINTED = 600; // lines, at most
 const ORDERS: [Order, string, string][] = [["way", "1", "the way back"], ["loss", "2", "biggest first"], ["kind", "3", "by kind"]];
 
 export class Waterfall extends Component<Props, State> {
@@ -35,7 +38,8 @@ export class Waterfall extends Component<Props, State> {
   private made: unknown[] = [];
   private found: Line[] = [];
   private box = createRef<HTMLDivElement>();
-  override state: State = { open: new Set(), at: null, top: 0, tall: 600 };
+  override state: State = { open: new Set(), at: null, top: 0, tall: 600, paper: PAPER.matches };
+  private readonly onPaper = () => this.setState({ paper: PAPER.matches });
 
   private readonly trees = (): Node[] => {
     if (this.of !== this.props.way) {
@@ -50,16 +54,23 @@ export class Waterfall extends Component<Props, State> {
   /** The lines, worked out anew only where something changed. */
   lines(): Line[] {
     const nodes = this.trees();
-    const of = [nodes, this.props.order, this.state.open];
-    if (of.some((x, k) => x !== this.made[k])) this.found = linesOf(this.props.way, nodes, this.props.order, this.state.open);
+    const { open, paper } = this.state;
+    const of = [nodes, this.props.order, open, paper];
+    if (of.some((x, k) => x !== this.made[k])) {
+      const all = paper ? linesOf(this.props.way, nodes, this.props.order, new Set(keysOf(nodes))) : [];
+      this.found = all.length && all.length <= PRINTED ? all : linesOf(this.props.way, nodes, this.props.order, open);
+    }
     this.made = of;
     return this.found;
   }
 
   override componentDidMount() {
+    PAPER.addEventListener("change", this.onPaper);
     this.setState({ tall: this.box.current?.clientHeight ?? 600 });
     this.show(this.props.row);
   }
+
+  override componentWillUnmount() { PAPER.removeEventListener("change", this.onPaper); }
 
   override componentDidUpdate(before: Props) {
     if (before.row !== this.props.row || before.order !== this.props.order || before.way !== this.props.way) this.show(this.props.row);
@@ -112,8 +123,9 @@ export class Waterfall extends Component<Props, State> {
     const lines = this.lines();
     const axis = scaleOf(way, order, lines);
     const at = this.current(lines);
-    const from = Math.max(0, Math.floor(this.state.top / HIGH) - AROUND);
-    const to = Math.min(lines.length, Math.ceil((this.state.top + this.state.tall) / HIGH) + AROUND);
+    const { paper } = this.state;
+    const from = paper ? 0 : Math.max(0, Math.floor(this.state.top / HIGH) - AROUND);
+    const to = Math.min(lines.length, paper ? PRINTED : Math.ceil((this.state.top + this.state.tall) / HIGH) + AROUND);
     const alone = new Set(way.sites.map((s) => s.replace(/:\d+$/, "")).filter(Boolean)).size === 1;
     const merges = way.budget.by_op.some((r) => r.kind === "branch");
     if (!lines.length) return <p class="empty">{way.budget.note || "No op was measured in this step, so there is no way back to draw."}</p>;

@@ -22,3 +22,17 @@ export function nextTheme(theme: Theme): Theme {
   applyTheme(next);
   return next;
 }
+
+/** Paper is white: while the page is printed it is light. Returns how to stop. */
+export function printsLight(theme: () => Theme, show: (theme: Theme) => void): () => void {
+  const paper = matchMedia("print");
+  let before: Theme | null = null;
+  const turn = (): void => {
+    if (paper.matches && before === null) before = theme();
+    const now = paper.matches ? "light" : before;
+    if (!paper.matches) before = null;
+    if (now) { applyTheme(now); show(now); }
+  };
+  paper.addEventListener("change", turn);
+  return () => paper.removeEventListener("change", turn);
+}

@@ -200,6 +200,44 @@ export interface HeatMap {
   others: number;
 }
 
+/** A run in a page. `ways` are by the number of the probe; `floats` are those of the curves, float32 in base64. */
+export interface Inlined {
+  view: RunView;
+  ways: (InlinedWay | null)[];
+  owns: (InlinedWay | null)[];
+  excerpts: Excerpt[];
+  curves: Curves | null;
+  floats: string;
+  weights: InlinedMap | null;
+  biases: InlinedMap | null;
+  thinned: string[];
+  problems: string[];
+}
+
+/** The map of gradients, with the largest norm of each column, from which a cell's own follows. */
+export interface InlinedMap {
+  map: HeatMap;
+  largest: (number | null)[];
+}
+
+/** One probed step. Its operations carry no source: `sources` are their numbers among the page's excerpts. */
+export interface InlinedWay {
+  way: Way;
+  routes: Routes | null;
+  ops: OpSeen[];
+  sources: (number | null)[];
+  users: Record<string, number>;
+}
+
+/** The singular values from layer to layer in one probed step; `one` is where σ² = 1 lies, `ticks` are (place, decades). */
+export interface Jacobians {
+  step: number;
+  summary: string;
+  one: number;
+  ticks: ([number, number])[];
+  rows: Reach[];
+}
+
 /** One curve, thinned: so many points; behind the header stand its steps, less `Curves.first`, and then its values. */
 export interface Line {
   name: "2/η" | "gradient" | "learning rate" | "loss" | "sharpness" | "update/weight";
@@ -273,12 +311,38 @@ export interface Outlook {
   finite: boolean;
 }
 
+/** One of several optimizers: what it trains, its steps and losses in words, and the probe that its own way back is from. */
+export interface Own {
+  name: string;
+  course: string;
+  decades: number | null;
+  probe: number | null;
+  way: number | null;
+}
+
 /** Where something is: a source line, the module it runs in, and the operation. */
 export interface Place {
   file: string | null;
   line: number | null;
   module: string | null;
   op: string | null;
+}
+
+/** The singular values of one Jacobian: on a log scale from 0 to 1 their range, mean and quantiles, and the same in numbers. */
+export interface Reach {
+  where: string;
+  name: string;
+  word: string;
+  mark: string;
+  symptom: string;
+  how: string;
+  numbers: [string, string, string];
+  low: number;
+  high: number;
+  mean: number | null;
+  quantiles: number[];
+  off: string;
+  whole: boolean;
 }
 
 /** What to do, in words; `replayed` holds the measured effect once it was tried on the same script. */
@@ -330,7 +394,7 @@ export interface Routes {
   step: number;
   branches: Branch[];
   times: TimeRow[];
-  map: HeatMap | null;
+  maps: HeatMap[];
   left_out: number;
 }
 
@@ -365,9 +429,15 @@ export interface RunView {
   crash: string;
   tried: string[][];
   tried_title: string;
+  tried_notes: string[];
+  edit: [string, string] | null;
   stages: Stages[];
   adaptive: boolean;
   optimizers: string[];
+  own: Own[];
+  error: string;
+  mend: string;
+  jacobians: Jacobians[];
   judged: boolean;
 }
 
@@ -474,6 +544,7 @@ export interface Told {
   sure: string;
   facts: ([string, string, string])[];
   excerpt: Excerpt | null;
+  replayed: string[];
 }
 
 /** One path: the solved flow, or an optimizer's steps, with what was kept along it. */

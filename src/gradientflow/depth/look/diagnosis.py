@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from gradientflow.depth.causes import looked_at, way_at
 from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
-from gradientflow.report import verdict_lines, write_html
+from gradientflow.report import Moment, verdict_lines, write_html
 from gradientflow.report.words import mark
 
 _WIDTH = 100
@@ -114,7 +115,7 @@ class Diagnosis:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        write_html(self.verdict, self.run, path)
+        write_html(Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict)), path)
         return path
 
     def __repr__(self) -> str:

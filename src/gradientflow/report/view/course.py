@@ -6,21 +6,20 @@ import base64
 import math
 from collections.abc import Iterable, Sequence
 
-from gradientflow.app.runs import Moment
-from gradientflow.app.wire import frame
 from gradientflow.errors import UsageError
-from gradientflow.records import ABSENT, Cell, Curves, HeatMap, Line, LineName, ParamNorms, Run, Step
+from gradientflow.records import ABSENT, Cell, Curves, HeatMap, InlinedMap, Line, LineName, ParamNorms, Run, Step
 from gradientflow.report import words
-from gradientflow.report.curve import domain
-from gradientflow.report.heat import Heat
+from gradientflow.report.heat import MAX_CELLS, Heat, domain
+from gradientflow.report.view.moment import Moment
+from gradientflow.report.view.ways import users
 
 MOST = 2000  # points of a curve
 BROKEN = 200  # steps with a loss or gradient that is not finite, of which each is told
 Points = list[tuple[int, float]]
 
 
-def curves(moment: Moment, points: int) -> bytes:
-    """Return the curves of a run as a frame: `Curves`, and for each line its steps and its values.
+def curves(moment: Moment, points: int) -> tuple[Curves, list[list[float]]]:
+    """Return the curves of a run, and for each line its steps (less the first) and its values.
 
     Raises:
         UsageError: too many points, or too few.
@@ -30,13 +29,13 @@ def curves(moment: Moment, points: int) -> bytes:
     run = moment.run
     ends = domain(run) or (0, 0)
     lines: list[Line] = []
-    arrays: list[object] = []
+    arrays: list[list[float]] = []
     for name, optimizer, found, log in _lines(run):
         kept = thinned(found, points)
         lines.append(Line(name, len(kept), optimizer, log))
         arrays += [[step - ends[0] for step, _ in kept], [value for _, value in kept]]
     broken = list(_broken(run.steps))
-    return frame(Curves(ends[0], ends[1], lines, broken[:BROKEN], max(0, len(broken) - BROKEN)), arrays)
+    return Curves(ends[0], ends[1], lines, broken[:BROKEN], max(0, len(broken) - BROKEN)), arrays
 
 
 def thinned(found: Points, points: int) -> Points:
@@ -98,19 +97,21 @@ def _broken(steps: Sequence[Step]) -> Iterable[tuple[int, str]]:
 
 def heat(moment: Moment, biases: bool) -> HeatMap:
     """Return the map of gradients of the weights, or of the rest: biases and scales, which have one dimension."""
-    return moment.once(f"heat {biases}", lambda: _heat(moment.run, biases))
+    return moment.once(f"heat {biases}", lambda: mapped(moment.run, biases=biases).map)
 
 
-def _heat(run: Run, biases: bool) -> HeatMap:
+def mapped(run: Run, *, biases: bool, cells: int = MAX_CELLS) -> InlinedMap:
+    """Return the same map, of no more cells than that, with the largest norm of each column."""
     thin = {p.index for p in run.meta.params if len(p.shape) <= 1}
     told = {i for n in run.norms for i in n.params}
     chosen = told & thin if biases else told - thin
-    made = Heat(run, chosen)
+    made = Heat(run, chosen, cells)
     flat = base64.b64encode(b"".join(made.codes)).decode("ascii")
-    return HeatMap(
+    drawn = HeatMap(
         names=made.names if made.codes else [], params=made.params, steps=made.steps, low=made.low, codes=flat,
         left_out=made.left_out, kind="biases" if biases else "weights", others=len(told - chosen),
     )  # fmt: skip
+    return InlinedMap(drawn, made.largest)
 
 
 def cell(moment: Moment, param: int, step: int) -> Cell:
@@ -136,7 +137,7 @@ def cell(moment: Moment, param: int, step: int) -> Cell:
     facts += [("initialised by", words.one_line(about.init))] if about.init else []
     marks = ["not-finite"] if not math.isfinite(grad) else ["dead"] if grad == 0 else []
     probe = min(range(len(run.probes)), key=lambda i: abs(run.probes[i].step - found.step), default=None)
-    row = _row(moment, probe, param) if probe is not None else None
+    row = users(moment, probe).get(param) if probe is not None else None
     return Cell(param, words.one_line(about.name), found.step, facts, marks, row, probe)
 
 
@@ -147,11 +148,3 @@ def _spelt(x: float) -> str:
 def _share(found: ParamNorms, grad: float) -> float | None:
     largest = max((g for g in found.grad if math.isfinite(g)), default=0.0)
     return grad / largest if largest > 0 and grad >= 0 and math.isfinite(grad) else None
-
-
-def _row(moment: Moment, probe: int, param: int) -> int | None:
-    """The row of the way back whose operation uses a parameter."""
-    seen = moment.run.probes[probe]
-    using = {op.index for op in seen.ops if any(o.param == param for o in op.operands)}
-    rows = moment.budget(probe).by_op
-    return next((i for i, row in enumerate(rows) if row.op in using and row.kind != "branch"), None)
