@@ -12,7 +12,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gradientflow.app.fields import Fields
-from gradientflow.app.paths import Drop, back, check, coarse, descent, drop_of, exact, kept, part_of, sent, tracks
+from gradientflow.app.paths import (
+    Drop,
+    asker,
+    back,
+    check,
+    coarse,
+    descent,
+    drop_of,
+    exact,
+    kept,
+    part_of,
+    sent,
+    tracks,
+)
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
 from gradientflow.errors import UsageError
@@ -42,8 +55,9 @@ def drops(fields: Fields, ask: DropAsk, token: Token) -> Iterator[bytes]:
     Raises:
         UsageError: start, time, place or learning rate are not what they must be.
     """
-    d = drop_of(fields, ask, token)
-    yield from (_dragged if ask.level == "drag" else _first)(d)
+    with fields.turns(ask.target).mine(urgent=True):
+        d = drop_of(fields, ask, token)
+        yield from (_dragged if ask.level == "drag" else _first)(d)
 
 
 def _dragged(d: Drop) -> Iterator[bytes]:
@@ -70,7 +84,12 @@ def _first(d: Drop) -> Iterator[bytes]:
 
 def whole(fields: Fields, ask: DropAsk, token: Token) -> Iterator[bytes]:
     """Yield a settled drop's paths once more, solved to the usual tolerance, certified and compared."""
-    d = drop_of(fields, ask, token)
+    with fields.turns(ask.target).mine():
+        yield from _whole(drop_of(fields, ask, token))
+
+
+def _whole(d: Drop) -> Iterator[bytes]:
+    ask = d.ask
     if d.planes is not None and not d.planes.all_the_way(d.foot):
         yield sent("flow", lambda: coarse(d, SECOND), d)
     began = time.perf_counter()
@@ -105,13 +124,15 @@ def line(fields: Fields, ask: LineAsk, token: Token) -> Iterator[bytes]:
     if not 1 <= len(ask.starts) <= MOST:
         raise UsageError(f"a line of drops has 1 to {MOST} of them, got {len(ask.starts)}.")
     check(ask.t, ask.starts, [])
-    began = time.perf_counter()
+    turns = fields.turns(ask.target)
+    wanted, began = asker(turns, token), time.perf_counter()
     keep = river.Keep(at=river.Keep.early(ask.t, MOMENTS))
-    many = river.flow(
-        field, ask.t, starts=torch.tensor(ask.starts, dtype=field.dtype), keep=keep, certify=False, max_seconds=WHOLE,
-        callback=lambda _: token.cancelled(),
-    )  # fmt: skip
-    told = river.tell(field, target=ask.target, t=ask.t, drops=many)
+    with turns.mine():
+        many = river.flow(
+            field, ask.t, starts=torch.tensor(ask.starts, dtype=field.dtype), keep=keep, certify=False,
+            max_seconds=WHOLE, callback=lambda _: not wanted(),
+        )  # fmt: skip
+        told = river.tell(field, target=ask.target, t=ask.t, drops=many)
     yield frame(Answer("line", exact=True, drops=told.drops, seconds=time.perf_counter() - began))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gradientflow.app.planes import KINDS, Planes
 from gradientflow.app.tales import TALES
+from gradientflow.app.turns import Turns
 from gradientflow.errors import UsageError
 from gradientflow.records import Named, Opened
 
@@ -44,6 +45,7 @@ class Fields:
         self.called, self._load = called, load
         self._open: dict[str, Target] = {}
         self._planes: dict[str, Planes] = {}
+        self._turns: dict[str, Turns] = {}
         self._lock = threading.Lock()
 
     def get(self, target: str) -> Target:
@@ -63,6 +65,11 @@ class Fields:
                     raise UsageError(
                         f"{found.field.name} has one parameter, and a picture two. Solve it with gradientflow flow {target} --time T."
                     )
+                from gradientflow import river
+
+                self._turns[target] = Turns(
+                    shared=found.field.size <= 2 and not isinstance(found.field, river.LossField)
+                )
                 if found.field.size > 2:
                     self._planes[target] = Planes(found.field)
                 self._open[target] = found
@@ -73,12 +80,19 @@ class Fields:
         self.get(target)
         return self._planes.get(target)
 
+    def turns(self, target: str) -> Turns:
+        """Return who may evaluate a field."""
+        self.get(target)
+        return self._turns[target]
+
     def opened(self, target: str) -> Opened:
         """Return what a page must know of a field to open it."""
         from gradientflow import river
 
         found = self.get(target)
         field = found.field
+        with self.turns(target).mine(urgent=True):
+            rate = _rate(field, field.start(), found.time or 10.0)
         start = field.start()
         many = self.planes(target) is not None
         begin = (1.0, 1.0) if start is None else (0.0, 0.0) if many else (float(start[0]), float(start[1]))
@@ -89,7 +103,7 @@ class Fields:
         named = [Named(n, river.zoo.named(n).text) for n in SHOWN]
         return Opened(
             target=target, name=field.name, about=found.about, size=field.size or 2, potential=field.potential, box=sides, start=begin, t=t,
-            lr=_rate(field, start, t), fields=named, tales=list(TALES), planes=kinds,
+            lr=rate, fields=named, tales=list(TALES), planes=kinds,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradientflow.app.fields import Fields
 from gradientflow.app.planes import EACH, LONGEST, Planes, foot_in
+from gradientflow.app.turns import Turns
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
 from gradientflow.errors import UsageError
@@ -36,6 +37,7 @@ class Drop:
         field: of two parameters, or of more.
         ask: what was asked.
         token: whether somebody waits.
+        turns: who may evaluate the field.
         start: where it begins, (P,).
         planes: of a field of more than two parameters.
         plane: that it is seen in.
@@ -45,13 +47,15 @@ class Drop:
     field: Field
     ask: DropAsk
     token: Token
+    turns: Turns
     start: Tensor
     planes: Planes | None = None
     plane: Plane | None = None
     foot: str = ""
 
     def wanted(self) -> bool:
-        """Whether somebody waits."""
+        """Whether somebody waits; others may go first."""
+        self.turns.let_by()
         return not self.token.cancelled()
 
 
@@ -65,12 +69,22 @@ def drop_of(fields: Fields, ask: DropAsk, token: Token) -> Drop:
 
     field = fields.get(ask.target).field
     check(ask.t, [ask.start], [r.lr for r in ask.rivals])
-    planes = fields.planes(ask.target)
+    planes, turns = fields.planes(ask.target), fields.turns(ask.target)
     if planes is None:
-        return Drop(field, ask, token, torch.tensor(ask.start, dtype=field.dtype))
-    wanted = lambda: not token.cancelled()  # noqa: E731
+        return Drop(field, ask, token, turns, torch.tensor(ask.start, dtype=field.dtype))
+    wanted = asker(turns, token)
     foot = ask.foot or foot_in(ask.plane, ask.start)
-    return Drop(field, ask, token, planes.foot(foot, wanted), planes, planes.plane(ask.plane, wanted), foot)
+    return Drop(field, ask, token, turns, planes.foot(foot, wanted), planes, planes.plane(ask.plane, wanted), foot)
+
+
+def asker(turns: Turns, token: Token) -> Callable[[], bool]:
+    """Return what says whether somebody waits, and lets others go first."""
+
+    def wanted() -> bool:
+        turns.let_by()
+        return not token.cancelled()
+
+    return wanted
 
 
 def check(t: float, starts: list[tuple[float, float]], rates: list[float]) -> None:

@@ -102,8 +102,8 @@ class Planes:
 
         many = max(LEAST, min(count, EACH // (8 * max(self.field.size, 1))))
         early = river.Keep.early(t, many - many // 3)
-        at = torch.cat([early, torch.linspace(0, t, many // 3 + 1, dtype=torch.float64)[:-1]]).unique()
-        return river.Keep(at=at, theta=True, sharpness=sharpness)
+        even = torch.linspace(0, t, many // 3 + 1, dtype=torch.float64)[:-1]
+        return river.Keep(at=sorted({*early.tolist(), *even.tolist()}), theta=True, sharpness=sharpness)
 
     def keep(self, name: str, path: Path) -> None:
         """Keep a path; the oldest ones go where there is no room."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradientflow.app.fields import Fields
-from gradientflow.app.paths import moment, shadow
+from gradientflow.app.paths import asker, moment, shadow
 from gradientflow.app.planes import Planes
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
@@ -31,14 +31,16 @@ def waters(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
     if not 8 <= ask.n <= MOST:
         raise UsageError(f"samples along a side: expected 8 to {MOST}, got {ask.n}.")
     field = fields.get(ask.target).field
-    yield sampled(river.portrait(field, ask.box, ask.n, structure=False))
+    with fields.turns(ask.target).mine(urgent=True):
+        yield sampled(river.portrait(field, ask.box, ask.n, structure=False))
 
 
 def orders(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
     """Yield the points at rest, the curves of them, and the separatrices."""
     from gradientflow import river
 
-    drawn = river.portrait(fields.get(ask.target).field, ask.box, SEARCHED)
+    with fields.turns(ask.target).mine():
+        drawn = river.portrait(fields.get(ask.target).field, ask.box, SEARCHED)
     yield frame(Order(drawn.box, drawn.fixed, drawn.valleys, drawn.ridges, drawn.separatrices, drawn.notes))
 
 
@@ -50,12 +52,15 @@ def planes(fields: Fields, ask: PlaneAsk, token: Token) -> Iterator[bytes]:
     """
     from gradientflow import river
 
-    known, wanted = _planes(fields, ask.target), lambda: not token.cancelled()
+    known, turns = _planes(fields, ask.target), fields.turns(ask.target)
+    wanted = asker(turns, token)
     if len(ask.feet) > FEET:
         raise UsageError(f"at most {FEET} feet, got {len(ask.feet)}.")
-    found = known.plane(ask.plane, wanted)
-    feet = [tuple(float(c) for c in found.project(known.foot(foot, wanted))) for foot in ask.feet]
-    drawn = river.portrait(known.way(ask.plane, wanted), n=3, plane=found, progress=lambda *_: wanted())
+    with turns.mine():
+        found = known.plane(ask.plane, wanted)
+        feet = [tuple(float(c) for c in found.project(known.foot(foot, wanted))) for foot in ask.feet]
+        way = known.way(ask.plane, wanted)
+        drawn = river.portrait(way, n=3, plane=found, progress=lambda *_: wanted())
     assert drawn.plane is not None
     yield frame(PlaneSeen(ask.plane, drawn.plane, drawn.box, feet, drawn.middle_leak, drawn.notes))  # type: ignore[arg-type]
 
@@ -68,18 +73,21 @@ def slices(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
     """
     from gradientflow import river
 
-    known, wanted = _planes(fields, ask.target), lambda: not token.cancelled()
+    known, turns = _planes(fields, ask.target), fields.turns(ask.target)
+    wanted = asker(turns, token)
     if not 3 <= ask.n <= SLICE:
         raise UsageError(f"samples along a side of a plane: expected 3 to {SLICE}, got {ask.n}.")
-    found, seen = known.plane(ask.plane, wanted), None
-    if ask.ride:
-        path = known.ridden(ask.ride, ask.t, wanted)
-        found = found.moved(moment(path, ask.at))
-        seen = shadow(path, found)
-    for drawn in river.sketches(
-        known.field, ask.box, ask.n, plane=found, seconds=RIDING if ask.ride else SAMPLING, progress=lambda *_: wanted()
-    ):
-        yield sampled(drawn, seen)
+    with turns.mine():
+        found, seen = known.plane(ask.plane, wanted), None
+        if ask.ride:
+            path = known.ridden(ask.ride, ask.t, wanted)
+            found = found.moved(moment(path, ask.at))
+            seen = shadow(path, found)
+        seconds = RIDING if ask.ride else SAMPLING
+        for drawn in river.sketches(
+            known.field, ask.box, ask.n, plane=found, seconds=seconds, progress=lambda *_: wanted()
+        ):  # fmt: skip
+            yield sampled(drawn, seen)
 
 
 def _planes(fields: Fields, target: str) -> Planes:
