@@ -260,7 +260,7 @@ def test_two_threads_on_one_network_do_not_spoil_each_others_answers(fields: Fie
     def others() -> None:
         try:
             while not end.is_set():
-                list(drops(fields, DropAsk(NET, (0.4, 0.3), T, "lane", plane="pca~4", level="drag"), Token()))
+                list(water.slices(fields, WaterAsk(NET, (-1, 1, -1, 1), 17, plane="random~4"), Token()))
         except BaseException as problem:
             faults.append(problem)
 

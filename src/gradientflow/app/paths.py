@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COARSE = 1e-2  # relative error of a step while dragging; a path drawn 1000 pixels wide shows no less
 NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as good as to rest, and rests if λmin ≥ 0
 BACK = 0.6  # seconds that a path is followed backwards; most run to infinity
-FEW = 64  # moments of a first answer on a plane
+FEW = 40  # moments of a first answer on a plane
 DRAWN = 1e-3  # of the extent of a shadow: what moves less is not sent
 
 
@@ -128,7 +128,7 @@ def coarse(d: Drop, seconds: float) -> Path:
 
     speed = float(d.field.evaluate(d.start[None]).rate.norm())
     rest = [river.SteadyState(rate=NEARLY * speed)] if d.field.potential and 0 < speed < math.inf else []
-    keep = d.planes.moments(d.ask.t, 0, FEW) if d.planes else river.Keep(sharpness=0)
+    keep = d.planes.moments(d.ask.t, 0, FEW) if d.planes else None
     return river.flow(
         d.field, d.ask.t, start=d.start, rtol=COARSE, atol=0.1 * COARSE, certify=False, max_seconds=seconds, events=rest,
         keep=keep, callback=lambda _: not d.wanted(),

@@ -221,6 +221,7 @@ export class River extends Component<{ theme: Theme }, State> {
     this.answers[level === "drag" ? "drag" : "settled"]++;
     this.answers.last = performance.now();
     this.changeDrop(id, (d) => answered(d, answer, start, level));
+    if (this.state.riding && id === this.state.active && answer.part === "flow") this.springs.ride(); // it came from above the plane as it lay
     if (answer.part === "flow" && answer.exact) performance.mark("river:solved");
   }
 
