@@ -16,6 +16,8 @@ export class Springs {
   private afloat = false; // water for a riding plane is on its way
   private behind = false; // and the clock has moved on since
 
+  private noted = "";
+
   constructor(private readonly river: River) {}
 
   later(): void {
@@ -53,7 +55,8 @@ export class Springs {
         if (mine.signal.aborted) return;
         if ("n" in head) {
           const samples = samplesOf({ head, floats });
-          river.setState({ samples, levels: samples.n < SMOOTH && !d ? river.state.levels : contours(samples), problem: plane ? "" : samples.notes[0] ?? "" });
+          river.setState({ samples, levels: samples.n < SMOOTH && !d ? river.state.levels : contours(samples) });
+          this.note(plane ? "" : samples.notes[0] ?? "");
           if (d && head.shadow) this.above(d.id, head.shadow);
           performance.mark("river:sampled");
           if (this.behind) break;
@@ -68,6 +71,12 @@ export class Springs {
         if (this.behind) void this.sample();
       }
     }
+  }
+
+  /** What the samples tell is shown in the place of what earlier ones told, and of nothing else. */
+  private note(text: string): void {
+    if (text || this.river.state.problem === this.noted) this.river.setState({ problem: text });
+    this.noted = text;
   }
 
   /** Where the flow that the plane rides with stands above it now. */
