@@ -15,7 +15,7 @@ from gradientflow.app.tales import TALES
 from gradientflow.app.water import orders, waters
 from gradientflow.app.wire import frames
 from gradientflow.app.work import Token
-from gradientflow.cli.target import Target, load
+from gradientflow.cli.target import load
 from gradientflow.errors import UsageError
 from gradientflow.records import Answer, DropAsk, LineAsk, Order, Rival, Water, WaterAsk
 
@@ -109,7 +109,7 @@ def test_a_line_of_drops(fields: Fields) -> None:
     "wrong",
     [
         {"t": 0.0}, {"t": float("nan")}, {"t": 1e9}, {"start": (float("inf"), 0.0)}, {"start": (1e12, 0.0)},
-        {"rivals": [Rival("gd", -1.0)]}, {"rivals": [Rival("gd", 0.1)] * 4}, {"target": "linear-net"}, {"target": "mine.py:make"},
+        {"rivals": [Rival("gd", -1.0)]}, {"rivals": [Rival("gd", 0.1)] * 4}, {"target": "exp-one"}, {"target": "mine.py:make"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_before_anything_is_solved(fields: Fields, wrong: dict[str, object]) -> None:
@@ -130,13 +130,6 @@ def test_water_is_sampled_and_then_ordered(fields: Fields) -> None:
     assert msgspec.json.decode(samples[0], type=Water).n == 32 and len(samples[1]) == 3 * 32**2
     found = msgspec.json.decode(order[0], type=Order)
     assert [p.kind for p in found.fixed] == ["saddle"] and len(found.valleys) == 2 and len(found.separatrices) == 2
-
-
-def test_a_field_of_more_parameters_is_refused_in_words() -> None:
-    net = river.zoo.named("linear-net").field
-    mine = Fields("mine.py:make", lambda _: Target(net))
-    with pytest.raises(UsageError, match=r"18 parameters.*gradientflow flow mine.py:make"):
-        mine.get("mine.py:make")
 
 
 def test_each_story_is_of_a_field_that_a_page_may_open(fields: Fields) -> None:

@@ -60,7 +60,7 @@ def test_a_taken_port_is_said_and_without_one_another_is_found() -> None:
 
 @pytest.mark.parametrize(
     ("target", "said"),
-    [("himelblau", "did you mean himmelblau?"), ("linear-net", "18 parameters"), ("nowhere.py:make", "no such file")],
+    [("himelblau", "did you mean himmelblau?"), ("exp-one", "one parameter"), ("nowhere.py:make", "no such file")],
 )
 def test_a_target_that_cannot_be_opened_is_told_before_anything_is_served(target: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):

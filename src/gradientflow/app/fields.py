@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gradientflow.app.planes import KINDS, Planes
 from gradientflow.app.tales import TALES
+from gradientflow.app.turns import Turns
 from gradientflow.errors import UsageError
 from gradientflow.records import Named, Opened
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 FIRST = "w1w2"  # the field that a page opens with where nobody named one; its first water is packaged
 SHOWN = (
     "w1w2", "himmelblau", "double-well", "rosenbrock", "quadratic", "saddle", "styblinski-tang", "beale", "van-der-pol",
-    "bilinear-game", "dirac-gan",
+    "bilinear-game", "dirac-gan", "linear-net", "diagonal-net",
 )  # fmt: skip
 
 
@@ -42,13 +44,15 @@ class Fields:
     def __init__(self, called: str, load: Callable[[str], Target]) -> None:
         self.called, self._load = called, load
         self._open: dict[str, Target] = {}
+        self._planes: dict[str, Planes] = {}
+        self._turns: dict[str, Turns] = {}
         self._lock = threading.Lock()
 
     def get(self, target: str) -> Target:
         """Return a field.
 
         Raises:
-            UsageError: it is neither the app's own nor one that a page may choose, or it has not two parameters.
+            UsageError: it is neither the app's own nor one that a page may choose, or it has a single parameter.
         """
         if target != self.called and target not in SHOWN:
             raise UsageError(
@@ -57,13 +61,29 @@ class Fields:
         with self._lock:
             if target not in self._open:
                 found = self._load(target)
-                if found.field.size not in (0, 2):
+                if found.field.size == 1:
                     raise UsageError(
-                        f"{found.field.name} has {found.field.size:,} parameters. River draws fields of two parameters: "
-                        f"solve this one with gradientflow flow {target} --time T."
+                        f"{found.field.name} has one parameter, and a picture two. Solve it with gradientflow flow {target} --time T."
                     )
+                from gradientflow import river
+
+                self._turns[target] = Turns(
+                    shared=found.field.size <= 2 and not isinstance(found.field, river.LossField)
+                )
+                if found.field.size > 2:
+                    self._planes[target] = Planes(found.field)
                 self._open[target] = found
             return self._open[target]
+
+    def planes(self, target: str) -> Planes | None:
+        """Return the planes of a field of more than two parameters; None of one that is drawn whole."""
+        self.get(target)
+        return self._planes.get(target)
+
+    def turns(self, target: str) -> Turns:
+        """Return who may evaluate a field."""
+        self.get(target)
+        return self._turns[target]
 
     def opened(self, target: str) -> Opened:
         """Return what a page must know of a field to open it."""
@@ -71,15 +91,19 @@ class Fields:
 
         found = self.get(target)
         field = found.field
+        with self.turns(target).mine(urgent=True):
+            rate = _rate(field, field.start(), found.time or 10.0)
         start = field.start()
-        begin = (1.0, 1.0) if start is None else (float(start[0]), float(start[1]))
-        box = getattr(field, "box", None)
+        many = self.planes(target) is not None
+        begin = (1.0, 1.0) if start is None else (0.0, 0.0) if many else (float(start[0]), float(start[1]))
+        box = None if many else getattr(field, "box", None)
         sides = _around(begin) if box is None else _sides(box)
         t = found.time or 10.0
+        kinds = [k for k in KINDS if field.potential or k not in ("sharpest", "gradient")] if many else []
         named = [Named(n, river.zoo.named(n).text) for n in SHOWN]
         return Opened(
-            target=target, name=field.name, about=found.about, size=2, potential=field.potential, box=sides, start=begin, t=t,
-            lr=_rate(field, begin, t), fields=named, tales=list(TALES),
+            target=target, name=field.name, about=found.about, size=field.size or 2, potential=field.potential, box=sides, start=begin, t=t,
+            lr=rate, fields=named, tales=list(TALES), planes=kinds,
         )  # fmt: skip
 
 
@@ -95,14 +119,14 @@ def _around(at: tuple[float, float]) -> tuple[float, float, float, float]:
     return -reach, reach, -reach, reach
 
 
-def _rate(field: Any, start: tuple[float, float], t: float) -> float:
+def _rate(field: Any, start: Any, t: float) -> float:
     """A learning rate that follows the flow visibly: a fifth of what is stable at the start, one digit."""
     from gradientflow import river
 
     if not field.potential:
         return float(f"{t / 200:.0e}")
     try:
-        top = abs(float(river.sharpness(field, list(start))))
+        top = abs(float(river.sharpness(field, [1.0, 1.0] if start is None else start)))
     except Exception:  # a field whose Hessian cannot be had is no reason not to open
         return float(f"{t / 200:.0e}")
     return float(f"{min(0.4 / max(top, 1e-12), t / 20):.0e}")

@@ -18,11 +18,11 @@ from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
-from gradientflow.app.water import orders, waters
+from gradientflow.app.water import orders, planes, slices, waters
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
 from gradientflow.errors import GradientflowError, OutputError, UsageError
-from gradientflow.records import Answer, DropAsk, LineAsk, WaterAsk
+from gradientflow.records import Answer, DropAsk, LineAsk, PlaneAsk, WaterAsk
 
 PAGE = files("gradientflow.app") / "static"
 NEEDED = ("index.html", "app.js", "style.css", "first.bin")
@@ -70,8 +70,14 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
 
     async def water(request: Request) -> Response:
         ask = await _asked(request, WaterAsk)
+        if ask.plane:
+            return await _stream(work.run(_spoken(lambda token: slices(fields, ask, token)), lane=ask.lane, slow=True))
         then = _spoken(lambda token: orders(fields, ask, token)) if ask.structure else None
         return await _stream(work.run(_spoken(lambda token: waters(fields, ask, token)), then=then))
+
+    async def plane(request: Request) -> Response:
+        ask = await _asked(request, PlaneAsk)
+        return await _stream(work.run(_spoken(lambda token: planes(fields, ask, token)), lane=ask.lane, slow=True))
 
     async def drop(request: Request) -> Response:
         ask = await _asked(request, DropAsk)
@@ -94,6 +100,7 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/static/{name}", page),
         Route("/api/open", opened),
         Route("/api/water", water, methods=["POST"]),
+        Route("/api/plane", plane, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
         *run_routes(runs or Runs(), lambda: app.state.ended()),

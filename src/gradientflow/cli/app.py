@@ -15,7 +15,7 @@ from gradientflow.errors import RecordError
 
 HELP = """Open the two pictures, live, in the browser: River and Depth.
 
-RUN is a folder that [bold]gradientflow run[/bold] wrote, finished or still being written: Depth opens with it. TARGET is what [bold]gradientflow flow[/bold] takes, with two parameters: the name of a field, or [bold]file.py:factory[/bold]. \
+RUN is a folder that [bold]gradientflow run[/bold] wrote, finished or still being written: Depth opens with it. TARGET is what [bold]gradientflow flow[/bold] takes: the name of a field, or [bold]file.py:factory[/bold]; of more than two parameters a plane is shown. \
 Without one the smallest deep net is opened, L = ½(w₁w₂ − 1)², and beside it the newest run under runs/.
 
 [bold]Examples[/bold]

@@ -16,7 +16,20 @@ of an operation, and a *decade* is log10 of a gain. Times of a run are seconds s
 time, of which one gradient-descent step of learning rate η takes η.
 """
 
-from gradientflow.records.app import Answer, DropAsk, LineAsk, Named, Opened, Order, Rival, Tale, Water, WaterAsk
+from gradientflow.records.app import (
+    Answer,
+    DropAsk,
+    LineAsk,
+    Named,
+    Opened,
+    Order,
+    PlaneAsk,
+    PlaneSeen,
+    Rival,
+    Tale,
+    Water,
+    WaterAsk,
+)
 from gradientflow.records.checks import Isolation, Linearity
 from gradientflow.records.extras import Buffers, Descent, Isometry, Noise, Recurrence, Sharpness, Stretch
 from gradientflow.records.flow import (
@@ -215,6 +228,8 @@ __all__ = [
     "Passed",
     "Place",
     "Plane",
+    "PlaneAsk",
+    "PlaneSeen",
     "Portrait",
     "Probe",
     "Reach",

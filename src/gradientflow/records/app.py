@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from gradientflow.records.flow import Apart, Drops, FixedPoint, Track
-from gradientflow.records.plane import Point2
+from gradientflow.records.plane import Plane, Point2, Shadow
 
 Box = tuple[float, float, float, float]
 
@@ -50,29 +50,64 @@ class Opened(msgspec.Struct):
     about: str
     size: int
     potential: bool
-    box: Box
+    box: Box  # of a field of more parameters, which has none: what `PlaneSeen` says
     start: Point2
     t: float  # flow time by which what it shows has happened
     lr: float  # learning rate to begin with: descent follows the flow with it, visibly
     fields: list[Named]
     tales: list[Tale]
+    planes: list[str] = []  # kinds of planes, of a field of more than two parameters; empty: it is drawn whole
 
 
 class WaterAsk(msgspec.Struct):
-    """Sample a box; look for what orders it too, where `structure`."""
+    """Sample a box; look for what orders it too, where `structure`. On a plane coarsely at first, then up to n × n."""
 
     target: str
     box: Box
     n: int = 256
     structure: bool = True
+    plane: str = ""  # of a field of more parameters: which one, as app/planes.py reads it
+    ride: str = ""  # the foot of a flow: the plane is moved to where that flow is at the time `at`
+    at: float = 0.0
+    t: float = 0.0
+    lane: str = ""
 
 
 class Water(msgspec.Struct):
-    """Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise where there is one."""
+    """Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise, and on a plane the leak.
+
+    Where there is no loss there are two arrays, on a plane three. `shadow`: when the plane rides, the flow that it rides with.
+    """
 
     name: str
     box: Box
     n: int
+    notes: list[str] = []
+    leaks: bool = False  # the last array is ‖f⊥‖/‖f‖ at each sample
+    middle_leak: float | None = None
+    shadow: Shadow | None = None
+
+
+class PlaneAsk(msgspec.Struct):
+    """Find a plane of a field of more than two parameters, and say where drops stand above it.
+
+    plane, feet: as app/planes.py reads them.
+    """
+
+    target: str
+    plane: str
+    lane: str
+    feet: list[str] = []
+
+
+class PlaneSeen(msgspec.Struct):
+    """A plane that was found."""
+
+    text: str
+    plane: Plane
+    box: Box  # in which the flow that it is made of is seen
+    feet: list[tuple[float, float, float]]  # of each foot both coordinates, and the distance from the plane
+    leak: float | None  # the median over a few samples of the box
     notes: list[str] = []
 
 
@@ -104,6 +139,8 @@ class DropAsk(msgspec.Struct):
     turn: int = 0
     flow: bool = True
     back: bool = False
+    plane: str = ""  # of a field of more parameters: where the answer is seen from above, and where `start` lies
+    foot: str = ""  # where the drop begins, where that is no point of this plane
 
 
 class LineAsk(msgspec.Struct):
@@ -128,3 +165,4 @@ class Answer(msgspec.Struct):
     drops: Drops | None = None
     text: str = ""
     seconds: float = 0.0  # that solving took
+    shadow: Shadow | None = None  # on a plane: the track seen from above, with its distance from the plane

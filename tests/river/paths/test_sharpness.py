@@ -56,6 +56,12 @@ def test_a_path_does_not_depend_on_what_is_kept_of_it():
     assert all(torch.equal(end, ends[0]) for end in ends)
 
 
+def test_who_wants_no_sharpness_pays_for_no_look_but_the_solvers_own():
+    none, some = (flow(overtaking(4), 20.0, keep=keep, certify=False) for keep in (Keep(sharpness=0), Keep()))
+    assert bool(none.sharpness.isnan().all()) and not bool(some.sharpness.isnan().all())
+    assert none.cost.looking < some.cost.looking and torch.equal(none.final, some.final)
+
+
 def hessian_values(field: LossField, theta: Tensor) -> Tensor:
     apply = field.linearize(theta[None])
     rows = [apply(row[None])[0].neg() for row in torch.eye(len(theta), dtype=theta.dtype)]

@@ -1,5 +1,5 @@
 // The panels beside the water: what is open, the stories, the sentence, the optimizers, the table of the drop, the legend.
-import { Component } from "preact";
+import { Component, type ComponentType } from "preact";
 import { TINT } from "../wire/colours";
 import type { River } from "./river";
 import { SIGNS } from "./overlay";
@@ -7,13 +7,13 @@ import { type Drop, type Kind, KINDS, LOOKS, type Picture, type Solving, told } 
 import { active, type Said, sharpnessOf } from "./words";
 
 interface Props {
-  picture: Picture;
+  picture: Picture & { Slice: ComponentType<{ p: Picture; river: River }> | null };
   said: Said;
   river: River;
   still: string;
 }
 /** What the panels tell; the rest of the picture (clock, cursor, view) moves without them. */
-const TOLD = ["opened", "samples", "order", "levels", "drops", "active", "lines", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
+const TOLD = ["opened", "plane", "riding", "samples", "order", "levels", "drops", "active", "lines", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
 
 export class Dock extends Component<Props> {
   override shouldComponentUpdate(next: Props): boolean {
@@ -45,8 +45,9 @@ function panels({ picture: p, said, river, still }: Props) {
         </div>
         <p class="about">{p.opened?.about ?? ""}</p>
       </section>
+      {p.plane && p.Slice && <p.Slice p={p} river={river} />}
       <section class="tales" aria-label="stories">
-        {p.opened?.tales.map((x, k) => (
+        {!p.plane && p.opened?.tales.map((x, k) => (
           <button aria-pressed={p.tale === x.key} onClick={() => river.tell(x.key)}><kbd>{k + 1}</kbd>{x.title}</button>
         ))}
       </section>
@@ -118,14 +119,15 @@ function Table({ p, d }: { p: Picture; d: Drop }) {
     <section class="table" aria-label="the drop">
       <table>
         <caption>drop {p.drops.indexOf(d) + 1} from ({told(d.at[0])}, {told(d.at[1])}), flow time {told(p.t)}</caption>
-        <thead><tr><th scope="col">path</th><th scope="col">ends at</th><th scope="col">loss</th>{law && <th scope="col" title={law}>{law.replace(/^balance /, "")}</th>}</tr></thead>
+        <thead><tr><th scope="col">path</th><th scope="col">ends at</th>{p.plane && <th scope="col" title="distance of its end from the plane">off</th>}<th scope="col">loss</th>{law && <th scope="col" title={law}>{law.replace(/^balance /, "")}</th>}</tr></thead>
         <tbody>
           {rows.map(([name, s]) => {
-            const end = s?.track.final;
+            const end = p.plane ? s?.track.points.at(-1) : s?.track.final;
             return (
               <tr class={name}>
                 <th scope="row"><span class="key">{LOOKS[name as Kind].mark}</span>{SHORT[name]}</th>
                 <td>{end?.length === 2 && s!.track.ending.reason !== "diverged" ? end.map((x) => told(x)).join(", ") : s ? "✕ diverged" : "…"}{s && !s.exact ? " …" : ""}</td>
+                {p.plane && <td>{s ? told(s.off.at(-1), 2) : ""}</td>}
                 <td>{s ? told(s.track.loss?.at(-1)) : ""}</td>
                 {law && <td>{told(s?.track.conserved[law]?.[1])}</td>}
               </tr>
@@ -159,11 +161,13 @@ function Legend({ p, still }: { p: Picture; still: string }) {
       <ul>
         {seen.map((k) => <li><span class={`key ${k}`}>{SIGNS[k]!.sign}</span>{SIGNS[k]!.text}</li>)}
         {(p.order?.separatrices.length ?? 0) > 0 && <li><span class="key">┈</span>separatrix: no path crosses it</li>}
+        {p.plane && <li><span class="key">╌</span>path off the plane, with its distance</li>}
         {p.levels.length > 0 && <li><span class="key level">─</span>level of the loss, logarithmic</li>}
       </ul>
       {p.samples && <>
         <Speed />
         <div class="scale"><span>{told(10 ** p.samples.low, 2)}</span><span class="soft">speed ‖dθ/dt‖, logarithmic</span><span>{told(10 ** p.samples.high, 2)}</span></div>
+        {p.plane && <><div class="leak" aria-hidden="true" /><div class="scale"><span>0</span><span class="soft">leak: share of ∇L out of the picture</span><span>1</span></div></>}
         <p class="soft">water: a sketch from {p.samples.n}×{p.samples.n} samples, direction true, speed {p.trueTime ? "true" : "bent"}{still === "flat" ? "; this browser has no WebGL2, so it stands still" : ""}. White: solved.</p>
       </>}
     </section>

@@ -1,14 +1,14 @@
 // What few need at once: the keys, and what can be taken away: a link, Python, pictures.
 import { Component, createRef } from "preact";
 import type { ExtraProps } from "./river";
-import { type Kind, KINDS, type Picture, short } from "./state";
+import { type Drop, type Kind, KINDS, type Picture, short } from "./state";
 import { active } from "./words";
 
 const KEYS: [string, string][] = [
   ["click", "put a drop on the water"], ["drag a drop", "its solved path answers while you drag"], ["drag on the water", "paint a line of drops"],
   ["wheel, + −", "zoom (the water is sampled anew)"], ["⇧ drag", "move the view; 0 brings it back"], ["← → ↑ ↓", "move a cursor; with ⇧ finely"], ["Enter", "drop where the cursor is"],
   ["m", "hold the drop, and move it with the arrows"], ["l", "a line of drops from the drop to the cursor"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
-  ["<", "where it came from"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
+  ["<", "where it came from"], ["r", "on a plane: the plane rides with the drop"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
 ];
 
 export class Extra extends Component<ExtraProps, { done: string }> {
@@ -59,6 +59,7 @@ export function pythonOf(p: Picture): string {
   if (named) lines.push(`field = gf.zoo.named(${JSON.stringify(target)}).field`);
   else lines.push(`field = ...  # what ${JSON.stringify(target)} returns`);
   if (!d) return lines.join("\n");
+  if (p.plane) return onPlane(p, d, lines);
   const start = `[${d.at.map((x) => short(x, 7)).join(", ")}]`;
   lines.push(`path = gf.flow(field, t=${short(p.t)}, start=${start})`);
   const beside: string[] = [];
@@ -69,6 +70,49 @@ export function pythonOf(p: Picture): string {
   }
   lines.push(beside.length && p.opened?.potential ? `print(gf.compare(path, ${beside.join(", ")}))` : "print(path)");
   return lines.join("\n");
+}
+
+/** The same on a plane: a drop begins where its foot is lifted to, and paths are seen as shadows. */
+function onPlane(p: Picture, d: Drop, lines: string[]): string {
+  const t = short(p.t);
+  const planes = new Map<string, string>();
+  const plane = (text: string): string => {
+    const known = planes.get(text);
+    if (known) return known;
+    const [, kind, seed, time, inner] = /^([a-z]+)(?:-(\d+))?~([-+.\de]+)(?:\((.*)\))?$/.exec(text) ?? [];
+    const feet = apart(inner ?? "own").map(foot);
+    const paths = feet.map((start) => `gf.flow(field, t=${time}${start === "None" ? "" : `, start=${start}`}, keep=gf.Keep(at=gf.Keep.early(${time}, 160), theta=True))`);
+    const name = `plane${planes.size ? planes.size + 1 : ""}`;
+    planes.set(text, name);
+    if (kind === "points") lines.push(`${name} = gf.Plane.through(${paths.map((x) => `${x}.final`).join(", ")})`);
+    else lines.push(`${name} = gf.plane(${paths[0]}, ${JSON.stringify(kind)}${seed ? `, seed=${seed}` : ""})`);
+    return name;
+  };
+  const foot = (text: string): string => {
+    if (text === "own") return "None";
+    const cut = text.lastIndexOf("@");
+    return `${plane(text.slice(0, cut))}.lift(${text.slice(cut + 1).replace(",", ", ")})`;
+  };
+  const seen = plane(p.plane!.text);
+  const start = foot(d.foot);
+  const from = start === "None" ? "" : `, start=${start}`;
+  lines.push(`path = gf.flow(field, t=${t}${from}, keep=gf.Keep(plane=${seen}))`);
+  const beside = KINDS.filter((k) => p.on[k]);
+  for (const k of beside) lines.push(`${k} = gf.descend(field, ${MAKERS[k]}, t=${t}, lr=${short(p.lr[k])}${from}, keep=gf.Keep(plane=${seen})${k === "momentum" ? ", momentum=0.9" : ""})`);
+  lines.push(`gf.draw(gf.portrait(path, (${p.view!.map((x) => short(x)).join(", ")}), plane=${seen}, along=[${beside.join(", ")}]), "plane.png")`);
+  return lines.join("\n");
+}
+
+/** Places that stand one after the other, of which each may hold others in brackets. */
+function apart(text: string): string[] {
+  const out = [""];
+  let deep = 0;
+  for (const c of text) {
+    deep += c === "(" ? 1 : c === ")" ? -1 : 0;
+    if (c === ";" && !deep) out.push("");
+    else out[out.length - 1] += c;
+  }
+  return out;
 }
 
 const nameOf = (p: Picture): string => `river-${(p.opened?.name ?? "w1w2").replace(/[^\w-]+/g, "-")}`;

@@ -1,6 +1,7 @@
 // The water without WebGL: the same sparse streaks as the shader draws, on a plain canvas, once.
 import { BEND, TINT } from "../wire/colours";
 import type { Box, Samples } from "./samples";
+import { leakAt } from "./off";
 
 export function draw(canvas: HTMLCanvasElement, s: Samples, box: Box, width: number, height: number, dark: boolean): void {
   canvas.width = width;
@@ -23,7 +24,9 @@ export function draw(canvas: HTMLCanvasElement, s: Samples, box: Box, width: num
       const level = Math.min(1, Math.max(0, (Math.log10(speed) - s.low) / (s.high - s.low)));
       const reach = 80 * Math.max(0.12, Math.min(1, (speed / s.fast) ** BEND));
       const k = 3 * Math.round(255 * level);
-      flat.strokeStyle = `rgba(${shade * tint[k]!},${shade * tint[k + 1]!},${shade * tint[k + 2]!},${light})`;
+      const [dull, grey] = [dark ? 95 : 157, leakAt(s, [box[0] + (px / width) * (box[1] - box[0]), box[3] - (py / height) * (box[3] - box[2])]) ?? 0];
+      const ink = [0, 1, 2].map((c) => Math.round(shade * tint[k + c]! * (1 - grey) + dull * grey));
+      flat.strokeStyle = `rgba(${ink.join()},${light})`;
       flat.beginPath();
       flat.moveTo(px, py);
       for (let gone = 0; gone < reach; gone += 3) {

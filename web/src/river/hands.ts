@@ -21,7 +21,7 @@ export class Hands {
       const s = toScreen(this.river.state.frame, d.at);
       return Math.hypot(s[0] - at[0], s[1] - at[1]) < (e.pointerType === "touch" ? 24 : 13);
     }) ?? null;
-    this.pressed = { drop, at, trail: [at], pan: e.shiftKey || e.button === 1, box: this.river.state.frame.box };
+    this.pressed = { drop, at, trail: [at], pan: e.shiftKey || e.button === 1 || (!drop && !!this.river.state.plane), box: this.river.state.frame.box };
     this.river.stage.current!.setPointerCapture(e.pointerId);
     this.river.stage.current!.focus({ preventScroll: true });
     if (drop) this.river.setState({ active: drop.id });
@@ -32,10 +32,13 @@ export class Hands {
 
   move = (e: PointerEvent): void => {
     const p = this.pressed;
-    if (!p) return;
     const at = this.here(e);
+    if (this.river.state.plane && (!p || p.drop)) this.river.setState({ pointer: toField(this.river.state.frame, at) });
+    if (!p) return;
     if (p.drop) return this.river.dragTo(p.drop.id, toField(this.river.state.frame, at));
     if (p.pan) {
+      if (p.trail.length < 2 && Math.hypot(at[0] - p.at[0], at[1] - p.at[1]) < 5) return;
+      p.trail.push(at);
       const { frame } = this.river.state;
       const dx = ((p.at[0] - at[0]) / frame.width) * (p.box[1] - p.box[0]);
       const dy = ((at[1] - p.at[1]) / frame.height) * (p.box[3] - p.box[2]);
@@ -48,7 +51,9 @@ export class Hands {
   up = (): void => {
     const p = this.pressed;
     this.pressed = null;
-    if (!p || p.pan) return;
+    if (!p) return;
+    const still = p.trail.length < 2; // on a plane a drag moves the view, for many drops at once are many networks
+    if (p.pan && !(this.river.state.plane && still)) return;
     if (p.drop) return this.river.settleSoon(p.drop.id, 0);
     if (p.trail.length > 4) {
       this.river.setState({ cursor: null });

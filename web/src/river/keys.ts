@@ -29,7 +29,7 @@ export function onKey(river: River, e: KeyboardEvent): void {
     const held = s.said === "held";
     river.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
   } else if (e.key === "Escape") river.setState({ cursor: null, said: "", extra: "" });
-  else if (e.key === "l" && s.cursor && active) {
+  else if (e.key === "l" && s.cursor && active && !s.plane) {
     const [from, to] = [active.at, s.cursor];
     void river.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
   } else if (e.key === "[" || e.key === "]") river.clock.by(e.key === "[" ? -1 : 1);
@@ -37,7 +37,8 @@ export function onKey(river: River, e: KeyboardEvent): void {
   else if (e.key === "p") river.clock.play();
   else if (e.key === "+" || e.key === "=") river.zoom(0.8, s.cursor ?? undefined);
   else if (e.key === "-") river.zoom(1.25, s.cursor ?? undefined);
-  else if (e.key === "0" && s.opened) river.moveTo(river.fitted(s.opened.box));
+  else if (e.key === "0" && s.opened) river.moveTo(river.fitted(s.plane?.box ?? s.opened.box));
+  else if (e.key === "r" && s.plane) river.ride(!s.riding);
   else if (e.key === "?") river.extra(s.extra === "keys" ? "" : "keys");
   else if (e.key === "s") river.extra(s.extra === "share" ? "" : "share");
   else if (e.key === "g" || e.key === "o" || e.key === "a") {

@@ -46,7 +46,7 @@ export class Liquid {
     };
     gl.bindVertexArray(gl.createVertexArray());
     this.tint = this.texture(gl.RGB8, 256, 1, gl.RGB, gl.UNSIGNED_BYTE, Uint8Array.from(atob(TINT), (c) => c.charCodeAt(0)), gl.LINEAR);
-    this.field = this.texture(gl.RG32F, 1, 1, gl.RG, gl.FLOAT, new Float32Array(2));
+    this.field = this.texture(gl.RGBA32F, 1, 1, gl.RGBA, gl.FLOAT, new Float32Array(4));
     this.places = this.scattered(TINY);
     this.resize();
   }
@@ -71,15 +71,16 @@ export class Liquid {
   take(samples: Samples): void {
     const { gl } = this;
     const n = samples.n;
-    const both = new Float32Array(2 * n * n);
+    const all = new Float32Array(4 * n * n);
     for (let k = 0; k < n * n; k++) {
       const u = samples.u[k]!, v = samples.v[k]!;
-      both[2 * k] = Number.isFinite(u) ? u : 0;
-      both[2 * k + 1] = Number.isFinite(v) ? v : 0;
+      all[4 * k] = Number.isFinite(u) ? u : 0;
+      all[4 * k + 1] = Number.isFinite(v) ? v : 0;
+      all[4 * k + 2] = samples.leak?.[k] || 0;
     }
     this.samples = samples;
     gl.bindTexture(gl.TEXTURE_2D, this.field);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RG32F, n, n, 0, gl.RG, gl.FLOAT, both);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, n, n, 0, gl.RGBA, gl.FLOAT, all);
     this.drawn = false;
   }
 
@@ -168,8 +169,10 @@ export class Liquid {
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     const s = this.samples!;
-    this.programs.trail.use().texture("before", 0, this.places[1].texture).texture("places", 1, this.places[0].texture)
-      .texture("tint", 2, this.tint).vec("levels", [s.low, s.high]).float("strength", 0.85).float("darken", this.dark ? 1.12 : 0.62);
+    const p = this.programs.trail.use();
+    this.fieldOf(p, 1);
+    p.texture("before", 3, this.places[1].texture).texture("places", 1, this.places[0].texture)
+      .texture("tint", 2, this.tint).vec("levels", [s.low, s.high]).float("strength", 0.85).float("darken", this.dark ? 1.12 : 0.62).vec("dull", this.dull());
     gl.drawArrays(gl.LINES, 0, 2 * this.side * this.side);
     gl.disable(gl.BLEND);
     this.trails.reverse();
@@ -191,9 +194,14 @@ export class Liquid {
     gl.bindFramebuffer(gl.FRAMEBUFFER, null);
     gl.viewport(0, 0, this.width, this.height);
     this.programs.screen.use().texture("trails", 0, this.trails[0].texture).texture("streaks", 1, this.streaks.texture)
-      .texture("tint", 2, this.tint).vec("size", [this.width, this.height]).vec("ground", this.dark ? [0.043, 0.063, 0.125] : [0.965, 0.962, 0.945])
+      .texture("tint", 2, this.tint).vec("size", [this.width, this.height]).vec("dull", this.dull()).vec("ground", this.dark ? [0.043, 0.063, 0.125] : [0.965, 0.962, 0.945])
       .float("darken", this.dark ? 1 : 0.66).float("still", still);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  /** The grey of water that leaks. */
+  private dull(): number[] {
+    return this.dark ? [0.36, 0.37, 0.4] : [0.62, 0.62, 0.61];
   }
 
   /** Grow or shrink the crowd to what the machine draws in good time. */

@@ -1,8 +1,9 @@
 // What is drawn above the water: levels, what orders it, solved paths, drops. Vectors, so that a figure of them is sharp.
 import { Component } from "preact";
-import type { FixedPoint, Track } from "../wire/types";
+import type { FixedPoint } from "../wire/types";
+import { near, offAt } from "./off";
 import { type Box, type Point } from "./samples";
-import { type Drop, KINDS, LOOKS, type Picture, placeAt, told } from "./state";
+import { type Drop, KINDS, LOOKS, type Picture, placeAt, type Solving, told } from "./state";
 
 export interface Frame {
   box: Box;
@@ -38,6 +39,20 @@ export function line(frame: Frame, points: readonly (readonly [number, number])[
     pen = true;
   }
   return out;
+}
+
+/** The parts of a shadow that lie in the plane, up to a distance, and those that do not. */
+export function parted(points: readonly (readonly [number, number])[], off: readonly number[], far: number): [(readonly [number, number])[][], (readonly [number, number])[][]] {
+  if (!off.length) return [[points as (readonly [number, number])[]], []];
+  const parts: [(readonly [number, number])[][], (readonly [number, number])[][]] = [[], []];
+  let was = -1;
+  points.forEach((p, k) => {
+    const side = +(off[k]! > far);
+    if (side !== was) parts[side]!.push(k ? [points[k - 1]!] : []);
+    parts[side]!.at(-1)!.push(p);
+    was = side;
+  });
+  return parts;
 }
 
 /** Two sheets: what stays while a drop is dragged is not drawn anew with it. */
@@ -90,25 +105,32 @@ const Dot = ({ at, r }: { at: Point; r: number }) => <circle cx={at[0].toFixed(1
 class Paths extends Kept<{ drop: Drop; on: Picture["on"]; active: boolean; frame: Frame }> {
   render() {
     const { drop, on, active, frame } = this.props;
-    const d = drop.flow ? line(frame, drop.flow.track.points) : "";
+    const [inside, outside] = drop.flow ? parted(drop.flow.track.points, drop.flow.off, near(frame.box)) : [[], []];
+    const [d, far] = [inside, outside].map((parts) => parts.map((part) => line(frame, part)).join(""));
     return (
       <g class={"paths" + (active ? "" : " dim")}>
         {drop.back && <path class="back" d={line(frame, drop.back.points)} />}
-        {KINDS.map((k) => on[k] && drop.rivals[k] && <Steps kind={k} track={drop.rivals[k]!.track} frame={frame} />)}
-        {drop.flow && <><path class="casing" d={d} /><path class="flow" d={d}><title>{residual(drop)}</title></path></>}
+        {KINDS.map((k) => on[k] && drop.rivals[k] && <Steps kind={k} solving={drop.rivals[k]!} frame={frame} />)}
+        {drop.flow && <>{far && <path class="flow far" d={far}><title>{`off the plane: up to ${told(Math.max(...drop.flow.off), 2)}`}</title></path>}<path class="casing" d={d} /><path class="flow" d={d}><title>{residual(drop)}</title></path></>}
       </g>
     );
   }
 }
 
 /** A descent: its steps as marks, joined by straight lines, for between two steps there is nothing. */
-class Steps extends Kept<{ kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }> {
+interface Stepped {
+  kind: "gd" | "momentum" | "adam";
+  solving: Solving;
+  frame: Frame;
+}
+class Steps extends Kept<Stepped> {
   render() {
     return steps(this.props);
   }
 }
 
-function steps({ kind, track, frame }: { kind: "gd" | "momentum" | "adam"; track: Track; frame: Frame }) {
+function steps({ kind, solving: { track, off }, frame }: Stepped) {
+  const [inside, outside] = parted(track.points, off, near(frame.box));
   const points = track.points as Point[];
   const shown: Point[] = [];
   let last: Point | null = null;
@@ -120,7 +142,8 @@ function steps({ kind, track, frame }: { kind: "gd" | "momentum" | "adam"; track
   }
   return (
     <g class={kind}>
-      <path d={line(frame, points)} stroke-dasharray={LOOKS[kind].dash} />
+      <path d={inside.map((part) => line(frame, part)).join("")} stroke-dasharray={LOOKS[kind].dash} />
+      {outside.length > 0 && <path class="far" d={outside.map((part) => line(frame, part)).join("")} />}
       <path class="dots" d={shown.map((s) => mark(kind, s)).join("")}><title>{`${LOOKS[kind].name}: ${track.label}`}</title></path>
     </g>
   );
@@ -136,26 +159,27 @@ function mark(kind: "gd" | "momentum" | "adam", [x, y]: Point): string {
 function Marks({ drop, index, picture, frame }: { drop: Drop; index: number; picture: Picture; frame: Frame }) {
   const [x, y] = toScreen(frame, drop.at);
   const active = drop.id === picture.active;
+  const far = near(frame.box);
   const heads = picture.clock < picture.t * 0.9999 || drop.flow ? heads_(drop, picture, frame) : [];
   return (
     <g class={"drop" + (active ? " active" : "")}>
-      {active && heads.map((h) => <circle class={`head ${h.kind}`} cx={h.at[0]} cy={h.at[1]} r="5.5" />)}
-      <circle class="pin" cx={x} cy={y} r="9" data-drop={drop.id} />
+      {active && heads.map((h) => <><circle class={`head ${h.kind}`} cx={h.at[0]} cy={h.at[1]} r="5.5" />{h.off > far && <text class={`off ${h.kind}`} x={h.at[0] + 9} y={h.at[1] + (h.kind === "flow" ? -7 : 15)}>{told(h.off, 2)} off</text>}</>)}
+      <circle class={drop.off > far ? "pin far" : "pin"} cx={x} cy={y} r="9" data-drop={drop.id} />
       <text x={x} y={y + 3.8}>{index}</text>
     </g>
   );
 }
 
-function heads_(drop: Drop, picture: Picture, frame: Frame): { kind: string; at: Point }[] {
-  const out: { kind: string; at: Point }[] = [];
-  const add = (kind: string, track: Track | undefined) => {
-    const at = track && placeAt(track, picture.clock);
+function heads_(drop: Drop, picture: Picture, frame: Frame): { kind: string; at: Point; off: number }[] {
+  const out: { kind: string; at: Point; off: number }[] = [];
+  const add = (kind: string, solved: Solving | null | undefined) => {
+    const at = solved && placeAt(solved.track, picture.clock);
     if (!at) return;
     const s = toScreen(frame, at);
-    if (s[0] > -9 && s[1] > -9 && s[0] < frame.width + 9 && s[1] < frame.height + 9) out.push({ kind, at: s });
+    if (s[0] > -9 && s[1] > -9 && s[0] < frame.width + 9 && s[1] < frame.height + 9) out.push({ kind, at: s, off: offAt(solved.track.clock, solved.off, picture.clock) });
   };
-  for (const k of KINDS) if (picture.on[k]) add(k, drop.rivals[k]?.track);
-  add("flow", drop.flow?.track);
+  for (const k of KINDS) if (picture.on[k]) add(k, drop.rivals[k]);
+  add("flow", drop.flow);
   return out;
 }
 

@@ -1,20 +1,22 @@
 // River: the screen. It holds the picture's state and what mouse, keys and the app's answers do to it.
 import { Component, type ComponentType, createRef } from "preact";
-import { Away, frames, get, Locked, stream } from "../wire/ask";
-import type { Answer, Opened, Order, Water } from "../wire/types";
+import { Away, frames, get, Locked } from "../wire/ask";
+import type { Answer, Opened, PlaneSeen, Water } from "../wire/types";
 import type { Theme } from "../shell/theme";
 import { Dock } from "./dock";
 import { Clock } from "./clock";
 import { Hands } from "./hands";
+import { Leak } from "./leak";
+import { placed } from "./off";
 import { onKey } from "./keys";
 import { fitted, Overlay, toField, type Frame } from "./overlay";
-import { type Box, contours, type Point, samplesOf } from "./samples";
+import { type Box, type Point, samplesOf } from "./samples";
 import { answered, type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, toldBy, wantedOf } from "./state";
+import { Springs } from "./springs";
 import { isAway, Lane, solveLine } from "./solve";
 import { sentence, spoken } from "./words";
 import { Water as Canvas, type WaterView } from "./water";
 
-const SAMPLES = 256;
 const SETTLE = 140; // ms after the last move of a drag until the whole answer is asked for
 
 interface State extends Picture {
@@ -23,6 +25,8 @@ interface State extends Picture {
   Extra: ComponentType<ExtraProps> | null;
   extra: "" | "keys" | "share";
   said: string;
+  Slice: ComponentType<{ p: Picture; river: River }> | null;
+  busy: string;
 }
 export interface TimeProps {
   picture: Picture;
@@ -47,18 +51,16 @@ export class River extends Component<{ theme: Theme }, State> {
   private turn = 0;
   private next = 1;
   private settling = 0;
-  private sampling = 0;
-  private note = "";
-  private asking: AbortController | null = null;
   private ended = false;
   private last = 0;
   private hands = new Hands(this);
+  private springs = new Springs(this);
   clock = new Clock(this);
   /** Counts answers to drags, for the page's own figures. */
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
   override state: State = {
-    opened: null, view: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
+    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, busy: "", samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
     on: { gd: true, momentum: false, adam: false }, lr: { gd: 0.1, momentum: 0.02, adam: 0.1 }, t: 20, clock: 20, back: false, trueTime: false,
     paused: matchMedia("(prefers-reduced-motion: reduce)").matches, tale: "", cursor: null, problem: "",
     frame: { box: [-1, 1, -1, 1], width: 1, height: 1 }, Time: null, Extra: null, extra: "", said: "",
@@ -82,6 +84,7 @@ export class River extends Component<{ theme: Theme }, State> {
     removeEventListener("hashchange", this.hash);
     this.sized.disconnect();
     this.clock.stop();
+    this.springs.stop();
     for (const lane of this.lanes.values()) lane.stop();
   }
 
@@ -116,20 +119,24 @@ export class River extends Component<{ theme: Theme }, State> {
     const greeting = !wanted.drops.length && !target ? opened.tales.find((x) => x.target === opened.target) : undefined;
     if (greeting) wanted = toldBy(greeting);
     const tale = opened.tales.find((x) => x.key === wanted.tale);
-    const view = wanted.view ?? this.fitted(opened.box);
     const some = KINDS.some((k) => wanted.on[k]);
     for (const lane of this.lanes.values()) lane.stop();
     const t = wanted.t && wanted.t > 0 ? wanted.t : opened.t;
     const lr = { gd: opened.lr, momentum: opened.lr / 5, adam: opened.lr, ...wanted.lr };
+    const many = opened.planes.length ? await import("./slice") : null;
+    if (many) this.setState({ busy: "solving the flow that spans the plane …" });
+    const slice = await many?.begin(opened, wanted, t);
+    const plane = slice?.plane ?? null;
+    const view = wanted.view ?? this.fitted(plane?.box ?? opened.box);
     const starts = wanted.drops.length ? wanted.drops : [opened.start];
-    const drops = starts.map((at) => emptyDrop(this.next++, at));
+    const drops = slice ? slice.plane.feet.map(([x, y, off], k) => emptyDrop(this.next++, [x, y], slice.feet[k], off)) : starts.map((at) => emptyDrop(this.next++, at));
     this.setState({
-      opened, view, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
+      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
       trueTime: wanted.trueTime, lr, on: some || wanted.drops.length ? wanted.on : { gd: true, momentum: false, adam: false }, drops, active: drops[0]!.id, tale: tale?.key ?? "",
       frame: { ...this.state.frame, box: view },
     }, () => {
       performance.mark("river:opened");
-      this.sample();
+      this.springs.sample();
       for (const d of this.state.drops) this.settle(d.id);
       if (wanted.clock === null) this.clock.play();
     });
@@ -150,43 +157,34 @@ export class River extends Component<{ theme: Theme }, State> {
     const box: Box = this.state.view
       ? [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2]
       : before.box;
-    this.setState({ frame: { box, width, height }, view: this.state.view && box }, () => this.state.opened && this.later());
+    this.setState({ frame: { box, width, height }, view: this.state.view && box }, () => this.state.opened && this.springs.later());
   }
 
   // ── the water ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  private later(): void {
-    clearTimeout(this.sampling);
-    this.sampling = window.setTimeout(() => this.sample(), 160);
+  /** The plane rides with the active drop: where the clock moves, the water is that around where the drop is. */
+  override componentDidUpdate(_: unknown, was: State): void {
+    const s = this.state;
+    if (!s.plane || s.plane !== was.plane || !(s.riding && (s.clock !== was.clock || s.active !== was.active))) return;
+    this.springs.ride();
   }
 
-  private async sample(): Promise<void> {
-    const { opened, view } = this.state;
-    if (!opened || !view) return;
-    this.asking?.abort();
-    const mine = (this.asking = new AbortController());
-    const box = view.map((x, k) => x + (k % 2 ? 0.02 : -0.02) * (k < 2 ? view[1] - view[0] : view[3] - view[2])) as Box;
-    try {
-      const ask = { target: opened.target, box, n: SAMPLES, structure: true };
-      for await (const frame of stream<Water | Order | Answer>("/api/water", ask, mine.signal)) {
-        if ("n" in frame.head) {
-          const samples = samplesOf(frame as { head: Water; floats: Float32Array });
-          this.setState({ samples, levels: contours(samples) });
-          this.noted(samples.notes[0] ?? "");
-          performance.mark("river:sampled");
-        } else if ("fixed" in frame.head) {
-          this.setState({ order: frame.head });
-        } else this.noted((frame.head as Answer).text);
-      }
-    } catch (problem) {
-      if (!mine.signal.aborted) this.failed(problem as Error);
-    }
+  ride(riding: boolean): void {
+    this.setState({ riding }, () => {
+      this.springs.sample();
+      if (riding) this.clock.play();
+      else this.settleAll();
+      this.link();
+    });
   }
 
-  /** What the water says of itself follows only what it said before: it takes no other problem from the screen. */
-  private noted(note: string): void {
-    if (note || this.state.problem === this.note) this.setState({ problem: note });
-    this.note = note;
+  /** Another plane was found, with the drops above it. */
+  show(plane: PlaneSeen, drops: Drop[]): void {
+    const view = this.fitted(plane.box);
+    this.setState({ plane, drops, view, samples: null, levels: [], busy: "", problem: "", frame: { ...this.state.frame, box: view } }, () => {
+      this.springs.sample();
+      this.settleAll();
+    });
   }
 
   zoom(factor: number, at?: Point): void {
@@ -200,7 +198,7 @@ export class River extends Component<{ theme: Theme }, State> {
 
   moveTo(box: Box): void {
     this.setState({ view: box, frame: { ...this.state.frame, box } });
-    this.later();
+    this.springs.later();
     this.link();
   }
 
@@ -216,22 +214,23 @@ export class River extends Component<{ theme: Theme }, State> {
   private ask(d: Drop, level: "drag" | "settled", flow = true) {
     const { opened, on, lr, t, back } = this.state;
     const rivals = KINDS.filter((k) => on[k]).map((kind) => ({ kind, lr: lr[kind] }));
-    return { target: opened!.target, start: d.at, t, rivals, level, turn: this.turn++, back, flow };
+    return { target: opened!.target, start: d.at, t, rivals, level, turn: this.turn++, back, flow, plane: this.state.plane?.text ?? "", foot: d.foot };
   }
 
   private take(id: number, answer: Answer, start: readonly number[], level: string): void {
     this.answers[level === "drag" ? "drag" : "settled"]++;
     this.answers.last = performance.now();
     this.changeDrop(id, (d) => answered(d, answer, start, level));
+    if (this.state.riding && id === this.state.active && answer.part === "flow") this.springs.ride(); // it came from above the plane as it lay
     if (answer.part === "flow" && answer.exact) performance.mark("river:solved");
   }
 
-  private changeDrop(id: number, change: (d: Drop) => Drop): void {
+  changeDrop(id: number, change: (d: Drop) => Drop): void {
     this.setState((s: State) => ({ drops: s.drops.map((d) => (d.id === id ? change(d) : d)) }));
   }
 
   dropAt(at: Point): void {
-    const made = emptyDrop(this.next++, at);
+    const made = { ...emptyDrop(this.next++, at), ...placed(this.state, at) };
     this.setState((s: State) => ({ drops: [...s.drops.slice(-8), made], active: made.id, tale: "" }), () => {
       this.settle(made.id);
       this.clock.play();
@@ -247,7 +246,7 @@ export class River extends Component<{ theme: Theme }, State> {
 
   dragTo(id: number, at: Point): void {
     if (!this.answers.began) this.answers = { drag: 0, settled: 0, began: performance.now(), last: 0 };
-    this.changeDrop(id, (d) => ({ ...d, at, back: null, apart: {} }));
+    this.changeDrop(id, (d) => ({ ...d, ...placed(this.state, at), back: null, apart: {} }));
     this.setState({ tale: "", clock: this.state.t }, () => {
       const d = this.state.drops.find((x) => x.id === id);
       if (d && this.state.opened) this.lane(id).drag(this.ask(d, "drag"));
@@ -338,7 +337,7 @@ export class River extends Component<{ theme: Theme }, State> {
     this.open(wanted.target, wanted).catch((p) => this.failed(p));
   };
 
-  private failed(problem: Error, id?: number): void {
+  failed(problem: Error, id?: number): void {
     if (this.ended) return;
     if (isAway(problem)) {
       this.setState({ problem: problem.message });
@@ -362,7 +361,7 @@ export class River extends Component<{ theme: Theme }, State> {
     }
     this.setState({ problem: "" });
     if (!this.state.opened) return void this.begin();
-    void this.sample();
+    this.springs.sample();
     for (const d of this.state.drops) this.settle(d.id);
   }
 
@@ -376,7 +375,8 @@ export class River extends Component<{ theme: Theme }, State> {
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
             ready={(w) => (this.water = w)} />
           {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
-          {!s.opened && !s.problem && <p class="wait">loading what solves it …</p>}
+          {(s.busy || (!s.opened && !s.problem)) && <p class="wait">{s.busy || "loading what solves it …"}</p>}
+          {s.plane && <Leak samples={s.samples} at={s.cursor ?? s.pointer} />}
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
         <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>

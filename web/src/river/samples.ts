@@ -11,6 +11,8 @@ export interface Samples {
   u: Float32Array;
   v: Float32Array;
   loss: Float32Array | null;
+  leak: Float32Array | null; // on a plane: ‖f⊥‖/‖f‖, the share of the rate that leaves the picture
+  middleLeak: number | null;
   low: number; // log10 of the speed at the slow end of the colours
   high: number;
   fast: number; // speed that bent time is measured by
@@ -18,8 +20,10 @@ export interface Samples {
 }
 
 export function samplesOf(frame: Frame<Water>): Samples {
-  const { n, box, notes } = frame.head;
-  const [u, v, loss] = [0, 1, 2].map((k) => frame.floats.subarray(k * n * n, (k + 1) * n * n)) as [Float32Array, Float32Array, Float32Array];
+  const { n, box, notes, leaks } = frame.head;
+  const rows = [...Array(frame.floats.length / (n * n))].map((_, k) => frame.floats.subarray(k * n * n, (k + 1) * n * n));
+  const leak = leaks ? rows.pop()! : null;
+  const [u, v] = [rows[0]!, rows[1]!];
   const speeds: number[] = [];
   for (let k = 0; k < n * n; k++) {
     const s = Math.hypot(u[k]!, v[k]!);
@@ -29,7 +33,7 @@ export function samplesOf(frame: Frame<Water>): Samples {
   const share = (p: number) => speeds[Math.min(speeds.length - 1, Math.floor(p * speeds.length))] ?? 1;
   const low = Math.log10(share(0.08));
   const high = Math.max(Math.log10(share(0.99)), low + 0.5);
-  return { box, n, u, v, loss: loss.length ? loss : null, low, high, fast: 10 ** high, notes };
+  return { box, n, u, v, loss: rows[2] ?? null, leak, middleLeak: frame.head.middle_leak ?? null, low, high, fast: 10 ** high, notes };
 }
 
 /** Lines of equal loss, at levels even in the logarithm: marching squares. Points are in units of the field. */

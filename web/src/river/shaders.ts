@@ -4,23 +4,24 @@
 const FIELD = `#version 300 es
 precision highp float;
 precision highp sampler2D;
-uniform sampler2D field;   // dθ₁/dt, dθ₂/dt
+uniform sampler2D field;   // dθ₁/dt, dθ₂/dt, and the share of the whole rate that leaves the picture
 uniform vec4 view;         // θ₁ from, θ₂ from, width, height
 uniform vec4 spread;       // the same of the box that was sampled
 uniform float bend;        // 1: true speed; less: ‖v‖ to this power
 uniform float fast;        // ‖v‖ that the bent speed is measured by
 
 // Bilinear by hand: the hardware's own has eight bits between two samples, which a path would feel.
-vec2 sampled(vec2 at) {
+vec3 sounded(vec2 at) {
   vec2 theta = view.xy + at * view.zw;
   ivec2 size = textureSize(field, 0);
   vec2 x = clamp((theta - spread.xy) / spread.zw, 0.0, 1.0) * vec2(size - 1);
   ivec2 i = min(ivec2(x), size - 2);
   vec2 f = x - vec2(i);
-  vec2 a = texelFetch(field, i, 0).rg, b = texelFetch(field, i + ivec2(1, 0), 0).rg;
-  vec2 c = texelFetch(field, i + ivec2(0, 1), 0).rg, d = texelFetch(field, i + ivec2(1, 1), 0).rg;
+  vec3 a = texelFetch(field, i, 0).rgb, b = texelFetch(field, i + ivec2(1, 0), 0).rgb;
+  vec3 c = texelFetch(field, i + ivec2(0, 1), 0).rgb, d = texelFetch(field, i + ivec2(1, 1), 0).rgb;
   return mix(mix(a, b, f.x), mix(c, d, f.x), f.y);
 }
+vec2 sampled(vec2 at) { return sounded(at).rg; }
 
 // Cubic (Catmull–Rom) through sixteen samples: what a particle feels, so that it stays on its path.
 vec4 weights(float f) {
@@ -88,14 +89,13 @@ void main() {
 }`;
 
 /** A short line from where each particle was to where it is. */
-export const TRAIL = `#version 300 es
-precision highp float;
-precision highp sampler2D;
+export const TRAIL = `${FIELD}
 uniform sampler2D before;
 uniform sampler2D places;
 uniform vec2 levels;       // log10 of the slow and the fast end of the colours
 out float level;
 out float fresh;
+out float lost;
 void main() {
   int side = textureSize(places, 0).x;
   int k = gl_VertexID / 2;
@@ -105,6 +105,7 @@ void main() {
   vec2 p = gl_VertexID % 2 == 0 || now.z < 0.5 ? now.xy : was.xy;
   level = clamp((log(max(now.w, 1e-30)) / 2.302585 - levels.x) / (levels.y - levels.x), 0.0, 1.0);
   fresh = min(now.z / 6.0, 1.0);
+  lost = sounded(now.xy).b;
   gl_Position = vec4(p * 2.0 - 1.0, 0.0, 1.0);
 }`;
 
@@ -113,12 +114,16 @@ precision highp float;
 uniform sampler2D tint;
 uniform float strength;
 uniform float darken;
+uniform vec3 dull;
 in float level;
 in float fresh;
+in float lost;
 out vec4 colour;
 void main() {
   vec3 c = texture(tint, vec2(level * 0.996 + 0.002, 0.5)).rgb * darken;
-  float a = strength * fresh * (0.45 + 0.55 * level);
+  float grey = smoothstep(0.05, 0.75, lost);
+  c = mix(c, dull * (0.75 + 0.5 * level), grey);
+  float a = strength * fresh * (0.45 + 0.55 * level) * (1.0 - 0.45 * grey);
   colour = vec4(c * a, a);
 }`;
 
@@ -139,7 +144,7 @@ uniform vec2 levels;
 uniform float grain;       // pixels between two dots
 uniform float dense;       // pixels of the screen to one of the page
 uniform float longest;     // pixels of a streak where the water is fastest
-out vec4 ink;              // strength, level of the colour
+out vec4 ink;              // strength, level of the colour, leak
 
 float dot_(vec2 p) {
   ivec2 cell = ivec2(floor(p / grain)) + 4096;
@@ -155,7 +160,8 @@ float dot_(vec2 p) {
 
 void main() {
   vec2 p = gl_FragCoord.xy;
-  vec2 v0 = sampled(p / size);
+  vec3 there = sounded(p / size);
+  vec2 v0 = there.rg;
   float s0 = length(v0);
   float level = clamp((log(max(s0, 1e-30)) / 2.302585 - levels.x) / (levels.y - levels.x), 0.0, 1.0);
   float reach = longest * clamp(pow(10.0, 0.35 * (levels.y - levels.x) * (level - 1.0)), 0.12, 1.0);
@@ -175,7 +181,7 @@ void main() {
     sum += a * dot_(q);
     weight += a;
   }
-  ink = vec4(1.0 - exp(-1.15 * sum / sqrt(weight)), level, 0.0, 1.0);
+  ink = vec4(1.0 - exp(-1.15 * sum / sqrt(weight)), level, there.b, 1.0);
 }`;
 
 /** Ground, still streaks, moving trails. */
@@ -188,12 +194,15 @@ uniform vec2 size;
 uniform vec3 ground;
 uniform float darken;
 uniform float still;       // strength of the streaks
+uniform vec3 dull;         // of water that leaks
 out vec4 colour;
 void main() {
   vec2 at = gl_FragCoord.xy / size;
   vec4 s = texture(streaks, at);
   vec3 c = texture(tint, vec2(s.g * 0.996 + 0.002, 0.5)).rgb * darken;
-  vec3 base = mix(ground, c, 0.05 + 0.05 * s.g);
+  float grey = smoothstep(0.05, 0.75, s.b);
+  c = mix(c, dull, grey);
+  vec3 base = mix(ground, c, mix(0.05 + 0.05 * s.g, 0.3, grey));
   base = mix(base, c, s.r * still * (0.58 + 0.30 * s.g));
   vec4 t = texture(trails, at);
   colour = vec4(base * (1.0 - t.a) + t.rgb, 1.0);

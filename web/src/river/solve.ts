@@ -1,8 +1,7 @@
 // Asks for drops, the newest first: an ask that a newer one overtakes is dropped here, and ended there.
 import { stream, Away, Locked } from "../wire/ask";
 import type { Answer, DropAsk, LineAsk } from "../wire/types";
-
-const TAB = Math.random().toString(36).slice(2, 10);
+import { TAB } from "./state";
 
 export class Lane {
   private ending: AbortController | null = null;

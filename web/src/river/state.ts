@@ -1,6 +1,9 @@
 // What the River shows, and the part of it that a link holds.
-import type { Answer, Apart, Drops, Opened, Order, Tale, Track } from "../wire/types";
+import type { Answer, Apart, Drops, Opened, Order, PlaneSeen, Tale, Track } from "../wire/types";
 import type { Box, Point, Samples } from "./samples";
+
+/** This page among the others that the same browser has open. */
+export const TAB = Math.random().toString(36).slice(2, 10);
 
 export type Kind = "gd" | "momentum" | "adam";
 export const KINDS: readonly Kind[] = ["gd", "momentum", "adam"];
@@ -16,11 +19,14 @@ export const LOOKS: Record<"flow" | Kind, { name: string; mark: string; dash: st
 export interface Solving {
   track: Track;
   exact: boolean;
+  off: readonly number[]; // distance from the plane at each of its points; empty: there is nothing beside the plane
 }
 
 export interface Drop {
   id: number;
   at: Point;
+  foot: string; // on a plane: where it begins, as a place
+  off: number; // and how far that is from the plane
   flow: Solving | null;
   back: Track | null;
   rivals: Partial<Record<Kind, Solving>>;
@@ -31,6 +37,9 @@ export interface Drop {
 export interface Picture {
   opened: Opened | null;
   view: Box | null;
+  plane: PlaneSeen | null; // of a field of more than two parameters
+  riding: boolean; // the plane moves with the active drop
+  pointer: Point | null;
   samples: Samples | null;
   order: Order | null;
   levels: Point[][];
@@ -49,14 +58,16 @@ export interface Picture {
   problem: string; // of the field or the app, not of a drop
 }
 
-export const emptyDrop = (id: number, at: Point): Drop => ({ id, at, flow: null, back: null, rivals: {}, apart: {}, problem: "" });
+export const emptyDrop = (id: number, at: Point, foot = "", off = 0): Drop => ({ id, at, foot, off, flow: null, back: null, rivals: {}, apart: {}, problem: "" });
 
 /** A drop with one part of an answer; an answer to where it was before it was moved is left out. */
 export function answered(d: Drop, answer: Answer, start: readonly number[], level: string): Drop {
-  const { part, track, exact } = answer;
+  const { part, exact, shadow } = answer;
+  const track = answer.track && shadow ? { ...answer.track, points: shadow.points, clock: shadow.times } : answer.track;
+  const off = shadow?.off ?? [];
   if (part === "refused") return { ...d, problem: answer.text };
   if (level !== "drag" && (d.at[0] !== start[0] || d.at[1] !== start[1])) return d;
-  if (part === "flow" && track) return { ...d, flow: { track, exact }, problem: "" };
+  if (part === "flow" && track) return { ...d, flow: { track, exact, off }, problem: "" };
   if (part === "back") return { ...d, back: track };
   if (part === "apart") {
     const apart: Drop["apart"] = {};
@@ -66,7 +77,7 @@ export function answered(d: Drop, answer: Answer, start: readonly number[], leve
     }
     return { ...d, apart };
   }
-  return track ? { ...d, rivals: { ...d.rivals, [part]: { track, exact } } } : d;
+  return track ? { ...d, rivals: { ...d.rivals, [part]: { track, exact, off } } } : d;
 }
 
 /** The link's part: everything that redoes the picture. */
@@ -74,19 +85,25 @@ export function hashOf(p: Picture): string {
   const q = new URLSearchParams();
   if (p.opened) q.set("f", p.opened.target);
   if (p.view) q.set("v", p.view.map((x) => short(x)).join(","));
-  if (p.drops.length) q.set("d", p.drops.map((d) => d.at.map((x) => short(x, 7)).join(",")).join(";"));
+  if (p.plane) q.set("plane", p.plane.text);
+  if (p.plane && p.drops.length) q.set("d", p.drops.map((d) => d.foot).join("!"));
+  else if (p.drops.length) q.set("d", p.drops.map((d) => d.at.map((x) => short(x, 7)).join(",")).join(";"));
   for (const k of KINDS) if (p.on[k]) q.set(k, short(p.lr[k]));
   q.set("t", short(p.t));
   if (p.clock < p.t) q.set("at", short(p.clock));
   if (p.back) q.set("from", "1");
   if (p.trueTime) q.set("true", "1");
   if (p.tale) q.set("tale", p.tale);
-  return "#river?" + q.toString().replaceAll("%2C", ",").replaceAll("%3B", ";").replaceAll("%3A", ":").replaceAll("%2F", "/");
+  if (p.riding) q.set("ride", "1");
+  return "#river?" + q.toString().replace(/%(2C|3B|3A|2F|7E|40|28|29|21)/g, decodeURIComponent);
 }
 
 export interface Wanted {
   target: string;
   view: Box | null;
+  plane: string;
+  feet: string[];
+  riding: boolean;
   drops: Point[];
   on: Record<Kind, boolean>;
   lr: Partial<Record<Kind, number>>;
@@ -110,6 +127,9 @@ export function wantedOf(hash: string): Wanted {
   return {
     target: q.get("f") ?? "",
     view: view.length === 4 && view[0]! < view[1]! && view[2]! < view[3]! ? (view as Box) : null,
+    plane: q.get("plane") ?? "",
+    feet: q.has("plane") ? (q.get("d") ?? "").split("!").filter((x) => x).slice(0, 9) : [],
+    riding: q.has("ride"),
     drops: (q.get("d") ?? "").split(";").map(numbers).filter((x) => x.length === 2).slice(0, 9) as Point[],
     on: Object.fromEntries(KINDS.map((k) => [k, k in lr])) as Record<Kind, boolean>,
     lr,

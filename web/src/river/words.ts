@@ -1,4 +1,5 @@
 // Sentences: one for the picture as it is, the same that a screen reader hears. What an answer says of itself comes first.
+import { near } from "./off";
 import { type Drop, type Kind, KINDS, LOOKS, type Picture, told } from "./state";
 
 export function active(p: Picture): Drop | undefined {
@@ -38,6 +39,12 @@ function first(p: Picture): string {
   if (tale) return tale.text;
   if (!flow.ending.reason.match(/reached|event|budget|cancelled/)) return `The flow ends early: ${flow.ending.text} ${flow.ending.remedy}`.trim();
   const end = flow.points.at(-1);
+  if (p.plane) {
+    const off = d.flow!.off, end = off.at(-1) ?? 0, far = near(p.view!), most = Math.max(...off);
+    const loss = flow.loss ? ` from loss ${told(flow.loss[0])} to ${told(flow.loss.at(-1))}` : "";
+    const where = most > far ? `, dashed where the path is off the plane, up to ${told(most, 2)}; it ends ${end > far ? `${told(end, 2)} off` : "in it"}` : "; the path keeps to the plane";
+    return `In all ${p.plane.plane.size.toLocaleString("en")} dimensions the flow goes${loss}. What is drawn is its shadow${where}.`;
+  }
   return `From (${d.at.map((x) => told(x)).join(", ")}) the flow goes to (${end ? end.map((x) => told(x)).join(", ") : "—"})${flow.loss ? `, loss ${told(flow.loss.at(-1))}` : ""}.`;
 }
 

@@ -9,6 +9,7 @@ export interface Answer {
   drops: Drops | null;
   text: string;
   seconds: number;
+  shadow: Shadow | null;
 }
 
 /** How far one descent is from the flow at equal flow time. */
@@ -116,6 +117,8 @@ export interface DropAsk {
   turn: number;
   flow: boolean;
   back: boolean;
+  plane: string;
+  foot: string;
 }
 
 /** The paths of many drops. */
@@ -287,6 +290,7 @@ export interface Opened {
   lr: number;
   fields: Named[];
   tales: Tale[];
+  planes: string[];
 }
 
 /** What orders a box: points at rest, curves of them, separatrices. */
@@ -326,6 +330,35 @@ export interface Place {
   line: number | null;
   module: string | null;
   op: string | null;
+}
+
+/** Two orthonormal directions through a point of a space of `size` parameters. */
+export interface Plane {
+  kind: string;
+  names: [string, string];
+  about: string;
+  size: number;
+  share: [number, number] | null;
+  curvature: [number | null, number | null] | null;
+  marks: Record<string, [number, number]>;
+}
+
+/** Find a plane of a field of more than two parameters, and say where drops stand above it. */
+export interface PlaneAsk {
+  target: string;
+  plane: string;
+  lane: string;
+  feet: string[];
+}
+
+/** A plane that was found. */
+export interface PlaneSeen {
+  text: string;
+  plane: Plane;
+  box: [number, number, number, number];
+  feet: ([number, number, number])[];
+  leak: number | null;
+  notes: string[];
 }
 
 /** The singular values of one Jacobian: on a log scale from 0 to 1 their range, mean and quantiles, and the same in numbers. */
@@ -439,6 +472,15 @@ export interface RunView {
   mend: string;
   jacobians: Jacobians[];
   judged: boolean;
+}
+
+/** A path seen from above a plane: where it stands in it, and how far from it, at each kept moment. */
+export interface Shadow {
+  label: string;
+  kind: string;
+  times: number[];
+  points: ([number, number])[];
+  off: number[];
 }
 
 /** One row of the budget: what an op, module or kind did to the gradient on its way back. */
@@ -647,20 +689,28 @@ export interface Watch {
   errors: string[];
 }
 
-/** Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise where there is one. */
+/** Samples of a box. Arrays: u, v, each n × n, rows of equal θ₂ from the bottom; loss likewise, and on a plane the leak. */
 export interface Water {
   name: string;
   box: [number, number, number, number];
   n: number;
   notes: string[];
+  leaks: boolean;
+  middle_leak: number | null;
+  shadow: Shadow | null;
 }
 
-/** Sample a box; look for what orders it too, where `structure`. */
+/** Sample a box; look for what orders it too, where `structure`. On a plane coarsely at first, then up to n × n. */
 export interface WaterAsk {
   target: string;
   box: [number, number, number, number];
   n: number;
   structure: boolean;
+  plane: string;
+  ride: string;
+  at: number;
+  t: number;
+  lane: string;
 }
 
 /** The gradient's way back at one probed step, and its geometry: decades before and after each row, and the common scale. */

@@ -44,7 +44,7 @@ class Keep:
         sharpness: measure the so many largest Hessian eigenvalues at every kept moment, to 1 % of the largest: they are in
             ``path.kept["sharpness"]``, (n, k), and the largest is ``path.sharpness``. A moment takes some gradients more;
             ``path.cost.looking`` says how many in all. None: the largest, at some of the moments, for a twentieth of the
-            gradients or little more; 0: only where the solver looks for its own sake.
+            gradients or little more; 0: none is kept, and nobody looks but the solver for its own sake.
         plane: a `gf.Plane`: keep the path's shadow in it, three numbers a moment instead of P, in ``path.kept[plane.key]``,
             (n, 3): both coordinates, and the distance from the plane.
 

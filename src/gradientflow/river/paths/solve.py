@@ -147,7 +147,10 @@ def flow(
     disk.ready(limits.checkpoint, resume=resume)
     sampler = Sampler(keep if starts is None else keep.gridded(float(t)), theta)
     stops = keep.times if (rtol < EXACT if keep.exact is None else keep.exact) else None
-    motion = Flow(Meter(field, theta[0]), theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=stops)
+    motion = Flow(
+        Meter(field, theta[0]), theta, float(t), solvers, rtol, atol, seed=seed, fixed=step, stops=stops,
+        told=keep.sharpness != 0,
+    )  # fmt: skip
     many = {"many": starts is not None}  # other data begin otherwise
     limits.asked = disk.fingerprint(settings | keep.asked() | many, theta, motion.here.rate)
     witness = Witness(field, motion)
