@@ -1,4 +1,4 @@
-"""The routes: the page and its files, what River asks, and what Depth asks (`run_routes`)."""
+"""The routes: the page and its files, what River asks, and what Depth asks (`run_routes`, `knobs`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from gradientflow.app.drops import drops, line, whole
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
+from gradientflow.app.knobs import knob_routes
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
 from gradientflow.app.water import orders, waters
@@ -83,6 +84,9 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         ask = await _asked(request, LineAsk)
         return await _stream(work.run(_spoken(lambda token: line(fields, ask, token)), lane=ask.lane, slow=True))
 
+    async def answered(job: Job, lane: str, slow: bool) -> Response:
+        return await _stream(work.run(_spoken(job), lane=lane, slow=slow))
+
     async def large(request: Request, problem: Exception) -> Response:
         return _told(413, str(problem))
 
@@ -96,6 +100,7 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/api/water", water, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
+        *knob_routes(_asked, answered),
         *run_routes(runs or Runs(), lambda: app.state.ended()),
     ]
     refusals: dict[Any, Callable[..., Any]] = {

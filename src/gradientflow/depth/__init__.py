@@ -3,7 +3,7 @@
 `run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk), `way_at` one probed step into its way back;
 `try_remedies` replays the script with the verdict's remedies, each beside a baseline; `attach` puts that into the verdict.
 From a notebook or a test: `diagnose` looks at a model once, `assert_flows` raises where its gradient does not flow,
-`watching` watches a loop of the user's own (as `gradientflow.watch`).
+`watching` watches a loop of the user's own (as `gradientflow.watch`). `small_look` builds a small network from knobs and looks at it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gradientflow.depth.look.watching import watching
     from gradientflow.depth.replay.attach import attach
     from gradientflow.depth.replay.race import replay as try_remedies
+    from gradientflow.depth.small.knobs import opened as small_knobs
+    from gradientflow.depth.small.look import small_look, small_training
     from gradientflow.depth.watch.session import Outcome
     from gradientflow.depth.watch.session import run_script as run
 
@@ -35,13 +37,16 @@ _WHERE = {  # torch is imported only when something is to be run
     "attach": ("replay.attach", "attach"),
     "diagnose": ("look.diagnose", "diagnose"),
     "run": ("watch.session", "run_script"),
+    "small_knobs": ("small.knobs", "opened"),
+    "small_look": ("small.look", "small_look"),
+    "small_training": ("small.look", "small_training"),
     "try_remedies": ("replay.race", "replay"),
     "watching": ("look.watching", "watching"),
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "looked_at", "run", "try_remedies",
-    "watching", "way_at",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "assert_flows", "attach", "diagnose", "judge", "looked_at", "run", "small_knobs", "small_look",
+    "small_training", "try_remedies", "watching", "way_at",
 ]  # fmt: skip
 
 

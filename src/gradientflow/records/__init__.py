@@ -9,7 +9,7 @@ PyTorch. Seven families:
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
   may lie in a `Plane` of a large space, with the `Shadow` of each path
-- `app`      what the local app and its page say to each other; `run_view`: of a run
+- `app`      what the local app and its page say to each other; `run_view`: of a run; `knobs`: of a small network
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
@@ -33,6 +33,7 @@ from gradientflow.records.flow import (
     Story,
     Track,
 )
+from gradientflow.records.knobs import Course, Knobs, KnobsAsk, KnobsOpened, KnobsSeen, Law, Preset, TrainAsk, Turn
 from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
@@ -164,6 +165,7 @@ __all__ = [
     "Certificate",
     "Change",
     "Check",
+    "Course",
     "Curves",
     "Cut",
     "Descent",
@@ -184,6 +186,11 @@ __all__ = [
     "HeatMap",
     "Isolation",
     "Isometry",
+    "Knobs",
+    "KnobsAsk",
+    "KnobsOpened",
+    "KnobsSeen",
+    "Law",
     "Line",
     "LineAsk",
     "LineName",
@@ -208,6 +215,7 @@ __all__ = [
     "Place",
     "Plane",
     "Portrait",
+    "Preset",
     "Probe",
     "Record",
     "Recurrence",
@@ -237,9 +245,11 @@ __all__ = [
     "TimeRow",
     "Told",
     "Track",
+    "TrainAsk",
     "Trained",
     "Transit",
     "Trial",
+    "Turn",
     "ValueStat",
     "Verdict",
     "Warned",

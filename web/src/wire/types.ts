@@ -87,6 +87,13 @@ export interface Check {
   text: string;
 }
 
+/** Losses of the first steps, as far as they are known; None: not finite, and training ended there. */
+export interface Course {
+  losses: (number | null)[];
+  steps: number;
+  text: string;
+}
+
 /** A run over training. Steps at which loss or gradient are not finite are told apart, as (step, what). */
 export interface Curves {
   first: number;
@@ -207,6 +214,57 @@ export interface HeatMap {
   others: number;
 }
 
+/** A network, its data and its training, as far as they can be turned. */
+export interface Knobs {
+  depth: number;
+  width: number;
+  activation: "gelu" | "leaky_relu" | "none" | "relu" | "sigmoid" | "silu" | "tanh";
+  init: "default" | "he" | "orthogonal" | "xavier";
+  gain: number;
+  skip: boolean;
+  norm: "batch" | "layer" | "none";
+  time: number;
+  loss: "classes" | "distance" | "safe distance";
+  lr: number;
+  seed: number;
+}
+
+/** Look at a network. lane: who asks; a later ask on a lane ends the earlier one. */
+export interface KnobsAsk {
+  knobs: Knobs;
+  lane: string;
+}
+
+/** What the knobs start with: networks to try, and how far each number may be turned. */
+export interface KnobsOpened {
+  knobs: Knobs;
+  presets: Preset[];
+  ranges: Record<string, [number, number]>;
+  steps: number;
+}
+
+/** What one look at a network showed. */
+export interface KnobsSeen {
+  knobs: Knobs;
+  view: RunView;
+  way: Way;
+  law: Law;
+  script: string;
+  mend: Turn | null;
+  seconds: number;
+}
+
+/** The gradient at each layer (or time step), last first, in decades against the last: as it is, and as mean-field theory has it. */
+export interface Law {
+  unit: "layer" | "time step";
+  measured: (number | null)[];
+  theory: number[];
+  each_measured: number | null;
+  each_theory: number;
+  critical: number | null;
+  text: string;
+}
+
 /** One curve, thinned: so many points; behind the header stand its steps, less `Curves.first`, and then its values. */
 export interface Line {
   name: "2/η" | "gradient" | "learning rate" | "loss" | "sharpness" | "update/weight";
@@ -286,6 +344,13 @@ export interface Place {
   line: number | null;
   module: string | null;
   op: string | null;
+}
+
+/** A network that is sick in a known way. */
+export interface Preset {
+  title: string;
+  text: string;
+  knobs: Knobs;
 }
 
 /** What to do, in words; `replayed` holds the measured effect once it was tried on the same script. */
@@ -507,6 +572,13 @@ export interface Track {
   clock: number[];
 }
 
+/** Train a network for so many steps. */
+export interface TrainAsk {
+  knobs: Knobs;
+  lane: string;
+  steps: number;
+}
+
 /** What one of several optimizers did: its steps, its own loss, and the way its gradient takes back to what it trains. */
 export interface Trained {
   name: string;
@@ -537,6 +609,12 @@ export interface Trial {
   diff_tried: boolean | null;
   diff_equal: boolean | null;
   before: number | null;
+}
+
+/** Knobs turned so that what was found first is mended. */
+export interface Turn {
+  text: string;
+  knobs: Knobs;
 }
 
 /** The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured". */
