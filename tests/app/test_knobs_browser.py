@@ -54,6 +54,7 @@ def test_each_turn_is_answered_by_mouse(app: Served, look: Any) -> None:  # noqa
     page.fill("input[name=depth]", "5")
     until(page, lambda: page.locator(".law circle").count() == 5)
     page.select_option(".board select >> nth=0", "relu")
+    page.click("text=biggest first")
     until(page, lambda: "relu" in page.inner_text(".wf-rows"))
     page.click("text=recurrence")
     until(page, lambda: "time step" in page.inner_text(".law >> nth=0") and "time=40" in page.url)

@@ -92,7 +92,9 @@ def _settle() -> None:
 def _law(knobs: Knobs, run: Run, text: str) -> Law:
     theory = law.decades(knobs)
     probe = next((p for p in run.probes if p.root is not None), None)
-    measured = _measured(knobs, probe, text) if probe is not None else [None] * len(theory)
+    measured: list[float | None] = [None] * len(theory)
+    if probe is not None:
+        measured = _measured(knobs, probe, text)
     unit: Literal["layer", "time step"] = "time step" if knobs.time else "layer"
     gaps = len(theory) - 1
     whole = measured[-1]
