@@ -17,6 +17,7 @@ from gradientflow.app.drops import drops, line, whole
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
 from gradientflow.app.knobs import knob_routes
+from gradientflow.app.replays import Replays
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
 from gradientflow.app.water import orders, waters
@@ -50,7 +51,7 @@ def packaged() -> dict[str, bytes]:
 
 def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
     """Return the app as ASGI, behind its guard."""
-    kept, work = packaged(), Work()
+    kept, work, replays = packaged(), Work(), Replays()
     if fields.called == FIRST:  # the page may show the packaged water before anything is loaded
         kept["index.html"] = kept["index.html"].replace(b"<body>", f'<body data-first="{FIRST}">'.encode())
 
@@ -101,13 +102,13 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
         *knob_routes(_asked, answered),
-        *run_routes(runs or Runs(), lambda: app.state.ended()),
+        *run_routes(runs or Runs(), lambda: app.state.ended(), replays),
     ]
     refusals: dict[Any, Callable[..., Any]] = {
         GradientflowError: wrong, msgspec.MsgspecError: wrong, TooLargeError: large,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=refusals)
-    app.state.work, app.state.ended = work, lambda: False
+    app.state.work, app.state.replays, app.state.ended = work, replays, lambda: False
     return Guard(app, keys)
 
 

@@ -69,6 +69,7 @@ def start(call: Call) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     app.app.state.work.close()
+    app.app.state.replays.close()
 
 
 def _listen(port: int | None) -> socket.socket:

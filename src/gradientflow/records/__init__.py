@@ -113,6 +113,7 @@ from gradientflow.records.transit import (
     Stage,
     Transit,
 )
+from gradientflow.records.trying import Offer, Offers, TrialCourse, TryAsk, Trying
 from gradientflow.records.verdict import (
     MARKS,
     SCHEMA,
@@ -200,6 +201,8 @@ __all__ = [
     "Named",
     "Noise",
     "Note",
+    "Offer",
+    "Offers",
     "Op",
     "OpSeen",
     "Opened",
@@ -249,6 +252,9 @@ __all__ = [
     "Trained",
     "Transit",
     "Trial",
+    "TrialCourse",
+    "TryAsk",
+    "Trying",
     "Turn",
     "ValueStat",
     "Verdict",

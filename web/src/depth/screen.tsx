@@ -6,6 +6,7 @@ import { Budget, Chosen } from "./aside";
 import { Hero, sentence } from "./hero";
 import { POINTS, Lanes } from "./lanes";
 import { Branches, Times } from "./routes";
+import { Remedies } from "./remedies";
 import { About, Certificates, Findings, StepBudgets, Tried } from "./proof";
 import { count, decades, whole } from "./spell";
 import type { Listener, Transport } from "./transport";
@@ -263,6 +264,7 @@ export class Screen extends Component<Props, State> {
           view={view} curves={this.state.curves} map={this.state.map} probe={this.probe()} cell={this.state.cell} theme={this.props.theme} biases={this.state.biases}
           choose={this.choose} pick={this.pickCell} swap={this.swap} toRow={(cell) => { if (cell.row !== null) this.toRow(cell.row); }}
         />
+        {this.props.transport.tries && view.judged && <Remedies tries={this.props.transport.tries} view={view} />}
         <Still of={view} make={() => (
           <>
             <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>

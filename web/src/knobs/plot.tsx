@@ -3,7 +3,8 @@ import type { ComponentChildren } from "preact";
 
 export interface Curve {
   name: string;
-  kind: "is" | "theory" | "before";
+  kind: "is" | "theory" | "before" | "other" | "third";
+  x?: number[]; // places, where they are not 0, 1, 2, …
   y: (number | null)[];
   dots?: boolean;
 }
@@ -37,8 +38,8 @@ export function Plot({ label, curves, x, count, spell, least = 1 }: Props) {
       <text x={WIDE - RIGHT} y={TALL - 5} text-anchor="end">{x[1]}</text>
       {curves.map((c) => (
         <g class={`curve ${c.kind}`}>
-          <path d={path(c.y, at, up)} />
-          {c.dots && c.y.length <= 70 && c.y.map((v, k) => v !== null && <circle cx={at(k)} cy={up(v)} r="2.2" />)}
+          <path d={path(c.y, (k) => at(c.x?.[k] ?? k), up)} />
+          {c.dots && c.y.length <= 70 && c.y.map((v, k) => v !== null && <circle cx={at(c.x?.[k] ?? k)} cy={up(v)} r="2.2" />)}
         </g>
       ))}
     </svg>

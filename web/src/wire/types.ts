@@ -293,6 +293,21 @@ export interface Named {
   text: string;
 }
 
+/** A remedy of a verdict, and what came of it where it was replayed. */
+export interface Offer {
+  kind: string;
+  text: string;
+  outcome: string;
+}
+
+/** What may be tried on a run, what that runs, and what is being tried. */
+export interface Offers {
+  remedies: Offer[];
+  runs: string;
+  refused: string;
+  trying: Trying | null;
+}
+
 /** One row of a way back, in full: facts in groups, and its source. */
 export interface OpSeen {
   name: string;
@@ -609,6 +624,30 @@ export interface Trial {
   diff_tried: boolean | null;
   diff_equal: boolean | null;
   before: number | null;
+}
+
+/** The losses of one run of the script, thinned; None: not finite. */
+export interface TrialCourse {
+  name: string;
+  text: string;
+  steps: number[];
+  losses: (number | null)[];
+}
+
+/** Replay one remedy of a run. */
+export interface TryAsk {
+  name: string;
+  kind: string;
+}
+
+/** A replay that was started from the page, as it stands. */
+export interface Trying {
+  run: string;
+  kind: string;
+  state: "cancelled" | "ended" | "failed" | "going";
+  text: string;
+  trials: TrialCourse[];
+  total: number;
 }
 
 /** Knobs turned so that what was found first is mended. */
