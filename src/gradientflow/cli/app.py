@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -42,7 +42,7 @@ WATCH = "run"  # the word behind which stands what `gradientflow run` takes
 class AppCommand(TyperCommand):
     """Behind the word `run` all options are those of `gradientflow run`, or the script's own."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = next(
             (k for k, arg in enumerate(args) if not arg.startswith("-") and args[k - 1 : k] != ["--port"]), None
         )
@@ -65,6 +65,7 @@ def app_command(
     console = told_on()
     words = target or []
     script: list[str] = []
+    run: Path | None
     if words[:1] == [WATCH]:
         run, script = _watched(ctx, words[1:])
     elif len(words) > 1:

@@ -95,7 +95,9 @@ export class Depth extends Component<object, State> {
             {list.runs.map((r) => <option value={r.name}>{r.name}</option>)}
           </select></label>
         )}
-        <Screen key={name} transport={transport} theme={theme} start={{ probe: numbered(start.get("probe")), row: numbered(start.get("row")) }} chosen={this.chosen} />
+        <Screen
+          key={name} transport={transport} theme={theme} others={{ names: list?.runs.map((r) => r.name).filter((n) => n !== name) ?? [], read: server }} start={{ probe: numbered(start.get("probe")), row: numbered(start.get("row")) }} chosen={this.chosen}
+        />
       </div>
     );
   }
