@@ -145,6 +145,25 @@ def test_by_keyboard(app: Served, look: Open) -> None:
     assert page.is_visible(".keys")
 
 
+def test_a_step_or_another_run_stands_pale_beside(app: Served, look: Open) -> None:
+    page = look(app)
+    page.wait_for_selector(".wf-row")
+    page.keyboard.press("k")
+    until(page, lambda: "pale: step 0" in page.inner_text(".beside-told"))
+    width = page.locator(".wf-bar .was").evaluate_all("bars => bars.map(b => b.style.width)")
+    assert len(width) > 4
+    page.keyboard.press("]")
+    until(page, lambda: step(page) == "at step 13")
+    assert "pale: step 0" in page.inner_text(".beside-told")  # it is kept while one scrubs
+    left = page.locator(".wf-bar .left-bar").evaluate_all("bars => bars.map(b => b.style.width)")
+    assert left[2:4] != width[2:4]  # another step
+    page.keyboard.press("k")
+    until(page, lambda: page.locator(".was").count() == 0)
+    page.select_option(".scrub select", "other")
+    until(page, lambda: "other, step" in page.inner_text(".beside-told"))
+    assert page.locator(".wf-bar .was").count() > 2  # the layers that both have
+
+
 def test_a_link_holds_the_place(app: Served, look: Open) -> None:
     page = look(app, "#depth?run=other&probe=1&row=2")
     page.wait_for_selector(".heat canvas")

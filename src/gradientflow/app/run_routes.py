@@ -13,26 +13,30 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from gradientflow.app.replays import Replays
 from gradientflow.app.runs import Runs
 from gradientflow.app.wire import frame
 from gradientflow.errors import RecordError, UsageError
 from gradientflow.files import encoded
+from gradientflow.records import TryAsk
 from gradientflow.report import clean
 from gradientflow.report.page import render_html
 from gradientflow.report.view import Moment, cell, curves, excerpt, heat, op_seen, routes, view, way
 
 LOOK = 1.0  # seconds between two looks at a run that is followed
+GLANCE = 0.5  # and between two looks at a replay
 STILL = 15  # looks without news, after which a sign of life is sent
 LARGEST = 1 << 53
 Make = Callable[[Moment, Request], Any]
 
 
-def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
+def run_routes(runs: Runs, ended: Callable[[], bool], replays: Replays) -> list[Route]:
     """Return the routes.
 
     Args:
         runs: that a page may open.
         ended: whether the app is being ended; streams end with it.
+        replays: remedies that are tried.
     """
 
     async def offered(request: Request) -> Response:
@@ -89,7 +93,38 @@ def run_routes(runs: Runs, ended: Callable[[], bool]) -> list[Route]:
 
         return StreamingResponse(news(), media_type="text/event-stream")
 
+    def tried(act: Callable[[TryAsk], Any]) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            ask = msgspec.json.decode(await request.body(), type=TryAsk)
+            return _json(await anyio.to_thread.run_sync(act, ask))
+
+        return answer
+
+    async def offers(request: Request) -> Response:
+        return _json(await anyio.to_thread.run_sync(lambda: replays.offers(runs.get(request.query_params.get("name")))))
+
+    async def trying(request: Request) -> Response:
+        seen = runs.get(request.query_params.get("name"))
+
+        async def news() -> AsyncIterator[bytes]:
+            last = b""
+            while not ended():
+                now = await anyio.to_thread.run_sync(replays.trying, seen)
+                told = b"event: trying\ndata: " + clean(encoded(now).decode()).encode() + b"\n\n"
+                if told != last:
+                    last = told
+                    yield told
+                if now is None or now.state != "going":
+                    return
+                await asyncio.sleep(GLANCE)
+
+        return StreamingResponse(news(), media_type="text/event-stream")
+
     return [
+        Route("/api/run/remedies", offers),
+        Route("/api/run/trying", trying),
+        Route("/api/run/try", tried(lambda ask: replays.start(runs.get(ask.name), ask.kind)), methods=["POST"]),
+        Route("/api/run/cancel", tried(lambda ask: replays.cancel(runs.get(ask.name))), methods=["POST"]),
         Route("/api/runs", offered),
         Route("/api/run", opened),
         Route("/api/run/follow", follow),

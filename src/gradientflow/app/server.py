@@ -1,4 +1,4 @@
-"""The routes: the page and its files, what River asks, and what Depth asks (`run_routes`)."""
+"""The routes: the page and its files, what River asks, and what Depth asks (`run_routes`, `knobs`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from starlette.routing import Route
 from gradientflow.app.drops import drops, line, whole
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
+from gradientflow.app.knobs import knob_routes
+from gradientflow.app.replays import Replays
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
 from gradientflow.app.water import orders, planes, slices, waters
@@ -49,7 +51,7 @@ def packaged() -> dict[str, bytes]:
 
 def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
     """Return the app as ASGI, behind its guard."""
-    kept, work = packaged(), Work()
+    kept, work, replays = packaged(), Work(), Replays()
     if fields.called == FIRST:  # the page may show the packaged water before anything is loaded
         kept["index.html"] = kept["index.html"].replace(b"<body>", f'<body data-first="{FIRST}">'.encode())
 
@@ -89,6 +91,9 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         ask = await _asked(request, LineAsk)
         return await _stream(work.run(_spoken(lambda token: line(fields, ask, token)), lane=ask.lane, slow=True))
 
+    async def answered(job: Job, lane: str, slow: bool) -> Response:
+        return await _stream(work.run(_spoken(job), lane=lane, slow=slow))
+
     async def large(request: Request, problem: Exception) -> Response:
         return _told(413, str(problem))
 
@@ -103,13 +108,14 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/api/plane", plane, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),
-        *run_routes(runs or Runs(), lambda: app.state.ended()),
+        *knob_routes(_asked, answered),
+        *run_routes(runs or Runs(), lambda: app.state.ended(), replays),
     ]
     refusals: dict[Any, Callable[..., Any]] = {
         GradientflowError: wrong, msgspec.MsgspecError: wrong, TooLargeError: large,
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=refusals)
-    app.state.work, app.state.ended = work, lambda: False
+    app.state.work, app.state.replays, app.state.ended = work, replays, lambda: False
     return Guard(app, keys)
 
 

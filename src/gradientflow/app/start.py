@@ -7,12 +7,13 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
+from gradientflow.app.beside import Script
 from gradientflow.app.fields import FIRST, Fields, Target
 from gradientflow.app.guard import Keys
 from gradientflow.app.runs import Runs
@@ -33,6 +34,7 @@ class Call:
         target: to open the page with; None: a field with a name.
         port: to listen on; None: the usual one, or the next that is free.
         run: folder of a run to open Depth with; None: the newest of those under runs/ is offered.
+        script: command that watches a script into that folder, beside the app; empty: none.
         browse: open the browser.
         say: tells the user a line.
     """
@@ -41,12 +43,13 @@ class Call:
     target: str | None = None
     port: int | None = None
     run: Path | None = None
+    script: Sequence[str] = ()
     browse: bool = True
     say: Callable[[str], None] = print
 
 
-def start(call: Call) -> None:
-    """Serve the app until Ctrl-C.
+def start(call: Call) -> int:
+    """Serve the app until Ctrl-C; return the exit code of the script that was watched beside it, 0 where there was none.
 
     Raises:
         UsageError: the port is taken, or there is no such field, or it has not two parameters.
@@ -64,11 +67,16 @@ def start(call: Call) -> None:
     call.say("the link lets one browser in, and no other machine. Ctrl-C ends the app.")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
     app.app.state.ended = lambda: server.should_exit
+    script = Script(list(call.script), call.run, call.say) if call.script and call.run is not None else None
+    if script is not None:
+        script.listen(lambda: setattr(server, "should_exit", True))
     if call.browse:
         threading.Thread(target=_browse, args=(link, call.say), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     app.app.state.work.close()
+    app.app.state.replays.close()
+    return script.end() if script is not None else 0
 
 
 def _listen(port: int | None) -> socket.socket:

@@ -47,7 +47,7 @@ app.command(name="run", help=run.HELP, no_args_is_help=True, context_settings={"
     run.run
 )
 app.command(name="flow", help=flow.HELP, no_args_is_help=True)(flow.flow)
-app.command(name="app", help=app_.HELP)(app_.app_command)
+app.command(name="app", help=app_.HELP, cls=app_.AppCommand)(app_.app_command)
 app.command(name="replay", help=replay.HELP, no_args_is_help=True)(replay.replay)
 app.command(name="report", no_args_is_help=True)(report.report_command)
 app.command(name="explain", help=explain.HELP, no_args_is_help=True)(explain.explain_command)

@@ -53,6 +53,7 @@ def replay(
     remedy: Annotated[
         str | None, typer.Option(metavar="KINDS", help="Try only these remedies, a comma-separated list.")
     ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Keep what earlier replays of this run found of other remedies.")] = False,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", parser=options.path("--json"), help="Also write the verdict to FILE, as JSON.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no verdict on the terminal; files only.")] = False,
 ) -> None:  # fmt: skip
@@ -61,7 +62,7 @@ def replay(
     run_seen = store.read(folder)
     place = folder if folder.is_dir() else folder.parent
     verdict = depth.judge(run_seen)
-    stopped = tried(verdict, run_seen, place, budget=budget, seeds=seeds, only=only, quiet=quiet)
+    stopped = tried(verdict, run_seen, place, budget=budget, seeds=seeds, only=only, add=add, quiet=quiet)
     problems: list[str] = []
     page = write(verdict, run_seen, place, json, problems)
     err = told_on()
@@ -85,20 +86,30 @@ def kinds(text: str | None) -> Sequence[str]:
 
 
 def tried(
-    verdict: Verdict, run_seen: Run, folder: Path, *, budget: float, seeds: int, only: Sequence[str] = (), quiet: bool
+    verdict: Verdict,
+    run_seen: Run,
+    folder: Path,
+    *,
+    budget: float,
+    seeds: int,
+    only: Sequence[str] = (),
+    add: bool = False,
+    quiet: bool,
 ) -> int:
     """Replay the remedies of a verdict and put what came of them into it; return the exit code where a signal ended it
     early, else 0.
     """
+    earlier = store.read_replay(folder) if add else None
     with ended_by_signals(), ReplayLive(sys.stderr, quiet=quiet) as live:
         try:
             found = depth.try_remedies(
                 run_seen, verdict, folder / store.TRIALS, budget=budget, seeds=seeds, only=only, progress=live,
-                save=lambda so_far: store.keep_replay(folder, so_far),
+                save=lambda so_far: store.keep_replay(folder, depth.added(earlier, so_far)),
             )  # fmt: skip
         except KeyboardInterrupt as stop:
             depth.attach(verdict, store.read_replay(folder))
             return stop.code if isinstance(stop, SignalledError) else EXIT_INTERRUPTED
+    found = depth.added(earlier, found)
     store.keep_replay(folder, found)
     depth.attach(verdict, found)
     return 0

@@ -9,7 +9,7 @@ PyTorch. Seven families:
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
   may lie in a `Plane` of a large space, with the `Shadow` of each path
-- `app`      what the local app and its page say to each other; `run_view`: of a run; `inlined`: a run in one page
+- `app`      what the local app and its page say to each other; `run_view`: of a run; `inlined`: a run in one page; `knobs`: of a small network
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
@@ -47,6 +47,7 @@ from gradientflow.records.flow import (
     Track,
 )
 from gradientflow.records.inlined import Inlined, InlinedMap, InlinedWay
+from gradientflow.records.knobs import Course, Knobs, KnobsAsk, KnobsOpened, KnobsSeen, Law, Preset, TrainAsk, Turn
 from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
@@ -129,6 +130,7 @@ from gradientflow.records.transit import (
     Stage,
     Transit,
 )
+from gradientflow.records.trying import Offer, Offers, TrialCourse, TryAsk, Trying
 from gradientflow.records.verdict import (
     MARKS,
     SCHEMA,
@@ -181,6 +183,7 @@ __all__ = [
     "Certificate",
     "Change",
     "Check",
+    "Course",
     "Curves",
     "Cut",
     "Descent",
@@ -204,6 +207,11 @@ __all__ = [
     "Isolation",
     "Isometry",
     "Jacobians",
+    "Knobs",
+    "KnobsAsk",
+    "KnobsOpened",
+    "KnobsSeen",
+    "Law",
     "Line",
     "LineAsk",
     "LineName",
@@ -213,6 +221,8 @@ __all__ = [
     "Named",
     "Noise",
     "Note",
+    "Offer",
+    "Offers",
     "Op",
     "OpSeen",
     "Opened",
@@ -231,6 +241,7 @@ __all__ = [
     "PlaneAsk",
     "PlaneSeen",
     "Portrait",
+    "Preset",
     "Probe",
     "Reach",
     "Record",
@@ -262,9 +273,14 @@ __all__ = [
     "TimeRow",
     "Told",
     "Track",
+    "TrainAsk",
     "Trained",
     "Transit",
     "Trial",
+    "TrialCourse",
+    "TryAsk",
+    "Trying",
+    "Turn",
     "ValueStat",
     "Verdict",
     "Warned",

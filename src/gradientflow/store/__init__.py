@@ -10,6 +10,7 @@ A replay of remedies is kept beside it as `replay.json`, the runs of its trials 
 """
 
 from gradientflow.store.following import Following
+from gradientflow.store.fresh import fresh_folder
 from gradientflow.store.layout import FILE, REPLAY, TRIALS
 from gradientflow.store.reading import read
 from gradientflow.store.replays import keep_replay, read_replay
@@ -23,6 +24,7 @@ __all__ = [
     "TRIALS",
     "Following",
     "Store",
+    "fresh_folder",
     "keep_replay",
     "read",
     "read_replay",

@@ -1,5 +1,5 @@
 // Depth: the gradient's way through the layers. Which run is shown, and a link that holds the place in it.
-import { Component } from "preact";
+import { Component, type ComponentType } from "preact";
 import { Locked } from "../wire/ask";
 import type { RunList } from "../wire/types";
 import { Screen } from "./screen";
@@ -12,6 +12,7 @@ interface State {
   transport: Transport | null;
   theme: string;
   problem: string;
+  Knobs: ComponentType | null; // a small network to turn, as long as there is no run
 }
 
 Object.assign(globalThis, { spelling }); // a test holds it against the terminal's
@@ -23,7 +24,7 @@ const numbered = (text: string | null): number | null => (text !== null && /^\d{
 const themed = (): string => document.documentElement.dataset["theme"] ?? "dark";
 
 export class Depth extends Component<object, State> {
-  override state: State = { list: null, name: asked().get("run"), transport: null, theme: themed(), problem: "" };
+  override state: State = { list: null, name: asked().get("run"), transport: null, theme: themed(), problem: "", Knobs: null };
   private watch: MutationObserver | null = null;
   private timer: ReturnType<typeof setInterval> | undefined;
 
@@ -46,6 +47,8 @@ export class Depth extends Component<object, State> {
       const known = wanted !== null && list.runs.some((r) => r.name === wanted);
       const name = known ? wanted : this.state.transport ? wanted : (list.called ?? list.runs[0]?.name ?? null);
       this.setState({ list, problem: "" });
+      if (name === null && !this.state.Knobs) void import("../knobs/knobs").then((m) => this.setState({ Knobs: m.Knobs }));
+      if (this.state.Knobs && !location.hash.startsWith("#depth")) return; // who turns a knob goes on turning
       if (name !== null && (!this.state.transport || name !== this.state.name)) this.setState({ name, transport: server(name) });
     } catch (problem) {
       this.setState({ problem: problem instanceof Error ? problem.message : String(problem) });
@@ -66,13 +69,20 @@ export class Depth extends Component<object, State> {
   };
 
   render() {
-    const { list, name, transport, theme, problem } = this.state;
+    const { list, name, transport, theme, problem, Knobs } = this.state;
+    if (Knobs && !transport) {
+      return (
+        <div class="depth-frame">
+          <p class="which">There is no run here yet. Watch a script, and it appears by itself: <code>gradientflow run train.py</code>. Meanwhile, a small network with knobs:</p>
+          <Knobs />
+        </div>
+      );
+    }
     if (!transport || name === null) {
       return (
         <main class="depth"><div class="card empty-depth">
           <h1>Depth</h1>
-          {problem ? <p class="problem" role="alert">{problem}</p> : list ? <p>There is no run here yet. Watch a script, and it appears by itself:</p> : <p>…</p>}
-          {list && !problem && <pre><code>gradientflow run train.py</code></pre>}
+          {problem ? <p class="problem" role="alert">{problem}</p> : <p>…</p>}
         </div></main>
       );
     }
@@ -85,7 +95,9 @@ export class Depth extends Component<object, State> {
             {list.runs.map((r) => <option value={r.name}>{r.name}</option>)}
           </select></label>
         )}
-        <Screen key={name} transport={transport} theme={theme} start={{ probe: numbered(start.get("probe")), row: numbered(start.get("row")) }} chosen={this.chosen} />
+        <Screen
+          key={name} transport={transport} theme={theme} others={{ names: list?.runs.map((r) => r.name).filter((n) => n !== name) ?? [], read: server }} start={{ probe: numbered(start.get("probe")), row: numbered(start.get("row")) }} chosen={this.chosen}
+        />
       </div>
     );
   }

@@ -7,6 +7,7 @@ import { Hero, sentence } from "./hero";
 import { Spectra } from "./jacobians";
 import { POINTS, Lanes } from "./lanes";
 import { Branches, Times } from "./routes";
+import { Remedies } from "./remedies";
 import { About, Certificates, Findings, StepBudgets, Tried } from "./proof";
 import { count, decades, whole } from "./spell";
 import type { Listener, Transport } from "./transport";
@@ -22,6 +23,14 @@ interface Props {
   theme: string;
   start: { probe: number | null; row: number | null };
   chosen(probe: number | null, row: number | null): void;
+  /** Other runs that may be laid beside this one, and how to read them; absent where there is only this one. */
+  others?: { names: string[]; read(name: string): Transport };
+}
+
+/** A way back that stands pale beside the one that is shown. */
+interface Beside {
+  way: Way;
+  what: string;
 }
 
 interface State {
@@ -39,11 +48,12 @@ interface State {
   biases: boolean;
   problem: string;
   keys: boolean;
+  beside: Beside | null;
 }
 
 export class Screen extends Component<Props, State> {
   override state: State = {
-    view: null, way: null, op: null, routes: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, own: null, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false,
+    view: null, way: null, op: null, routes: null, curves: null, map: null, cell: null, pinned: this.props.start.probe, own: null, row: this.props.start.row, order: "way", biases: false, problem: "", keys: false, beside: null,
   };
   private stop: () => void = () => undefined;
   private asked = 0;
@@ -215,11 +225,29 @@ export class Screen extends Component<Props, State> {
     else if (e.key === "]") this.step(1);
     else if (e.key === "g") this.next();
     else if (e.key === "0") this.home();
+    else if (e.key === "k") this.keep();
     else if (e.key === "?") this.setState({ keys: !this.state.keys });
     else if (e.key === "Escape") this.setState({ keys: false });
     else return;
     e.preventDefault();
   }
+
+  /** Keep the step that is shown, to compare others with; or let go of it. */
+  private keep = (): void => {
+    const { way, beside } = this.state;
+    this.setState({ beside: beside || !way ? null : { way, what: `step ${whole(way.step)}` } });
+  };
+
+  /** Lay the way back of another run beside this one, at the step that its verdict looks at. */
+  private compare = (name: string): void => {
+    void this.asking(async () => {
+      const other = this.props.others!.read(name);
+      const { at } = await other.view();
+      if (at === null) throw new Error(`${name} has no way back to compare with.`);
+      const way = await other.way(at, null);
+      this.setState({ beside: { way, what: `${name}, step ${whole(way.step)}` } });
+    });
+  };
 
   private home = (): void => {
     this.state.pinned = null;
@@ -256,10 +284,19 @@ export class Screen extends Component<Props, State> {
               <button type="button" onClick={() => this.step(-1)} title="the probed step before ([)"><kbd>[</kbd> earlier</button>
               <button type="button" onClick={() => this.step(1)} title="the next probed step (])">later <kbd>]</kbd></button>
               {this.state.pinned !== null && <button type="button" onClick={this.home}><kbd>0</kbd> {view.state === "going" ? "the newest" : "the verdict’s step"}</button>}
+              {way && <button type="button" aria-pressed={!!this.state.beside} onClick={this.keep} title="keep this step, and compare others with it (k)"><kbd>k</kbd> {this.state.beside ? "let go" : "keep, to compare"}</button>}
+              {!!this.props.others?.names.length && (
+                <select aria-label="another run beside this one" value="" onChange={(e) => { if (e.currentTarget.value) this.compare(e.currentTarget.value); }}>
+                  <option value="">beside a run …</option>{this.props.others.names.map((n) => <option value={n}>{n}</option>)}
+                </select>
+              )}
               {way && way.budget.total_decades !== null && <span>in all <b>{decades(way.budget.total_decades)}</b> <Word of="decade" text="decades" />, read from the loss down</span>}
             </p>
             {view.own.length > 1 && <Owns view={view} probe={way?.probe ?? null} own={this.state.own} choose={this.choose} />}
-            {way && <Waterfall way={way} order={order} row={row} choose={this.pickRow} sort={(o) => this.setState({ order: o })} />}
+            {this.state.beside && way && (
+              <p class="fine beside-told" role="status"><i class="sw was" /> pale: {this.state.beside.what}, {decades(this.state.beside.way.budget.total_decades)} decades in all; here {decades(way.budget.total_decades)}</p>
+            )}
+            {way && <Waterfall way={way} beside={this.state.beside?.way ?? null} order={order} row={row} choose={this.pickRow} sort={(o) => this.setState({ order: o })} />}
             {!way && <p class="empty">{view.verdict.budget.note || "No step was probed yet."}</p>}
           </section>
           {routes && routes.step === way?.step && <Still of={routes} make={() => <Branches routes={routes} />} />}
@@ -274,6 +311,7 @@ export class Screen extends Component<Props, State> {
           view={view} curves={this.state.curves} map={this.state.map} probe={this.probe()} cell={this.state.cell} theme={this.props.theme} biases={this.state.biases}
           choose={this.choose} pick={this.pickCell} swap={this.swap} toRow={(cell) => { if (cell.row !== null) this.toRow(cell.row); }}
         />
+        {this.props.transport.tries && view.judged && <Remedies tries={this.props.transport.tries} view={view} />}
         <Still of={view} make={() => (
           <>
             <div class="cols-proof"><Certificates view={view} /><StepBudgets view={view} /></div>
@@ -318,7 +356,7 @@ function Owns({ view, probe, own, choose }: { view: RunView; probe: number | nul
 function Keys() {
   const rows: [string, string][] = [
     ["↑ ↓", "a line up or down, in the way back"], ["Enter → ←", "open and shut a module"], ["1 2 3", "the way back, biggest first, by kind"], ["[ ]", "the probed step before, and the next"],
-    ["0", "back to the verdict’s step"], ["g", "the next line that is to blame"], ["arrows, Enter", "in the map: move, and go to that parameter and step"], ["?", "these keys"],
+    ["0", "back to the verdict’s step"], ["k", "keep this step, and see others beside it"], ["g", "the next line that is to blame"], ["arrows, Enter", "in the map: move, and go to that parameter and step"], ["?", "these keys"],
   ];
   return <dl class="card keys">{rows.map(([k, t]) => <><dt><kbd>{k}</kbd></dt><dd>{t}</dd></>)}</dl>;
 }

@@ -1,6 +1,6 @@
 // Where Depth's records come from: the app's server, or records that lie in the page itself. The screen knows only this interface.
-import { Away, type Frame, frames, get, Locked } from "../wire/ask";
-import type { Cell, Curves, HeatMap, Inlined, OpSeen, Routes, RunList, RunView, Way } from "../wire/types";
+import { Away, type Frame, frames, get, Locked, post } from "../wire/ask";
+import type { Cell, Curves, HeatMap, Inlined, Offers, OpSeen, Routes, RunList, RunView, Trying, Way } from "../wire/types";
 import { levelOf } from "./levels";
 import { gain, number } from "./spell";
 
@@ -30,6 +30,16 @@ export interface Transport {
   file: string | null;
   /** Tell when there is more; returns how to stop. Records in a page do not grow. */
   follow(version: number, listener: Listener): () => void;
+  /** Remedies can be tried; absent where no server is there to do so. */
+  tries?: Tries;
+}
+
+export interface Tries {
+  offers(): Promise<Offers>;
+  start(kind: string): Promise<Trying>;
+  cancel(): Promise<Trying>;
+  /** Tell how it goes, to its end; returns how to stop. */
+  watch(seen: (trying: Trying) => void): () => void;
 }
 
 export const runs = (): Promise<RunList> => get<RunList>("/api/runs");
@@ -39,6 +49,20 @@ export function server(name: string): Transport {
   const url = (what: string, asked: Record<string, string | number> = {}) =>
     `/api/run${what}?${new URLSearchParams({ name, ...Object.fromEntries(Object.entries(asked).map(([k, v]) => [k, String(v)])) })}`;
   return {
+    tries: {
+      offers: () => get(url("/remedies")),
+      start: async (kind) => (await post("/api/run/try", { name, kind })).json() as Promise<Trying>,
+      cancel: async () => (await post("/api/run/cancel", { name, kind: "" })).json() as Promise<Trying>,
+      watch(seen) {
+        const source = new EventSource(url("/trying"));
+        source.addEventListener("trying", (e) => {
+          const now = JSON.parse((e as MessageEvent<string>).data) as Trying | null;
+          if (now?.state !== "going") source.close();
+          if (now) seen(now);
+        });
+        return () => source.close();
+      },
+    },
     view: () => get(url("")),
     way: (probe, own) => get(url("/way", { probe, ...(own === null ? {} : { own }) })),
     op: (probe, row, own) => get(url("/op", { probe, row, ...(own === null ? {} : { own }) })),

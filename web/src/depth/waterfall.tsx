@@ -15,6 +15,7 @@ const AROUND = 12; // lines beyond what is seen that are drawn
 
 interface Props {
   way: Way;
+  beside?: Way | null; // another way back, drawn pale where its rows are the same
   order: Order;
   row: number | null;
   choose(row: number): void;
@@ -38,6 +39,7 @@ export class Waterfall extends Component<Props, State> {
   private made: unknown[] = [];
   private found: Line[] = [];
   private box = createRef<HTMLDivElement>();
+  private pair: { of: Way; way: Way; left: (number | null)[] } | null = null;
   override state: State = { open: new Set(), at: null, top: 0, tall: 600, paper: PAPER.matches };
   private readonly onPaper = () => this.setState({ paper: PAPER.matches });
 
@@ -85,6 +87,14 @@ export class Waterfall extends Component<Props, State> {
     if (y < box.scrollTop || y > box.scrollTop + box.clientHeight - HEAD - 2 * HIGH) box.scrollTop = Math.max(0, y - box.clientHeight / 3);
   }
 
+  /** Of each row what was left behind it on the other way. */
+  private matched(): (number | null)[] | null {
+    const { way, beside } = this.props;
+    if (!beside) return null;
+    if (this.pair?.of !== beside || this.pair.way !== way) this.pair = { of: beside, way, left: matching(way, beside) };
+    return this.pair.left;
+  }
+
   private pick(line: Line, toggle: boolean): void {
     const { node } = line;
     if (node.children.length && toggle) {
@@ -121,7 +131,8 @@ export class Waterfall extends Component<Props, State> {
   render() {
     const { way, order, sort } = this.props;
     const lines = this.lines();
-    const axis = scaleOf(way, order, lines);
+    const axis = scaleOf(way, order, lines, this.props.beside ?? null);
+    const was = order === "way" ? this.matched() : null;
     const at = this.current(lines);
     const { paper } = this.state;
     const from = paper ? 0 : Math.max(0, Math.floor(this.state.top / HIGH) - AROUND);
@@ -146,7 +157,7 @@ export class Waterfall extends Component<Props, State> {
             <span class="num" role="columnheader" title={MEANINGS["gain"]}>gain</span><span class="mk" role="columnheader" aria-label="mark" />
           </div>
           <div role="presentation" style={{ height: `${from * HIGH}px` }} />
-          {lines.slice(from, to).map((line, k) => this.line(line, from + k, line.node.key === at, axis, alone))}
+          {lines.slice(from, to).map((line, k) => this.line(line, from + k, line.node.key === at, axis, alone, was))}
           <div role="presentation" style={{ height: `${(lines.length - to) * HIGH}px` }} />
         </div>
         <p class="inks">
@@ -162,7 +173,7 @@ export class Waterfall extends Component<Props, State> {
     );
   }
 
-  private line(line: Line, k: number, now: boolean, axis: Axis, alone: boolean) {
+  private line(line: Line, k: number, now: boolean, axis: Axis, alone: boolean, was: (number | null)[] | null) {
     const { node, open } = line;
     const { way, order } = this.props;
     const share = way.budget.by_op[node.rows[0]!]!;
@@ -182,7 +193,7 @@ export class Waterfall extends Component<Props, State> {
         <span class="name" role="rowheader" style={{ paddingLeft: `${12 * node.level}px` }}>
           <i class="turn" aria-hidden="true">{isModule ? (open ? "▾" : "▸") : ""}</i><b>{node.name}</b> <small>{told}</small>
         </span>
-        <span class="wf-bar" role="gridcell" aria-label={`${decades(node.decades)} decades`}>{order === "way" ? wayBar(way, node, axis) : tookBar(way, node, axis)}</span>
+        <span class="wf-bar" role="gridcell" aria-label={`${decades(node.decades)} decades`}>{order === "way" ? wayBar(way, node, axis) : tookBar(way, node, axis)}{pale(was?.[node.rows[node.rows.length - 1]!] ?? null, axis)}</span>
         <span class="num" role="gridcell">{value}</span>
         <span class="mk" role="gridcell">{mark ? <span title={mark}>{MARKS[mark]}</span> : ""}</span>
       </div>
@@ -204,8 +215,26 @@ interface Axis {
   at(x: number): number;
 }
 
-function scaleOf(way: Way, order: Order, lines: Line[]): Axis {
-  let { low, high } = way;
+/** Rows are the same where name and module are, counted from the loss. */
+function matching(way: Way, beside: Way): (number | null)[] {
+  const keys = (w: Way): string[] => {
+    const counts = new Map<string, number>();
+    return w.budget.by_op.map((r, i) => {
+      const key = `${w.paths[i] ?? ""}|${r.name}`;
+      const nth = counts.get(key) ?? 0;
+      counts.set(key, nth + 1);
+      return `${key}|${nth}`;
+    });
+  };
+  const left = new Map(keys(beside).map((key, i) => [key, beside.spans[i]![1]]));
+  return keys(way).map((key) => left.get(key) ?? null);
+}
+
+/** What was left on the other way. */
+const pale = (left: number | null, axis: Axis) => (left === null ? null : <i class="was" style={{ width: `${100 * axis.at(left)}%` }} />);
+
+function scaleOf(way: Way, order: Order, lines: Line[], beside: Way | null): Axis {
+  let [low, high] = [Math.min(way.low, beside?.low ?? way.low), Math.max(way.high, beside?.high ?? way.high)];
   if (order !== "way") {
     low = 0;
     high = Math.max(0.5, ...lines.map((l) => Math.abs(l.node.decades ?? 0))) * 1.04;

@@ -88,6 +88,13 @@ export interface Check {
   text: string;
 }
 
+/** Losses of the first steps, as far as they are known; None: not finite, and training ended there. */
+export interface Course {
+  losses: (number | null)[];
+  steps: number;
+  text: string;
+}
+
 /** A run over training. Steps at which loss or gradient are not finite are told apart, as (step, what). */
 export interface Curves {
   first: number;
@@ -241,6 +248,57 @@ export interface Jacobians {
   rows: Reach[];
 }
 
+/** A network, its data and its training, as far as they can be turned. */
+export interface Knobs {
+  depth: number;
+  width: number;
+  activation: "gelu" | "leaky_relu" | "none" | "relu" | "sigmoid" | "silu" | "tanh";
+  init: "default" | "he" | "orthogonal" | "xavier";
+  gain: number;
+  skip: boolean;
+  norm: "batch" | "layer" | "none";
+  time: number;
+  loss: "classes" | "distance" | "safe distance";
+  lr: number;
+  seed: number;
+}
+
+/** Look at a network. lane: who asks; a later ask on a lane ends the earlier one. */
+export interface KnobsAsk {
+  knobs: Knobs;
+  lane: string;
+}
+
+/** What the knobs start with: networks to try, and how far each number may be turned. */
+export interface KnobsOpened {
+  knobs: Knobs;
+  presets: Preset[];
+  ranges: Record<string, [number, number]>;
+  steps: number;
+}
+
+/** What one look at a network showed. */
+export interface KnobsSeen {
+  knobs: Knobs;
+  view: RunView;
+  way: Way;
+  law: Law;
+  script: string;
+  mend: Turn | null;
+  seconds: number;
+}
+
+/** The gradient at each layer (or time step), last first, in decades against the last: as it is, and as mean-field theory has it. */
+export interface Law {
+  unit: "layer" | "time step";
+  measured: (number | null)[];
+  theory: number[];
+  each_measured: number | null;
+  each_theory: number;
+  critical: number | null;
+  text: string;
+}
+
 /** One curve, thinned: so many points; behind the header stand its steps, less `Curves.first`, and then its values. */
 export interface Line {
   name: "2/η" | "gradient" | "learning rate" | "loss" | "sharpness" | "update/weight";
@@ -267,6 +325,21 @@ export interface Loss {
 export interface Named {
   name: string;
   text: string;
+}
+
+/** A remedy of a verdict, and what came of it where it was replayed. */
+export interface Offer {
+  kind: string;
+  text: string;
+  outcome: string;
+}
+
+/** What may be tried on a run, what that runs, and what is being tried. */
+export interface Offers {
+  remedies: Offer[];
+  runs: string;
+  refused: string;
+  trying: Trying | null;
 }
 
 /** One row of a way back, in full: facts in groups, and its source. */
@@ -359,6 +432,13 @@ export interface PlaneSeen {
   feet: ([number, number, number])[];
   leak: number | null;
   notes: string[];
+}
+
+/** A network that is sick in a known way. */
+export interface Preset {
+  title: string;
+  text: string;
+  knobs: Knobs;
 }
 
 /** The singular values of one Jacobian: on a log scale from 0 to 1 their range, mean and quantiles, and the same in numbers. */
@@ -620,6 +700,13 @@ export interface Track {
   clock: number[];
 }
 
+/** Train a network for so many steps. */
+export interface TrainAsk {
+  knobs: Knobs;
+  lane: string;
+  steps: number;
+}
+
 /** What one of several optimizers did: its steps, its own loss, and the way its gradient takes back to what it trains. */
 export interface Trained {
   name: string;
@@ -650,6 +737,36 @@ export interface Trial {
   diff_tried: boolean | null;
   diff_equal: boolean | null;
   before: number | null;
+}
+
+/** The losses of one run of the script, thinned; None: not finite. */
+export interface TrialCourse {
+  name: string;
+  text: string;
+  steps: number[];
+  losses: (number | null)[];
+}
+
+/** Replay one remedy of a run. */
+export interface TryAsk {
+  name: string;
+  kind: string;
+}
+
+/** A replay that was started from the page, as it stands. */
+export interface Trying {
+  run: string;
+  kind: string;
+  state: "cancelled" | "ended" | "failed" | "going";
+  text: string;
+  trials: TrialCourse[];
+  total: number;
+}
+
+/** Knobs turned so that what was found first is mended. */
+export interface Turn {
+  text: string;
+  knobs: Knobs;
 }
 
 /** The judgement on one run; `symptom` is the top finding's, or "healthy", or "not-measured". */

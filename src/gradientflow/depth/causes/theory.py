@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 from gradientflow.ops import ACTIVATIONS
 
@@ -34,6 +35,7 @@ def gaussian_mean(f: Callable[[float], float], mean: float, std: float) -> float
     return total / weight
 
 
+@lru_cache(256)
 def slope(activation: str, mean: float, std: float, parameter: float | None = None) -> float | None:
     """Return √E[φ'(z)²], the gain theory gives an activation on the way back; None for one that is not known.
 

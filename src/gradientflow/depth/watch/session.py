@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +17,10 @@ from gradientflow.depth.watch.recorder import Pulse, Recorder
 from gradientflow.depth.watch.schedule import Schedule
 from gradientflow.depth.watch.script import Ending, Program, execute, load
 from gradientflow.depth.watch.shield import Shield
-from gradientflow.errors import OutputError
-from gradientflow.files import here, reason, settled, shown
+from gradientflow.files import here, settled, shown
 from gradientflow.limits import Limit
 from gradientflow.records import Run, Verdict
-from gradientflow.store import Store
+from gradientflow.store import Store, fresh_folder
 from gradientflow.torch_internals import lost
 
 REST = Limit(
@@ -87,7 +83,7 @@ def run_script(
         OutputError: the output folder cannot be written. In both cases nothing was run.
     """
     program = program if program is not None else load(target, module=module)
-    folder = settled(out) if out is not None else _fresh_folder(program.name)
+    folder = settled(out) if out is not None else fresh_folder(program.name)
     store = Store(folder)
     set_base(str(here()))
     recorder = Recorder(store, program.name, list(target), module=module)
@@ -183,26 +179,3 @@ def told_of_threads(steps: int) -> str:
         f"{steps} optimizer steps were taken in other threads while one was watched: they are in no number here. "
         f"Run one training at a time to have each watched"
     )
-
-
-_LONGEST_NAME = 100  # characters of a script's name in that of its folder; a file system takes 255 bytes
-
-
-def _fresh_folder(name: str) -> Path:
-    stem = Path(name).stem if name.endswith(".py") or os.sep in name else name
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = settled(Path("runs")) / f"{stem[:_LONGEST_NAME]}-{stamp}"
-    for n in range(1, 1000):
-        folder = base if n == 1 else base.with_name(f"{base.name}-{n}")
-        with contextlib.suppress(FileExistsError):
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                raise
-            except OSError as problem:
-                raise OutputError(
-                    f"cannot make the run's folder {folder}: {reason(problem)}. Expected a working directory that can "
-                    f"be written; name another place with --out DIR."
-                ) from problem
-            return folder
-    raise OutputError(f"a thousand runs of {stem} within one second: name a folder with --out DIR")

@@ -321,7 +321,9 @@ class Ensemble:
         bad = [s for s in self.statuses if not s.ok]
         if not bad:
             return self.statuses[0] if len({s.reason for s in self.statuses}) == 1 else Status("reached")
-        return msgspec.structs.replace(bad[0], text=f"{len(bad)} of {len(self)} drops did not arrive; the first: {bad[0].text}")
+        return msgspec.structs.replace(
+            bad[0], text=f"{len(bad)} of {len(self)} drops did not arrive; the first: {bad[0].text}"
+        )
 
     def __iter__(self) -> Iterator[Tensor]:
         raise UsageError(
