@@ -11,7 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from gradientflow.depth.causes import looked_at, way_at
 from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
 from gradientflow.report import Moment, verdict_lines, write_html
-from gradientflow.report.words import mark
+from gradientflow.report.still import Curve, chart
+from gradientflow.report.words import count, mark, number
 
 _WIDTH = 100
 _CELL = (
@@ -143,4 +144,16 @@ class Diagnosis:
         )
         for line in verdict_lines(self.verdict, self.run, _WIDTH, plain=False):
             console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
-        return console.export_html(inline_styles=True, code_format=_CELL)
+        return console.export_html(inline_styles=True, code_format=_CELL) + self._course()
+
+    def _course(self) -> str:
+        """The loss over the steps as a picture; empty where there was but one look."""
+        losses = self.run.losses()
+        if sum(map(len, losses.values())) < 2:
+            return ""
+        names = {o.index: o.name for o in self.run.meta.optimizers}
+        curves = [Curve(names.get(k, f"optimizer {k}"), range(1, len(told) + 1), told) for k, told in losses.items()]
+        first, last = self.verdict.loss.first, self.verdict.loss.last
+        return chart(
+            curves, f"loss {number(first)} → {number(last)} in {count(self.verdict.steps, 'step')}", "step", "loss"
+        )

@@ -15,6 +15,7 @@ from torch import Tensor
 from gradientflow.errors import OutputError, RecordError, UsageError
 from gradientflow.files import write
 from gradientflow.river.fields.base import Field
+from gradientflow.river.paths.still import of_paths
 
 FORMAT = "gradientflow.path/1"
 
@@ -224,6 +225,9 @@ class Path:
             f"<{self.kind} {self.label!r} by {self.method}: {end}{loss}, {self.status.reason}, "
             f"{self.cost.equivalents:.0f} gradient equivalents{self.certificates.word}>"
         )
+
+    def _repr_html_(self) -> str:
+        return of_paths([self], repr(self).strip("<>"))
 
     # ── on disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
