@@ -9,8 +9,10 @@ import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from gradientflow.depth.causes import looked_at, way_at
+from gradientflow.depth.look.framed import Framed
 from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
 from gradientflow.report import Moment, verdict_lines, write_html
+from gradientflow.report.page import render_html
 from gradientflow.report.still import Curve, chart
 from gradientflow.report.words import count, mark, number
 
@@ -116,8 +118,22 @@ class Diagnosis:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        write_html(Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict)), path)
+        write_html(self._moment(), path)
         return path
+
+    def show(self, height: int = 760) -> Framed:
+        """Return the same page as a notebook shows it below a cell: to scrub, to open and to click through.
+
+        Args:
+            height: of its frame, in pixels.
+
+        Raises:
+            UsageError: the height is not a whole number of 200 to 5000 pixels.
+        """
+        return Framed(render_html(self._moment()), height)
+
+    def _moment(self) -> Moment:
+        return Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict))
 
     def __repr__(self) -> str:
         lines = [f"{mark(self.symptom)} {self.symptom}: {self.verdict.script}. {self.summary}"]
