@@ -29,6 +29,9 @@ def test_it_is_clicked_through_in_a_cell(chromium: Any, tmp_path: Path) -> None:
         "<!doctype html><title>cells</title>" + "".join(f"<div>{cell}</div>" for cell in cells), encoding="utf-8"
     )
     page = chromium.new_page(viewport={"width": 900, "height": 1100})
+    page.add_init_script(
+        "if (navigator.clipboard) navigator.clipboard.writeText = () => Promise.reject(new Error('shut'))"
+    )
     troubles: list[str] = []
     page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
     page.on("dialog", lambda d: (troubles.append(d.message), d.dismiss()))
@@ -41,6 +44,8 @@ def test_it_is_clicked_through_in_a_cell(chromium: Any, tmp_path: Path) -> None:
         frame = page.frame_locator("iframe >> nth=0")
         frame.locator(".chosen").wait_for()
         assert frame.locator(".chosen h2").inner_text().startswith("▼ sigmoid")
+        frame.locator(".chosen .copy >> nth=0").click()
+        frame.locator(".chosen .copy:has-text('copied')").wait_for()
         frame.locator(".wf-row >> nth=0").click()
         frame.locator(".chosen h2:has-text('cross_entropy')").wait_for()
         page.frame_locator("iframe >> nth=1").locator(".wf-row >> nth=0").wait_for()
