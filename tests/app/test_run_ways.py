@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
+
 from gradientflow import depth
+from gradientflow.errors import UsageError
 from gradientflow.records import Budget, Loss, Probe, Run, Trained, Verdict, Watch
+from gradientflow.report.view import Moment, op_seen, view, way
 from tests.app.run_records import meta, probe
 
 
@@ -72,3 +76,23 @@ def test_of_two_optimizers_at_one_step_the_budgets_own_is_looked_at() -> None:
     assert depth.way_at(run, verdict, run.probes[0]).total_decades != verdict.budget.total_decades
     verdict.optimizers = []
     assert depth.looked_at(run, verdict) is run.probes[0]  # with one optimizer the first at that step
+
+
+def test_of_two_optimizers_that_step_after_one_backward_pass_each_has_its_own_way() -> None:
+    run = run_of(probe(0, 4))
+    verdict = verdict_on(run)
+    mine, other = (Trained(name, 10, Loss(), index=k, trains=name) for k, name in enumerate(("front", "back")))
+    mine.budget, other.budget = (
+        verdict.budget,
+        depth.way_at(run_of(probe(0, 4, gain=0.3)), verdict_on(run_of(probe(0, 4, gain=0.3))), probe(0, 4, gain=0.3)),
+    )
+    other.budget.step = 0
+    verdict.optimizers = [mine, other]
+    moment = Moment(run, verdict, depth.way_at, run.probes[0])
+    one, two = view("r", moment).own
+    assert (one.probe, one.way, two.probe, two.way) == (0, None, 0, 1)  # (the probe is the first one's)
+    assert way(moment, 0).budget.total_decades == verdict.budget.total_decades
+    assert way(moment, 0, 1).budget is other.budget
+    assert op_seen(moment, 0, 2, 1).groups != op_seen(moment, 0, 2).groups
+    with pytest.raises(UsageError, match="optimizer 2"):
+        way(moment, 0, 2)

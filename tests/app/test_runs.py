@@ -120,7 +120,7 @@ def test_only_recorded_lines_of_source_are_told(app: Served, file: str) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    ["way?probe=4", "way?probe=-1", "way?probe=x", "way", "way?probe=99999999999999999999", "op?probe=0&row=99", "curves?points=15",
+    ["way?probe=4", "way?probe=-1", "way?probe=x", "way", "way?probe=99999999999999999999", "op?probe=0&row=99", "way?probe=0&own=0", "way?probe=0&own=x", "curves?points=15",
      "curves?points=2001", "cell?param=8&step=0", "cell?param=1e3&step=0"],
 )  # fmt: skip
 def test_what_is_not_there_is_refused_in_words(app: Served, asked: str) -> None:

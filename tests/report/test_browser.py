@@ -12,6 +12,7 @@ import pytest
 from gradientflow.records import Run, Verdict
 from gradientflow.report import write_html
 from tests.report.pages import moment_of
+from tests.report.test_isometry import VIEW, run_of, verdict
 
 pytestmark = pytest.mark.browser
 Makers = dict[str, Callable[[], tuple[Verdict, Run]]]
@@ -64,14 +65,19 @@ def width(page: Any) -> int:
     return found
 
 
-@pytest.mark.parametrize("name", ["replayed", "not-finite", "branched", "several", "not-measured", "hostile", "long"])
+@pytest.mark.parametrize(
+    "name", ["replayed", "not-finite", "branched", "several", "not-measured", "hostile", "long", "jacobians"]
+)
 def test_opens_without_error_and_does_not_spill_sideways(open_page: Callable[..., Any], name: str) -> None:
-    page = open_page(name)
-    if name != "not-measured":
+    page = open_page(name, (verdict(), run_of(VIEW)) if name == "jacobians" else None)
+    if name == "jacobians":
+        drawn = "[...document.querySelectorAll('.spectra td.sv .range')].every(i => i.parentElement.clientWidth > 150 && i.clientWidth)"
+        assert page.evaluate(drawn) and page.locator(".spectra td.sv .range").count() == 3
+    if name not in ("not-measured", "jacobians"):
         page.wait_for_selector(".lanes .u-over")
     for size in (1200, 400):
         page.set_viewport_size({"width": size, "height": 800})
-        until(page, "w => document.querySelector('.lanes').clientWidth < w", size)
+        until(page, "w => document.querySelector('.depth').clientWidth <= w", size)
         assert width(page) <= size, (name, size)
     for key in "123gt?":
         page.keyboard.press(key)

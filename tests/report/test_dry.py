@@ -1,4 +1,4 @@
-"""The report room works on a machine without torch and numpy."""
+"""The report room works on a machine without torch and numpy, and its page without the app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 def test_reports_import_and_render_without_torch() -> None:
     code = """
 import sys
-sys.modules["torch"] = sys.modules["numpy"] = None  # type: ignore[assignment]
+for name in ("torch", "numpy", "starlette", "uvicorn", "gradientflow.app"):
+    sys.modules[name] = None  # type: ignore[assignment]
 import io
 from rich.console import Console
 from gradientflow.records import Budget, Loss, Verdict, Watch

@@ -15,7 +15,7 @@ import pytest
 
 from gradientflow import depth
 from gradientflow.errors import OutputError
-from gradientflow.records import Budget, Finding, Loss, Run, Verdict, Watch
+from gradientflow.records import Budget, Finding, Loss, Probe, Run, Verdict, Watch
 from gradientflow.report import page, write_html
 from gradientflow.report.view.pack import ROWS, STEPS
 from tests.app.run_records import meta, probe
@@ -162,6 +162,18 @@ def test_the_step_of_a_finding_is_held_however_many_there_are() -> None:
     left_out = next(p.step for p in run.probes if p.step not in {t.step for t in held(verdict, run).view.probes})
     verdict.findings[0].evidence["step"] = left_out
     assert left_out in {t.step for t in held(verdict, run).view.probes}
+
+
+def test_a_step_without_a_way_back_keeps_its_place_where_there_is_room() -> None:
+    verdict, run = scrubbed(10)
+    run.probes.insert(5, Probe(45, 0.4, "trouble: inf", None, None, [], []))
+    found = held(verdict, run)
+    assert found.thinned == [] and [(t.step, t.traced) for t in found.view.probes][5] == (45, False)
+    way = found.ways[5]
+    assert way is not None and way.way.budget.note
+    verdict, run = scrubbed(100)
+    run.probes.insert(5, Probe(45, 0.4, "trouble: inf", None, None, [], []))
+    assert 45 not in {t.step for t in held(verdict, run).view.probes}  # those that can be looked at go first
 
 
 def test_rows_are_bounded_and_the_verdicts_own_way_is_held_whatever_its_length(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ export function Spectra({ views }: { views: Jacobians[] }) {
           <div class="scroll" tabIndex={0} role="region" aria-label={`singular values at step ${v.step}`}>
             <table class="facts"><thead><tr>
               <th scope="col">from → to</th>
-              <th scope="col" class="scale" aria-label="σ² on a log scale">{v.ticks.map(([at, d]) => <i aria-hidden="true" style={{ left: percent(at) }}>{power(d)}</i>)}</th>
+              <th scope="col" class="sv" aria-label="σ² on a log scale">{v.ticks.filter(([at]) => at < 0.96).map(([at, d]) => <i aria-hidden="true" style={{ left: percent(at) }}>{power(d)}</i>)}</th>
               <th scope="col">mean σ²</th><th scope="col">largest</th><th scope="col">least</th><th scope="col"><span class="sr">word</span></th>
             </tr></thead>
               <tbody>{v.rows.map((row) => line(row, v.one))}</tbody></table>
@@ -33,7 +33,7 @@ function line(row: Reach, one: number) {
   return (
     <tr class={tone(row.symptom)} title={row.how}>
       <th scope="row">{row.whole ? <b>{row.name}</b> : row.name} <small>{row.where}</small></th>
-      <td class="scale" aria-hidden="true">
+      <td class="sv" aria-hidden="true">
         <i class="one" style={{ left: percent(one) }} />
         {row.off ? <em class={row.off === "<" ? "" : "high"}>{row.off === "<" ? "◂" : "▸"} off this scale</em> : row.mean !== null && (
           <>

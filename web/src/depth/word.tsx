@@ -41,6 +41,18 @@ export class More extends Component<{ text: string; make: () => ComponentChildre
 /** A sentence, in which what stands in backticks is code. */
 export const Prose = ({ text }: { text: string }) => <>{text.split(/`([^`]+)`/).map((part, k) => (k % 2 ? <code>{part}</code> : part))}</>;
 
+/** The old way to copy, for pages that open from disk or stand in a frame. */
+function byHand(text: string): boolean {
+  const held = document.body.appendChild(Object.assign(document.createElement("textarea"), { value: text }));
+  Object.assign(held.style, { position: "fixed", opacity: "0" });
+  const had = document.activeElement;
+  held.select();
+  const done = document.execCommand("copy");
+  held.remove();
+  if (had instanceof HTMLElement) had.focus();
+  return done;
+}
+
 /** Copies a text, and says so. */
 export class Copy extends Component<{ text: string; label: string }, { done: string }> {
   override state = { done: "" };
@@ -50,7 +62,7 @@ export class Copy extends Component<{ text: string; label: string }, { done: str
     try {
       await navigator.clipboard.writeText(this.props.text);
     } catch {
-      done = "the browser does not let this page copy";
+      if (!byHand(this.props.text)) done = "the browser does not let this page copy";
     }
     this.setState({ done });
     setTimeout(() => this.setState({ done: "" }), 1800);

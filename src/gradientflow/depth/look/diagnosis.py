@@ -9,9 +9,12 @@ import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from gradientflow.depth.causes import looked_at, way_at
+from gradientflow.depth.look.framed import Framed
 from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
 from gradientflow.report import Moment, verdict_lines, write_html
-from gradientflow.report.words import mark
+from gradientflow.report.page import render_html
+from gradientflow.report.still import Curve, chart
+from gradientflow.report.words import count, mark, number
 
 _WIDTH = 100
 _CELL = (
@@ -115,8 +118,22 @@ class Diagnosis:
             OSError: the file cannot be written.
         """
         path = Path(path)
-        write_html(Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict)), path)
+        write_html(self._moment(), path)
         return path
+
+    def show(self, height: int = 760) -> Framed:
+        """Return the same page as a notebook shows it below a cell: to scrub, to open and to click through.
+
+        Args:
+            height: of its frame, in pixels.
+
+        Raises:
+            UsageError: the height is not a whole number of 200 to 5000 pixels.
+        """
+        return Framed(render_html(self._moment()), height)
+
+    def _moment(self) -> Moment:
+        return Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict))
 
     def __repr__(self) -> str:
         lines = [f"{mark(self.symptom)} {self.symptom}: {self.verdict.script}. {self.summary}"]
@@ -143,4 +160,16 @@ class Diagnosis:
         )
         for line in verdict_lines(self.verdict, self.run, _WIDTH, plain=False):
             console.print(line, no_wrap=True, overflow="ellipsis", highlight=False)
-        return console.export_html(inline_styles=True, code_format=_CELL)
+        return console.export_html(inline_styles=True, code_format=_CELL) + self._course()
+
+    def _course(self) -> str:
+        """The loss over the steps as a picture; empty where there was but one look."""
+        losses = self.run.losses()
+        if sum(map(len, losses.values())) < 2:
+            return ""
+        names = {o.index: o.name for o in self.run.meta.optimizers}
+        curves = [Curve(names.get(k, f"optimizer {k}"), range(1, len(told) + 1), told) for k, told in losses.items()]
+        first, last = self.verdict.loss.first, self.verdict.loss.last
+        return chart(
+            curves, f"loss {number(first)} → {number(last)} in {count(self.verdict.steps, 'step')}", "step", "loss"
+        )

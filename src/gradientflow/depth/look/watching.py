@@ -120,6 +120,9 @@ class watching:
         """What the block's training means, as in verdict.json."""
         return self.diagnosis.verdict
 
+    def _repr_html_(self) -> str | None:
+        return None if self._diagnosis is None else self._diagnosis._repr_html_()
+
     def _beat(self) -> None:
         try:
             self._recorder.describe()

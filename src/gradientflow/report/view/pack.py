@@ -107,14 +107,15 @@ def _wanted(moment: Moment) -> list[int]:
     every = [k for k, p in enumerate(run.probes) if p.root is not None] or list(range(len(run.probes)))
     if not every:
         return []
-    steps = {own.budget.step for own in verdict.optimizers} | {f.evidence.get("step") for f in verdict.findings}
+    steps = [own.budget.step for own in verdict.optimizers] + [f.evidence.get("step") for f in verdict.findings]
     named = [k for k in every if run.probes[k].step in steps]
     broken = [k for k in every if tick(k, run.probes[k]).broken][:1]
     count = min(int(STEPS), len(every))
     spread = [every[k * (len(every) - 1) // max(1, count - 1)] for k in sorted(range(count), key=_halved)]
     looked_at = number(run, moment.looked_at)
     first = [looked_at] if looked_at is not None else []
-    return list(dict.fromkeys([*first, *named, *broken, every[-1], every[0], *spread]))[: int(STEPS)]
+    rest = range(len(run.probes))  # at last those that have no way back, where there is room
+    return list(dict.fromkeys([*first, *named, *broken, every[-1], every[0], *spread, *rest]))[: int(STEPS)]
 
 
 def _halved(k: int) -> int:

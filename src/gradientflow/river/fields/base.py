@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError
+from gradientflow.river.fields.still import of_field
 
 Linear = Callable[[Tensor], Tensor]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,6 +78,9 @@ class Field(ABC):
     def position(self, theta: Tensor) -> Tensor:
         """Return the parameters within the state, (B, P) → (B, Q): a flow with momentum carries more than θ."""
         return theta
+
+    def _repr_html_(self) -> str:
+        return of_field(self)
 
 
 class VectorField(Field):

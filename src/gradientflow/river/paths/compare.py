@@ -19,6 +19,7 @@ from gradientflow.river.paths.keep import Keep
 from gradientflow.river.paths.loop import Callback, Moment
 from gradientflow.river.paths.path import Cost, Path
 from gradientflow.river.paths.solve import flow
+from gradientflow.river.paths.still import of_paths
 
 ROOM = 1 << 28  # bytes of points that a comparison may hold
 FINER = 3e-5  # rtol of the flow that descents are measured against: its own error should not pass for theirs
@@ -86,6 +87,9 @@ class Comparison:
             )
             lines.append(f"{b.label}: {far}{guess}. {b.why}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return of_paths([self.path, *self.descents], "; ".join(str(self).splitlines()))
 
 
 def compare(

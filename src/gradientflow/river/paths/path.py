@@ -17,6 +17,7 @@ from gradientflow.errors import OutputError, RecordError, UsageError
 from gradientflow.files import write
 from gradientflow.records import Status
 from gradientflow.river.fields.base import Field
+from gradientflow.river.paths.still import of_paths
 
 FORMAT = "gradientflow.path/1"
 
@@ -203,6 +204,9 @@ class Path:
             f"<{self.kind} {self.label!r} by {self.method}: {end}{loss}, {self.status.reason}, "
             f"{self.cost.equivalents:.0f} gradient equivalents{self.certificates.word}>"
         )
+
+    def _repr_html_(self) -> str:
+        return of_paths([self], repr(self).strip("<>"))
 
     # ── on disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
