@@ -5,6 +5,7 @@ And what several rooms of tests use: a warm interpreter, and a browser.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -58,3 +59,9 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=path, args=flags)
         yield browser
         browser.close()
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays to the end: the garbage collector need not walk through it again, test after test."""
+    gc.collect()
+    gc.freeze()

@@ -215,9 +215,9 @@ def gap_and_bound(field: Field, start: Tensor, t: float, lr: float, *, growth: b
 @pytest.mark.parametrize("name", ["net", "saddle"])
 def test_the_bound_on_the_gap_holds_for_small_steps(name):
     if name == "net":
-        field, start, t, lr = NET, NET.start(), 3.0, 0.005
+        field, start, t, lr = NET, NET.start(), 3.0, 0.01
     else:  # away from the saddle of w₁w₂, where the gap grows
-        field, start, t, lr = zoo.named("w1w2").field, torch.tensor([1e-4, 1.2e-4], dtype=torch.float64), 8.0, 0.01
+        field, start, t, lr = zoo.named("w1w2").field, torch.tensor([1e-4, 1.2e-4], dtype=torch.float64), 8.0, 0.03
     gap, bound = gap_and_bound(field, start, t, lr)
     assert bool((gap[1:] <= 1.02 * bound[1:]).all())
     assert float(bound[-1] / gap[-1]) < 1e3  # and says something
