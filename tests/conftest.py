@@ -5,7 +5,6 @@ And what several rooms of tests use: a warm interpreter, and a browser.
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import sys
@@ -63,5 +62,7 @@ def chromium() -> Iterator[Any]:
 
 def pytest_collection_finish() -> None:
     """What is loaded by now stays to the end: the garbage collector need not walk through it again, test after test."""
-    gc.collect()
-    gc.freeze()
+    if "torch" in sys.modules:
+        from gradientflow.depth.watch.post import set_aside
+
+        set_aside()

@@ -7,7 +7,6 @@ import sys
 
 sys.path[0] = __file__.rsplit("/", 3)[0]  # ours, for the time of our imports; then the script's folder takes the place
 import contextlib  # noqa: E402
-import gc  # noqa: E402
 import importlib.machinery  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
@@ -21,10 +20,10 @@ import torch._dynamo  # noqa: E402  (the first optimizer imports it)
 
 import gradientflow.cli  # noqa: E402
 import gradientflow.depth.watch.session  # noqa: E402, F401
+from gradientflow.depth.watch.post import set_aside  # noqa: E402
 
 _ROOT, sys.path[0] = sys.path[0], ""
-gc.collect()
-gc.freeze()  # what is loaded here is not looked through again at each child's end
+set_aside()  # what is loaded here is not looked through again at each child's end
 
 
 def _become(errand: dict) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from gradientflow.depth.small import law
 from gradientflow.depth.small.knobs import checked, steps
 from gradientflow.depth.small.mends import mended
 from gradientflow.depth.small.script import FILE, block, loaded
+from gradientflow.depth.watch.post import set_aside
 from gradientflow.records import Knobs, Law, Probe, Run, Turn, Verdict
 
 _ALONE = threading.Lock()  # a probe listens to PyTorch as a whole: no training of ours in the meantime
@@ -84,8 +84,7 @@ def _settle() -> None:
     """Set what the process holds so far aside from the collector, once: a look goes through all that is not."""
     global _settled
     if not _settled:
-        gc.collect()
-        gc.freeze()
+        set_aside()
         _settled = True
 
 

@@ -4,7 +4,7 @@ Under, because a `with` block of the user's takes off whatever lies on top when 
 transformer layers runs without gradients, because it takes its fused fast path, whose result differs in the last bits,
 only where no function mode is seen. The hooks that tell of such layers add a frame to every module's call, so they are
 there only where there are such layers. An instance refers to its class: where no class is referred to more often than
-before, there is no new one.
+before, there is no new one. What `gc.freeze` has set aside is not found by its references, so there may be one in it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from gradientflow.torch_internals import (
 
 _FAST_PATHS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 _COUNTED = sysconfig.get_config_var("Py_GIL_DISABLED") != 1  # (without the lock the counts of references are not exact)
+
+
+_known = 0  # frozen objects of which it is known that none of them is such a layer
 
 
 class _Here(threading.local):
@@ -81,7 +84,7 @@ class Post:
             if _COUNTED and references == self._looked_at:
                 return
             self._looked_at = references  # (more of them can also mean that another module names the class)
-            self._found = not _COUNTED or _there_is_one()
+            self._found = not _COUNTED or gc.get_freeze_count() > _known or _there_is_one()
         if self._found:
             self._handles = [
                 register_module_forward_pre_hook(self._before_module),
@@ -147,6 +150,16 @@ def _references() -> list[int]:
 def _there_is_one() -> bool:
     """Whether there is an instance of the family."""
     return any(issubclass(type(r), _FAST_PATHS) for kind in _family() for r in gc.get_referrers(kind))
+
+
+def set_aside() -> None:
+    """Call `gc.freeze`, for a process of our own that looks at many small things: only what comes later is walked through."""
+    global _known
+    gc.collect()
+    none = not _there_is_one()
+    gc.freeze()
+    if none:
+        _known = gc.get_freeze_count()
 
 
 def _may_be_fused(module: nn.Module, args: tuple[Any, ...]) -> bool:
