@@ -104,7 +104,10 @@ def _shares(rate: Tensor, sizes: list[tuple[str, int]]) -> tuple[list[str], list
     whole = rate.double().square()
     total = whole.sum(1)
     found: dict[str, Tensor] = {}
-    for (name, _), part in zip(sizes, whole.split([n for _, n in sizes], 1), strict=True):
+    start = 0
+    for name, size in sizes:
         layer = name.rpartition(".")[0]
-        found[layer] = found.get(layer, 0.0) + part.sum(1)
+        own = whole[:, start : start + size].sum(1)
+        found[layer] = found[layer] + own if layer in found else own
+        start += size
     return list(found), [(own / total.clamp(min=1e-300)).tolist() for own in found.values()]

@@ -317,6 +317,7 @@ export interface Offer {
   kind: string;
   text: string;
   outcome: string;
+  won: boolean;
 }
 
 /** What may be tried on a run, what that runs, and what is being tried. */

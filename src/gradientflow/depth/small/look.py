@@ -68,9 +68,11 @@ def small_field(knobs: Knobs) -> tuple[nn.Module, Callable[[Any, Any], Tensor], 
 
 def _moved(net: nn.Module, at: Tensor | None) -> nn.Module:
     if at is not None:
+        start = 0
         with torch.no_grad():
-            for p, own in zip(net.parameters(), at.split([p.numel() for p in net.parameters()]), strict=True):
-                p.copy_(own.view_as(p))
+            for p in net.parameters():
+                p.copy_(at[start : start + p.numel()].view_as(p))
+                start += p.numel()
     return net
 
 
