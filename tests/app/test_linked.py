@@ -100,6 +100,14 @@ def test_what_has_no_flow_or_is_too_large_or_not_kept_is_refused(client: Client)
         next(Paths().solve(FlowAsk(msgspec.structs.replace(SMALL, loss="distance", activation="relu"), "a"), Token()))
 
 
+def test_a_flow_that_takes_too_long_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradientflow.app.linked.SECONDS", 0.3)
+    stiff = Knobs(time=20, width=16, activation="tanh", init="orthogonal", gain=3.0)
+    ((head, _),) = frames(next(Paths().solve(FlowAsk(stiff, "a"), Token())))
+    told = msgspec.json.decode(head, type=Linked)
+    assert told.times[-1] < told.until and "It came to t =" in told.text and len(told.loss) == len(told.times)
+
+
 def test_a_flow_that_nobody_waits_for_ends_and_is_not_kept() -> None:
     paths, token = Paths(), Token()
     token.cancel()

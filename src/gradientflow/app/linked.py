@@ -20,6 +20,8 @@ from gradientflow.records import FlowAsk, Knobs, Linked, LinkedAt
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradientflow.river import Path
+
 MOMENTS = 33  # of a path that are kept with their points
 LARGEST = 200_000  # parameters whose points are kept
 KEPT = 4  # paths, one for each who asks
@@ -76,7 +78,7 @@ class Paths:
                 self._kept.popitem(last=False)
         yield frame(
             Linked(
-                path.times.tolist(), path.loss.tolist(), layers, shares, until, f"Solved by {path.method} to the usual tolerance, not certified; {path.status}",
+                path.times.tolist(), path.loss.tolist(), layers, shares, until, _told(path, until),
                 round(time.perf_counter() - began, 3),
             )
         )  # fmt: skip
@@ -97,6 +99,16 @@ class Paths:
         moment = Moment(1, found.run, found.verdict, "ended")
         probe = next((k for k, p in enumerate(found.run.probes) if p.root is not None), 0)
         return LinkedAt(index, path.times[index], way(moment, probe), found.law)
+
+
+def _told(path: Path, until: float) -> str:
+    """How the solver ended, for somebody who can turn knobs and not its settings."""
+    if path.status.reason == "budget":
+        return (
+            f"It came to t = {float(path.times[-1]):.3g} of {until:.3g} in {SECONDS:g} s, the most that is spent here: a stiff flow. Turn "
+            "depth, width or gain down to see more of it."
+        )
+    return f"Solved by {path.method} to the usual tolerance, not certified; {path.status}."
 
 
 def _shares(rate: Tensor, sizes: list[tuple[str, int]]) -> tuple[list[str], list[list[float]]]:

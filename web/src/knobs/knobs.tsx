@@ -194,6 +194,7 @@ export class Knobs extends Component<object, State> {
         <div class="cols-knobs">
           <Board knobs={knobs} ranges={opened.ranges} critical={now?.seen.law.critical ?? null} turn={this.turn} />
           {now && <Told now={now} before={before} mend={this.mend} back={this.back} keep={() => this.setState({ before: now })} />}
+          {!now && !problem && <p class="card fine verdict-told" role="status">Building the network …</p>}
           <div class="left">
             {now && (
               <div class="cols-law">
@@ -278,7 +279,7 @@ function CourseCard({ now, before }: { now: Look; before: Look | null }) {
     <section class="card law" aria-labelledby="k-course">
       <h2 id="k-course">the first {steps} steps</h2>
       <p class="fine">{now.course?.text || "training …"}{before?.course?.text ? `; before: ${before.course.text}` : ""}</p>
-      <Plot label={`Loss over the steps. ${now.course?.text ?? ""}`} curves={curves} count={steps} x={["step 1", `step ${steps}`]} spell={(y) => number(log ? 10 ** y : y, 2)} least={log ? 1 : 0.2} />
+      {all.length > 0 && <Plot label={`Loss over the steps. ${now.course?.text ?? ""}`} curves={curves} count={steps} x={["step 1", `step ${steps}`]} spell={(y) => number(log ? 10 ** y : y, 2)} least={log ? 1 : 0.2} />}
       <p class="inks"><span><i class="stroke" /> loss</span>{before && <span><i class="stroke before" /> before</span>}<span>SGD, learning rate {number(now.seen.knobs.lr)}</span></p>
     </section>
   );
