@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,6 +125,30 @@ def test_a_look_at_other_weights_leaves_random_numbers_alone() -> None:
     torch.manual_seed(3)
     depth.small_look(SMALL, 2 * point)
     assert torch.equal(torch.rand(2), drawn)
+
+
+def test_a_look_sees_nothing_of_what_other_threads_compute() -> None:
+    alone = depth.small_look(SMALL)
+    token, went = Token(), threading.Event()
+
+    def busy() -> None:
+        while not token.cancelled():
+            list(Paths().solve(FlowAsk(SMALL, "a"), token))
+            for _ in depth.small_training(SMALL, 20, lambda: not token.cancelled()):
+                went.set()
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        assert went.wait(60)
+        for _ in range(4):
+            beside = depth.small_look(SMALL)
+            assert beside.verdict.symptom == alone.verdict.symptom and beside.law == alone.law
+            assert [r.norm for r in beside.verdict.budget.by_op] == [r.norm for r in alone.verdict.budget.by_op]
+            assert beside.verdict.watch.errors == []
+    finally:
+        token.cancel()
+        thread.join(60)
 
 
 @pytest.fixture(scope="module")
