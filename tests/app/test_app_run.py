@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from gradientflow import app, store
+from gradientflow.app.beside import Script
 from gradientflow.app.start import Call
 from gradientflow.cli import main
 
@@ -126,8 +128,10 @@ def test_ctrl_c_ends_both_and_the_verdict_is_kept(start: Start, tmp_path: Path) 
     assert store.read(tmp_path / "out").meta.ended == "interrupted"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a signal")
-def test_a_script_that_is_not_there_ends_the_app_too(start: Start, tmp_path: Path) -> None:
-    out, told = start("nowhere.py").communicate(timeout=60)
-    assert "no such script: nowhere.py" in told and out == ""
-    assert not (tmp_path / "out").exists()
+def test_where_nothing_was_recorded_the_app_is_ended_and_no_folder_left(tmp_path: Path) -> None:
+    folder, ended, said = tmp_path / "out", threading.Event(), list[str]()
+    folder.mkdir()
+    script = Script(["no-such-command"], folder, said.append)
+    script.listen(ended.set)
+    assert ended.wait(60) and said == []
+    assert script.end() == 2 and not folder.exists()

@@ -59,8 +59,11 @@ def test_each_turn_is_answered_by_mouse(app: Served, look: Any) -> None:  # noqa
     page.click("text=recurrence")
     until(page, lambda: "time step" in page.inner_text(".law >> nth=0") and "time=40" in page.url)
     page.click("text=keep, to compare")
+    plain = page.inner_text(".law .fine >> nth=0")
     page.check("input[type=checkbox]")
+    until(page, lambda: page.inner_text(".law .fine >> nth=0") != plain)  # answered
     until(page, lambda: "skip=true" in page.url and page.locator(".law .curve.before path").count() == 2)
+    page.click(".orders button >> nth=0")
     page.click(".wf-row >> nth=0")
     until(page, lambda: "cross_entropy" in page.inner_text(".chosen h2"))
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

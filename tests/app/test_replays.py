@@ -147,16 +147,20 @@ def test_curves_of_trials_grow_and_those_of_an_earlier_replay_are_left_out(
     (old / ERRAND).write_text("{}")
     os.utime(old / ERRAND, (1, 1))
     one.start(seen, "lower-step")
+    (folder / store.TRIALS / "1-lower-step-seed2").mkdir()
+    (folder / store.TRIALS / "1-lower-step-seed2" / ERRAND).write_text(
+        "{}"
+    )  # goes into the interval, not into the picture
     trial = folder / store.TRIALS / "1-lower-step"
     kept = store.Store(trial)
-    (trial / ERRAND).write_text('{"changes": [{"text": "a lower\\u202e rate"}], "shift": 1}')
+    (trial / ERRAND).write_text('{"changes": [{"text": "a lower\\u202e rate"}]}')
     kept.meta(meta(4, ended=None))
     for k, loss in enumerate((2.0, float("nan"), 0.5)):
         kept.step(Step(k + 1, 0.1, 0, 0.1, loss, 1.0, 1.0, 0.1))
     kept.flush()
     (told,) = one.trying(seen).trials  # type: ignore[union-attr]
     assert (told.name, told.steps, told.losses) == ("1-lower-step", [1, 2, 3], [2.0, None, 0.5])
-    assert told.text.endswith("seed +1") and "\u202e" not in told.text
+    assert told.text.startswith("a lower") and "\u202e" not in told.text
     kept.step(Step(4, 0.1, 0, 0.1, 0.25, 1.0, 1.0, 0.1))
     kept.close()
     assert one.trying(seen).trials[0].losses[-1] == 0.25  # type: ignore[union-attr]

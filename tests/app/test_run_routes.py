@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from gradientflow import watch
-from gradientflow.app.runs import Moment, Seen
+from gradientflow.app.runs import Seen
 from gradientflow.report.branches import branches
-from gradientflow.report.view import routes
+from gradientflow.report.view import Moment, routes
 
 
 class Block(nn.Module):

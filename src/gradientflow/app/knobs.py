@@ -1,4 +1,4 @@
-"""The routes of the small network with knobs: a look at it, one operation of that look, and its first steps of training."""
+"""The routes of the small network with knobs: a look at it, one operation of that look, its first steps of training, and its flow."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gradientflow import depth
+from gradientflow.app.linked import Paths
 from gradientflow.app.run_routes import whole
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token
 from gradientflow.errors import UsageError
 from gradientflow.files import encoded
-from gradientflow.records import Course, KnobsAsk, KnobsSeen, TrainAsk
+from gradientflow.records import Course, FlowAsk, KnobsAsk, KnobsSeen, TrainAsk
 from gradientflow.report.view import Moment, op_seen, view, way
 
 KEPT = 16  # looks whose operations may be asked for, one for each who asks
@@ -59,7 +61,7 @@ def knob_routes(asked: Asked, answered: Answered) -> list[Route]:
         asked: reads the record of a request.
         answered: answers with what a job yields: job, lane, whether it is slow.
     """
-    looks = Looks()
+    looks, paths = Looks(), Paths()
 
     async def opened(request: Request) -> Response:
         return _json(depth.small_knobs())
@@ -76,7 +78,17 @@ def knob_routes(asked: Asked, answered: Answered) -> list[Route]:
         ask = await asked(request, TrainAsk)
         return await answered(lambda token: _train(ask, token), f"train {ask.lane}", True)
 
+    async def flow(request: Request) -> Response:
+        ask = await asked(request, FlowAsk)
+        return await answered(lambda token: paths.solve(ask, token), f"flow {ask.lane}", True)
+
+    async def at(request: Request) -> Response:
+        lane, index = request.query_params.get("lane", ""), whole(request, "index")
+        return _json(await anyio.to_thread.run_sync(paths.at, lane, index))
+
     return [
+        Route("/api/knobs/flow", flow, methods=["POST"]),
+        Route("/api/knobs/at", at),
         Route("/api/knobs", opened),
         Route("/api/knobs/look", look, methods=["POST"]),
         Route("/api/knobs/op", op),

@@ -6,6 +6,7 @@ It runs the user's script, so it starts by a click alone, only for runs that the
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ import msgspec
 from gradientflow import depth, store
 from gradientflow.app.runs import Seen
 from gradientflow.errors import GradientflowError, RecordError, UsageError
-from gradientflow.records import Offer, Offers, Run, TrialCourse, Trying, Verdict
+from gradientflow.records import WIN, Offer, Offers, Run, TrialCourse, Trying, Verdict
 from gradientflow.report import replay_words, tell, words
 from gradientflow.report.view.course import thinned
 
@@ -29,6 +30,9 @@ SHOWN = 4  # trials whose curves are told: the baseline, and the last ones
 BUDGET = 120  # seconds for all trials of one remedy
 GRACE = 15.0  # seconds that a replay may take to end what it has running
 ERRAND = "errand.json"
+SEEDED = re.compile(
+    r"-seed\d+$"
+)  # further draws of random numbers, which go into the interval and not into the picture
 Spawn = Callable[[list[str]], "subprocess.Popen[bytes]"]
 
 
@@ -181,7 +185,7 @@ def _trials(going: _Going) -> list[TrialCourse]:
         for one in folder.iterdir():
             with contextlib.suppress(OSError):
                 began = (one / ERRAND).stat().st_mtime
-                if began >= going.began - 1 and not one.is_symlink():
+                if began >= going.began - 1 and not one.is_symlink() and not SEEDED.search(one.name):
                     found.append((began, one))
     told = [_course(going, one) for _, one in sorted(found)]
     return [*told[:1], *told[1:][-(SHOWN - 1) :]]
@@ -204,9 +208,7 @@ def _what(folder: Path) -> str:
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         errand = msgspec.json.decode((folder / ERRAND).read_bytes())
     changes = " and ".join(str(c.get("text", "")) for c in errand.get("changes", ())) or "the script as it is"
-    if errand.get("sources"):
-        changes = "the edited source"
-    return words.one_line(changes + (f", seed +{errand['shift']}" if errand.get("shift") else ""))
+    return words.one_line("the edited source" if errand.get("sources") else changes)
 
 
 def _remedies(verdict: Verdict) -> list[Offer]:
@@ -215,7 +217,7 @@ def _remedies(verdict: Verdict) -> list[Offer]:
     for remedy in (r for f in verdict.findings for r in f.remedies):
         known = found.setdefault(remedy.kind, Offer(remedy.kind, words.one_line(remedy.text)))
         if remedy.replayed is not None and not known.outcome:
-            known.outcome = tell.replayed(remedy)
+            known.outcome, known.won = tell.replayed(remedy), remedy.replayed.get("outcome") == WIN
     return list(found.values())
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradientflow.depth.replay.race import replay as try_remedies
     from gradientflow.depth.replay.same import same_script
     from gradientflow.depth.small.knobs import opened as small_knobs
-    from gradientflow.depth.small.look import small_look, small_training
+    from gradientflow.depth.small.look import small_field, small_look, small_training
     from gradientflow.depth.watch.session import Outcome
     from gradientflow.depth.watch.session import run_script as run
 
@@ -44,6 +44,7 @@ _WHERE = {  # torch is imported only when something is to be run
     "diagnose": ("look.diagnose", "diagnose"),
     "run": ("watch.session", "run_script"),
     "same_script": ("replay.same", "same_script"),
+    "small_field": ("small.look", "small_field"),
     "small_knobs": ("small.knobs", "opened"),
     "small_look": ("small.look", "small_look"),
     "small_training": ("small.look", "small_training"),
@@ -52,7 +53,7 @@ _WHERE = {  # torch is imported only when something is to be run
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "judge", "looked_at", "run", "same_script", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "judge", "looked_at", "run", "same_script", "small_field", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
 ]  # fmt: skip
 
 

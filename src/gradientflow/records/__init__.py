@@ -47,7 +47,20 @@ from gradientflow.records.flow import (
     Track,
 )
 from gradientflow.records.inlined import Inlined, InlinedMap, InlinedWay
-from gradientflow.records.knobs import Course, Knobs, KnobsAsk, KnobsOpened, KnobsSeen, Law, Preset, TrainAsk, Turn
+from gradientflow.records.knobs import (
+    Course,
+    FlowAsk,
+    Knobs,
+    KnobsAsk,
+    KnobsOpened,
+    KnobsSeen,
+    Law,
+    Linked,
+    LinkedAt,
+    Preset,
+    TrainAsk,
+    Turn,
+)
 from gradientflow.records.plane import Plane, Shadow
 from gradientflow.records.remedies import REMEDIES
 from gradientflow.records.replay import BUDGET as REPLAY_BUDGET
@@ -196,6 +209,7 @@ __all__ = [
     "Fix",
     "FixedPoint",
     "Flow",
+    "FlowAsk",
     "Foreign",
     "GradStat",
     "Group",
@@ -216,6 +230,8 @@ __all__ = [
     "LineAsk",
     "LineName",
     "Linearity",
+    "Linked",
+    "LinkedAt",
     "Loss",
     "Meta",
     "Named",

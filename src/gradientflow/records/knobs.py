@@ -97,3 +97,34 @@ class Course(msgspec.Struct):
     losses: list[float | None]
     steps: int
     text: str = ""  # at the end
+
+
+class FlowAsk(msgspec.Struct):
+    """Solve the gradient flow of a network from its start."""
+
+    knobs: Knobs
+    lane: str
+
+
+class Linked(msgspec.Struct):
+    """Both rivers of a network: its flow through time, and how much of dθ/dt each layer has on the way.
+
+    `shares[l][k]` is ‖∂L/∂layer‖² / ‖∂L/∂θ‖² of layer l at time k; over the layers they sum to 1.
+    """
+
+    times: list[float]
+    loss: list[float]
+    layers: list[str]
+    shares: list[list[float]]
+    until: float  # flow time that was asked for; as long as the training is
+    text: str  # how the solver ended
+    seconds: float = 0.0
+
+
+class LinkedAt(msgspec.Struct):
+    """The way back at one time of a flow."""
+
+    index: int
+    time: float
+    way: Way
+    law: Law

@@ -13,6 +13,7 @@ class Offer(msgspec.Struct):
     kind: str
     text: str
     outcome: str = ""
+    won: bool = False
 
 
 class TrialCourse(msgspec.Struct):

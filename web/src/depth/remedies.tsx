@@ -67,7 +67,7 @@ export class Remedies extends Component<{ tries: Tries; view: RunView }, State> 
           {offers.remedies.map((r) => (
             <li class={trying?.kind === r.kind ? "on" : ""}>
               <button type="button" disabled={!!offers.refused || going} onClick={() => void this.start(r.kind)} aria-label={`try ${r.kind}`}>▸ try it</button>
-              <span><b>{r.kind}</b> {r.outcome && <em>{r.outcome}</em>} <small><Prose text={r.text} /></small></span>
+              <span><b>{r.kind}</b> {r.outcome && <em class={r.won ? "won" : ""}>{r.outcome}</em>} <small><Prose text={r.text} /></small></span>
             </li>
           ))}
         </ul>

@@ -7,9 +7,10 @@ import type { Order } from "../depth/tree";
 import { Waterfall } from "../depth/waterfall";
 import { Copy, More, Prose } from "../depth/word";
 import { get, stream } from "../wire/ask";
-import type { Course, Knobs as Turned, KnobsOpened, KnobsSeen, OpSeen, Preset } from "../wire/types";
+import type { Course, Knobs as Turned, KnobsOpened, KnobsSeen, LinkedAt, OpSeen, Preset } from "../wire/types";
 import { MARKS } from "../wire/words";
 import { Board } from "./board";
+import { Linked } from "./linked";
 import { type Curve, Plot } from "./plot";
 import { fromLink, same, toLink } from "./state";
 
@@ -27,6 +28,7 @@ interface State {
   knobs: Turned | null;
   now: Look | null;
   before: Look | null; // what it was before it was mended, or what the reader keeps
+  moment: LinkedAt | null; // the way back at a time of the flow, in the place of that at the start
   row: number | null;
   op: OpSeen | null;
   order: Order;
@@ -34,7 +36,7 @@ interface State {
 }
 
 export class Knobs extends Component<object, State> {
-  override state: State = { opened: null, knobs: null, now: null, before: null, row: null, op: null, order: "way", problem: "" };
+  override state: State = { opened: null, knobs: null, now: null, before: null, moment: null, row: null, op: null, order: "way", problem: "" };
   private busy = false;
   private training: AbortController | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -103,7 +105,7 @@ export class Knobs extends Component<object, State> {
   private show(seen: KnobsSeen): void {
     const row = seen.way.first;
     this.state.now = { seen, course: null };
-    this.setState({ now: this.state.now, row, op: null, problem: "" }, () => {
+    this.setState({ now: this.state.now, moment: null, row, op: null, problem: "" }, () => {
       performance.mark("knobs-drawn");
       performance.measure("knobs-answer", "knobs-asked", "knobs-drawn");
     });
@@ -111,20 +113,25 @@ export class Knobs extends Component<object, State> {
     if (row !== null) void this.pick(row);
   }
 
+  /** Train what is shown, and what it is compared with, where its training was broken off. */
   private async train(): Promise<void> {
-    const { now, opened } = this.state;
-    if (!now) return;
+    const { opened } = this.state;
     const stop = new AbortController();
     this.training = stop;
-    try {
-      const asked = { knobs: now.seen.knobs, lane: LANE, steps: opened!.steps };
-      for await (const { head } of stream<Course>("/api/knobs/train", asked, stop.signal)) {
-        if (this.state.now?.seen !== now.seen) return;
-        this.state.now = { seen: now.seen, course: head };
-        this.setState({ now: this.state.now });
+    for (const which of ["now", "before"] as const) {
+      const look = this.state[which];
+      if (!look || look.course?.text) continue;
+      try {
+        const asked = { knobs: look.seen.knobs, lane: LANE, steps: opened!.steps };
+        for await (const { head } of stream<Course>("/api/knobs/train", asked, stop.signal)) {
+          if (this.state[which]?.seen !== look.seen) return;
+          this.state[which] = { seen: look.seen, course: head };
+          this.setState({ [which]: this.state[which] });
+        }
+      } catch (problem) {
+        if (!stop.signal.aborted && !this.gone) this.setState({ problem: problem instanceof Error ? problem.message : String(problem) });
+        return;
       }
-    } catch (problem) {
-      if (!stop.signal.aborted && !this.gone) this.setState({ problem: problem instanceof Error ? problem.message : String(problem) });
     }
   }
 
@@ -171,9 +178,10 @@ export class Knobs extends Component<object, State> {
   }
 
   render() {
-    const { opened, knobs, now, before, row, op, order, problem } = this.state;
+    const { opened, knobs, now, before, moment, row, op, order, problem } = this.state;
     if (!opened || !knobs) return <main class="depth knobs"><p class="card fine" role="status">{problem || "…"}</p></main>;
-    const way = now?.seen.way ?? null;
+    const way = moment?.way ?? now?.seen.way ?? null;
+    const beside = moment ? (now?.seen.way ?? null) : (before?.seen.way ?? null);
     const preset = opened.presets.find((p) => same(p.knobs, before?.seen.knobs ?? knobs));
     return (
       <main class="depth knobs">
@@ -186,6 +194,7 @@ export class Knobs extends Component<object, State> {
         <div class="cols-knobs">
           <Board knobs={knobs} ranges={opened.ranges} critical={now?.seen.law.critical ?? null} turn={this.turn} />
           {now && <Told now={now} before={before} mend={this.mend} back={this.back} keep={() => this.setState({ before: now })} />}
+          {!now && !problem && <p class="card fine verdict-told" role="status">Building the network …</p>}
           <div class="left">
             {now && (
               <div class="cols-law">
@@ -193,13 +202,14 @@ export class Knobs extends Component<object, State> {
                 <CourseCard now={now} before={before} />
               </div>
             )}
+            {now && <Linked seen={now.seen} course={now.course} lane={LANE} path={way && row !== null ? (way.paths.slice(row).find(Boolean) ?? null) : null} moment={moment} show={(m) => this.setState({ moment: m })} />}
             {way && (
               <div class="cols-way">
                 <section class="card way" aria-labelledby="k-way">
-                  <h2 id="k-way">the gradient’s way back{before && <small>pale: before</small>}</h2>
-                  <Waterfall way={way} beside={before?.seen.way ?? null} order={order} row={row} choose={(r) => void this.pick(r)} sort={(o) => this.setState({ order: o })} />
+                  <h2 id="k-way">the gradient’s way back{moment ? <span class="at"> at t = {number(moment.time)}</span> : null}{beside && <small>pale: {moment ? "at the start" : "before"}</small>}</h2>
+                  <Waterfall way={way} beside={beside} order={order} row={row} choose={(r) => void this.pick(r)} sort={(o) => this.setState({ order: o })} />
                 </section>
-                <div class="beside"><Budget way={way} /><Chosen op={op} mark={row === null ? null : (way.budget.by_op[row]?.mark ?? null)} step={way.step} /></div>
+                <div class="beside"><Budget way={way} /><Chosen op={moment ? null : op} mark={row === null ? null : (way.budget.by_op[row]?.mark ?? null)} step={way.step} /></div>
               </div>
             )}
           </div>
@@ -231,7 +241,7 @@ function Told({ now, before, mend, back, keep }: Telling) {
         <Copy label="copy as Python" text={seen.script} />
         <span class="fine">then <code>gradientflow run small_net.py</code></span>
       </p>
-      {before && <p class="fine">before: {MARKS[before.seen.view.verdict.symptom] ?? "•"} {before.seen.view.verdict.symptom}, {before.course?.text ?? "not trained"}; now {MARKS[verdict.symptom] ?? "•"} {verdict.symptom}, {now.course?.text || "training …"}</p>}
+      {before && <p class="fine">before: {MARKS[before.seen.view.verdict.symptom] ?? "•"} {before.seen.view.verdict.symptom}, {before.course?.text || "training …"}; now {MARKS[verdict.symptom] ?? "•"} {verdict.symptom}, {now.course?.text || "training …"}</p>}
     </section>
   );
 }
@@ -268,8 +278,8 @@ function CourseCard({ now, before }: { now: Look; before: Look | null }) {
   return (
     <section class="card law" aria-labelledby="k-course">
       <h2 id="k-course">the first {steps} steps</h2>
-      <p class="fine">{now.course?.text || "training …"}{before?.course ? `; before: ${before.course.text}` : ""}</p>
-      <Plot label={`Loss over the steps. ${now.course?.text ?? ""}`} curves={curves} count={steps} x={["step 1", `step ${steps}`]} spell={(y) => number(log ? 10 ** y : y, 2)} least={log ? 1 : 0.2} />
+      <p class="fine">{now.course?.text || "training …"}{before?.course?.text ? `; before: ${before.course.text}` : ""}</p>
+      {all.length > 0 && <Plot label={`Loss over the steps. ${now.course?.text ?? ""}`} curves={curves} count={steps} x={["step 1", `step ${steps}`]} spell={(y) => number(log ? 10 ** y : y, 2)} least={log ? 1 : 0.2} />}
       <p class="inks"><span><i class="stroke" /> loss</span>{before && <span><i class="stroke before" /> before</span>}<span>SGD, learning rate {number(now.seen.knobs.lr)}</span></p>
     </section>
   );

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 
 export interface Curve {
   name: string;
-  kind: "is" | "theory" | "before" | "other" | "third";
+  kind: "is" | "theory" | "before" | "other" | "third" | "faint";
   x?: number[]; // places, where they are not 0, 1, 2, …
   y: (number | null)[];
   dots?: boolean;
@@ -15,6 +15,7 @@ interface Props {
   x: [string, string]; // what stands at the left and at the right end
   count: number; // points from end to end
   spell(y: number): string;
+  now?: number; // place of a line that says where one is
   least?: number; // span of the vertical axis, at least
   children?: ComponentChildren;
 }
@@ -24,7 +25,7 @@ const TALL = 168;
 const LEFT = 44;
 const [TOP, BELOW, RIGHT] = [10, 22, 12];
 
-export function Plot({ label, curves, x, count, spell, least = 1 }: Props) {
+export function Plot({ label, curves, x, count, spell, now, least = 1 }: Props) {
   const seen = curves.flatMap((c) => c.y.filter((v): v is number => v !== null));
   const [low, high] = around(seen, least);
   const at = (k: number): number => LEFT + ((WIDE - LEFT - RIGHT) * k) / Math.max(1, count - 1);
@@ -36,6 +37,7 @@ export function Plot({ label, curves, x, count, spell, least = 1 }: Props) {
       ))}
       <text x={LEFT} y={TALL - 5}>{x[0]}</text>
       <text x={WIDE - RIGHT} y={TALL - 5} text-anchor="end">{x[1]}</text>
+      {now !== undefined && <line class="now-line" x1={at(now)} x2={at(now)} y1={TOP} y2={TALL - BELOW} />}
       {curves.map((c) => (
         <g class={`curve ${c.kind}`}>
           <path d={path(c.y, (k) => at(c.x?.[k] ?? k), up)} />

@@ -315,6 +315,25 @@ export interface LineAsk {
   lane: string;
 }
 
+/** Both rivers of a network: its flow through time, and how much of dθ/dt each layer has on the way. */
+export interface Linked {
+  times: number[];
+  loss: number[];
+  layers: string[];
+  shares: number[][];
+  until: number;
+  text: string;
+  seconds: number;
+}
+
+/** The way back at one time of a flow. */
+export interface LinkedAt {
+  index: number;
+  time: number;
+  way: Way;
+  law: Law;
+}
+
 /** First and last loss seen. */
 export interface Loss {
   first: number | null;
@@ -332,6 +351,7 @@ export interface Offer {
   kind: string;
   text: string;
   outcome: string;
+  won: boolean;
 }
 
 /** What may be tried on a run, what that runs, and what is being tried. */

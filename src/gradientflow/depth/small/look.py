@@ -6,9 +6,10 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from gradientflow.depth.look.diagnose import diagnose
 from gradientflow.depth.small import law
@@ -33,8 +34,12 @@ class Looked:
     script: str
 
 
-def small_look(knobs: Knobs) -> Looked:
+def small_look(knobs: Knobs, at: Tensor | None = None) -> Looked:
     """Build a small network and look at it.
+
+    Args:
+        knobs: of the network.
+        at: its parameters as one vector; None: as they start.
 
     Raises:
         UsageError: a knob is turned too far.
@@ -43,10 +48,32 @@ def small_look(knobs: Knobs) -> Looked:
     text, made = loaded(knobs)
     with _ALONE, torch.random.fork_rng(devices=[]):
         _settle()
-        found = diagnose(made["build"], made["loss"], made["data"]())
+        found = diagnose(lambda: _moved(made["build"](), at), made["loss"], made["data"]())
     found.run.meta.sources, found.run.meta.cwd = {FILE: text}, ""  # (it lies in no file)
     seen = _law(knobs, found.run, text)
     return Looked(found.run, found.verdict, seen, mended(knobs, found.verdict), text)
+
+
+def small_field(knobs: Knobs) -> tuple[nn.Module, Callable[[Any, Any], Tensor], Any]:
+    """Return a small network, its loss of (output, target), and its batch (x, target): what a flow is made of.
+
+    Raises:
+        UsageError: a knob is turned too far.
+    """
+    _, made = loaded(checked(knobs))
+    with _ALONE, torch.random.fork_rng(devices=[]):
+        net, batch = made["build"](), made["data"]()
+    return net, lambda output, target: made["loss"](lambda _: output, (None, target)), batch
+
+
+def _moved(net: nn.Module, at: Tensor | None) -> nn.Module:
+    if at is not None:
+        start = 0
+        with torch.no_grad():
+            for p in net.parameters():
+                p.copy_(at[start : start + p.numel()].view_as(p))
+                start += p.numel()
+    return net
 
 
 def small_training(knobs: Knobs, count: int, wanted: Callable[[], bool] = lambda: True) -> Iterator[float]:
