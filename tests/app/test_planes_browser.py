@@ -91,6 +91,14 @@ def test_a_journey_on_a_plane(apps: Callable[..., App], screens: Show, tmp_path:
         page.get_by_role("button", name="SVG").click()
     body = Path(saved.value.path()).read_bytes()
     assert b"stroke-dasharray" in body and b"data:image/png" in body
+    with page.expect_download(timeout=60_000) as filmed:  # the journey as a film, in the browser's own encoder
+        page.get_by_role("button", name="MP4").click()
+        page.wait_for_selector("dialog progress")
+    film = Path(filmed.value.path()).read_bytes()
+    assert film[4:8] == b"ftyp" and b"avc1" in film and b"moof" in film and len(film) > 20_000
+    assert filmed.value.suggested_filename.endswith(".mp4")
+    page.get_by_role("button", name="MP4").click()  # closing the window ends the next one
+    page.wait_for_selector("dialog progress")
     page.keyboard.press("Escape")
     page.wait_for_timeout(400)
     kept = screen.state("[s.plane.text, s.drops.map(d => d.foot), s.drops.map(d => d.at)]")

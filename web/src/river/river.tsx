@@ -36,6 +36,7 @@ export interface TimeProps {
 export interface ExtraProps {
   which: "keys" | "share";
   picture: Picture;
+  river: River;
   stage: HTMLElement;
   close: () => void;
 }
@@ -380,9 +381,13 @@ export class River extends Component<{ theme: Theme }, State> {
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
         <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>
-        {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
+        {s.extra && Extra && <Extra which={s.extra} picture={s} river={this} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>
     );
+  }
+
+  get liquid() {
+    return this.water?.liquid ?? null;
   }
 
   /** The liquid's true shader, for tests. */
