@@ -25,6 +25,7 @@ interface State extends Picture {
   Extra: ComponentType<ExtraProps> | null;
   extra: "" | "keys" | "share";
   said: string;
+  Shore: typeof import("./shores") | null; // what draws basins, where it was asked for
   Slice: ComponentType<{ p: Picture; river: River }> | null;
   busy: string;
 }
@@ -61,7 +62,7 @@ export class River extends Component<{ theme: Theme }, State> {
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
   override state: State = {
-    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, busy: "", samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
+    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, Shore: null, busy: "", basins: false, shores: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
     on: { gd: true, momentum: false, adam: false }, lr: { gd: 0.1, momentum: 0.02, adam: 0.1 }, t: 20, clock: 20, back: false, trueTime: false,
     paused: matchMedia("(prefers-reduced-motion: reduce)").matches, tale: "", cursor: null, problem: "",
     frame: { box: [-1, 1, -1, 1], width: 1, height: 1 }, Time: null, Extra: null, extra: "", said: "",
@@ -132,13 +133,14 @@ export class River extends Component<{ theme: Theme }, State> {
     const starts = wanted.drops.length ? wanted.drops : [opened.start];
     const drops = slice ? slice.plane.feet.map(([x, y, off], k) => emptyDrop(this.next++, [x, y], slice.feet[k], off)) : starts.map((at) => emptyDrop(this.next++, at));
     this.setState({
-      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
+      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", shores: null, basins: !plane && wanted.basins, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
       trueTime: wanted.trueTime, lr, on: some || wanted.drops.length ? wanted.on : { gd: true, momentum: false, adam: false }, drops, active: drops[0]!.id, tale: tale?.key ?? "",
       frame: { ...this.state.frame, box: view },
     }, () => {
       performance.mark("river:opened");
       this.springs.sample();
       for (const d of this.state.drops) this.settle(d.id);
+      this.setBasins(this.state.basins);
       if (wanted.clock === null) this.clock.play();
     });
   }
@@ -290,6 +292,11 @@ export class River extends Component<{ theme: Theme }, State> {
     if (!back) this.setState({ drops: this.state.drops.map((d) => ({ ...d, back: null })) });
     this.settleAll();
   });
+  setBasins = (basins: boolean): void => this.setState({ basins, shores: null }, () => {
+    this.link();
+    if (!basins) return this.state.Shore?.leave();
+    import("./shores").then((m) => this.setState({ Shore: m }, () => void m.survey(this)));
+  });
   setTime = (t: number): void => this.setState({ t, clock: t }, () => this.settleAll());
   set = (part: Partial<Picture>): void => this.setState(part as State, () => this.link());
 
@@ -375,7 +382,7 @@ export class River extends Component<{ theme: Theme }, State> {
           onPointerDown={this.hands.down} onPointerMove={this.hands.move} onPointerUp={this.hands.up} onPointerCancel={this.hands.up} onWheel={this.hands.wheel}>
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
             ready={(w) => (this.water = w)} />
-          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
+          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} Hatched={s.Shore?.Hatched ?? null} />}
           {(s.busy || (!s.opened && !s.problem)) && <p class="wait">{s.busy || "loading what solves it …"}</p>}
           {s.plane && <Leak samples={s.samples} at={s.cursor ?? s.pointer} />}
         </div>
