@@ -13,7 +13,7 @@ import { fitted, Overlay, toField, type Frame } from "./overlay";
 import { type Box, type Point, samplesOf } from "./samples";
 import { answered, type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, toldBy, wantedOf } from "./state";
 import { Springs } from "./springs";
-import { isAway, Lane, solveLine } from "./solve";
+import { isAway, Lane, solveLine, startsOf } from "./solve";
 import { sentence, spoken } from "./words";
 import { Water as Canvas, type WaterView } from "./water";
 
@@ -312,12 +312,8 @@ export class River extends Component<{ theme: Theme }, State> {
   };
 
   async paintLine(trail: Point[]): Promise<void> {
-    const length = trail.length;
-    const starts: Point[] = [];
-    const count = Math.min(40, Math.max(5, Math.round(length / 2)));
-    for (let k = 0; k < count; k++) starts.push(trail[Math.round((k * (length - 1)) / (count - 1))]!);
     try {
-      const answer = await solveLine({ target: this.state.opened!.target, starts, t: this.state.t });
+      const answer = await solveLine({ target: this.state.opened!.target, starts: startsOf(trail), t: this.state.t });
       if (answer?.drops) this.setState({ lines: [...this.state.lines.slice(-2), answer.drops] });
       else if (answer) this.setState({ problem: answer.text });
     } catch (problem) {

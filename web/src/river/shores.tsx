@@ -3,7 +3,7 @@ import { stream } from "../wire/ask";
 import type { Answer, Basins } from "../wire/types";
 import type { River } from "./river";
 import { type Frame, toScreen } from "./overlay";
-import { type Shores, TAB } from "./state";
+import { type Shores, TAB, told } from "./state";
 
 /** Hatchings that differ in form, so that colour is not needed to tell them apart. Eight by eight pixels each. */
 const HATCHES = [
@@ -72,11 +72,12 @@ export function Hatched({ shores, frame }: { shores: Shores; frame: Frame }) {
 /** The legend's rows. */
 export function Told({ shores }: { shores: Shores }) {
   if (!shores.places.length) return <p class="soft">basins: of a grid of drops none comes to rest.</p>;
+  const unit = 10 ** Math.floor(Math.log10((shores.box[1] - shores.box[0]) / 300)); // finer than a pixel nothing is told
   return (
     <ul class="shores">
       {shores.places.map((at, k) => (
         <li><svg width="20" height="14" aria-hidden="true"><rect class={`bed s${k}`} width="20" height="14" /><path class={`shore s${k}`} d={HATCHES[k]} /><path class={`shore s${k}`} d={HATCHES[k]} transform="translate(8)" /></svg>
-          <b>{LETTERS[k]}</b> {Math.round(100 * shores.shares[k]!)} % end near ({at.map((x) => Number(x.toPrecision(3))).join(", ")})</li>
+          <b>{LETTERS[k]}</b> {Math.round(100 * shores.shares[k]!)} % end near ({at.map((x) => told(unit * Math.round(x / unit))).join(", ")})</li>
       ))}
     </ul>
   );
