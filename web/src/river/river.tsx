@@ -377,7 +377,7 @@ export class River extends Component<{ theme: Theme }, State> {
         <div class={"stage" + (s.said === "held" ? " held" : "")} ref={this.stage} tabIndex={0} role="application" aria-label="the water: arrow keys move a cursor, Enter drops, ? lists the keys"
           onPointerDown={this.hands.down} onPointerMove={this.hands.move} onPointerUp={this.hands.up} onPointerCancel={this.hands.up} onWheel={this.hands.wheel}>
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
-            ready={(w) => (this.water = w)} />
+            busy={() => !!this.hands.pressed?.drop} ready={(w) => (this.water = w)} />
           {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} Hatched={s.Shore?.Hatched ?? null} />}
           {(s.busy || (!s.opened && !s.problem)) && <p class="wait">{s.busy || "loading what solves it …"}</p>}
           {s.plane && <Leak samples={s.samples} at={s.cursor ?? s.pointer} />}
