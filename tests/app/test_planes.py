@@ -175,7 +175,11 @@ def test_a_drop_in_a_plane_is_solved_in_all_dimensions_and_seen_as_a_shadow(fiel
     flow = told["flow"].shadow
     assert flow.points[0] == pytest.approx((0.4, 0.3), abs=1e-5) and flow.off[0] == pytest.approx(0, abs=1e-5)
     assert (*flow.points[-1], flow.off[-1]) == pytest.approx((x, y, off), rel=2e-2, abs=1e-3) and off > 0.01
-    assert told["flow"].exact and all(c.ok for c in told["flow"].track.checks) and told["flow"].track.sharpness
+    assert (
+        told["flow"].exact
+        and all(c.ok for c in told["flow"].track.checks)
+        and sum(x is not None for x in told["flow"].track.sharpness) >= 12
+    )
     assert told["gd"].track.threshold == pytest.approx(10.0) and told["gd"].shadow.times[-1] == pytest.approx(T)
     assert told["adam"].shadow.label.startswith("Adam") and rest[-1][0].part == "apart"
     assert all(a < b for a, b in itertools.pairwise(flow.times))
@@ -183,7 +187,7 @@ def test_a_drop_in_a_plane_is_solved_in_all_dimensions_and_seen_as_a_shadow(fiel
 
 def test_a_slow_network_is_answered_at_once_then_further_then_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = river.Potential(
-        lambda w: time.sleep(0.004) or 0.5 * (torch.tensor([1.0, 7.0, 40.0, 90.0]) * w * w).sum(), start=[1.0, 1.0, 1.0, 1.0]
+        lambda w: time.sleep(0.004) or 0.5 * (torch.tensor([1.0, 3.0, 9.0, 20.0]) * w * w).sum(), start=[1.0, 1.0, 1.0, 1.0]
     )  # fmt: skip
     fields = Fields("slow", lambda _: Target(slow, time=T))
     monkeypatch.setattr("gradientflow.app.planes.SOLVING", 100.0)
