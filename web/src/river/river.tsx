@@ -335,10 +335,10 @@ export class River extends Component<{ theme: Theme }, State> {
     }, 200);
   }
 
-  private hash = (): void => {
-    if (!location.hash.startsWith("#river?")) return;
-    const wanted = wantedOf(location.hash);
-    this.open(wanted.target, wanted).catch((p) => this.failed(p));
+  private hash = (e: HashChangeEvent): void => {
+    const { hash } = new URL(e.newURL); // what was asked for: the address may have been written anew since
+    const wanted = wantedOf(hash);
+    if (hash.startsWith("#river?")) this.open(wanted.target, wanted).catch((p) => this.failed(p));
   };
 
   failed(problem: Error, id?: number): void {
