@@ -200,6 +200,14 @@ def test_a_link_to_no_field_is_no_dead_end(app: App, screens: Show) -> None:
     assert "started for w1w2" in screen.state("s.problem")
     screen.page.locator(".dock select").select_option("double-well")
     screen.until("s.opened.name === 'double-well' && s.problem === ''")
+    screen.page.locator(".stage").focus()
+    screen.page.keyboard.press("b")  # basins: told by form and letter too, not by colour alone
+    screen.until("s.shores && s.shores.n === 65 && s.shores.places.length === 2")
+    forms = screen.page.locator(".over .shores pattern path").evaluate_all("ps => ps.map(p => p.getAttribute('d'))")
+    assert len(set(forms)) == 2 and screen.page.locator(".over .shores text").all_text_contents() == ["A", "B"]
+    assert "% end near (−1, 0)" in screen.page.inner_text(".legend")
+    screen.page.keyboard.press("b")
+    screen.until("!s.basins && !s.shores")
 
 
 def test_without_webgl_there_is_a_picture_that_stands_still(app: App, screens: Show) -> None:

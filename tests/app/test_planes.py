@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import torch
 
 from gradientflow import river
 from gradientflow.app import water
-from gradientflow.app.drops import drops, whole
+from gradientflow.app.drops import MANY, drops, whole
 from gradientflow.app.fields import Fields
 from gradientflow.app.planes import DEEP, Planes, foot_in
 from gradientflow.app.turns import Turns
@@ -174,10 +175,30 @@ def test_a_drop_in_a_plane_is_solved_in_all_dimensions_and_seen_as_a_shadow(fiel
     flow = told["flow"].shadow
     assert flow.points[0] == pytest.approx((0.4, 0.3), abs=1e-5) and flow.off[0] == pytest.approx(0, abs=1e-5)
     assert (*flow.points[-1], flow.off[-1]) == pytest.approx((x, y, off), rel=2e-2, abs=1e-3) and off > 0.01
-    assert told["flow"].exact and all(c.ok for c in told["flow"].track.checks) and told["flow"].track.sharpness
+    assert (
+        told["flow"].exact
+        and all(c.ok for c in told["flow"].track.checks)
+        and sum(x is not None for x in told["flow"].track.sharpness) >= 12
+    )
     assert told["gd"].track.threshold == pytest.approx(10.0) and told["gd"].shadow.times[-1] == pytest.approx(T)
     assert told["adam"].shadow.label.startswith("Adam") and rest[-1][0].part == "apart"
     assert all(a < b for a, b in itertools.pairwise(flow.times))
+
+
+def test_a_slow_network_is_answered_at_once_then_further_then_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = river.Potential(
+        lambda w: time.sleep(0.004) or 0.5 * (torch.tensor([1.0, 3.0, 9.0, 20.0]) * w * w).sum(), start=[1.0, 1.0, 1.0, 1.0]
+    )  # fmt: skip
+    fields = Fields("slow", lambda _: Target(slow, time=T))
+    monkeypatch.setattr("gradientflow.app.planes.SOLVING", 100.0)
+    assert seen(fields, "random~4", target="slow").plane.size == 4
+    ask = DropAsk("slow", (0.4, 0.3), T, "lane", plane="random~4")
+    (first,) = (a.track for a, _ in read(drops(fields, ask, Token()), Answer))
+    monkeypatch.setattr("gradientflow.app.drops.SECOND", 100.0)
+    second, *_, last = (a for a, _ in read(whole(fields, ask, Token()), Answer))
+    assert first.ending.reason == "budget" and first.spent.seconds < 20 * MANY
+    assert second.track.times[-1] > first.times[-1] and not second.exact and last.exact
+    assert last.track.spent.seconds > 3 * MANY  # what one would have waited for
 
 
 def test_a_drop_that_begins_elsewhere_keeps_its_place_in_another_plane(fields: Fields, planes: Planes) -> None:

@@ -22,6 +22,7 @@ from gradientflow.app.paths import (
     drop_of,
     exact,
     kept,
+    looked,
     part_of,
     sent,
     tracks,
@@ -96,6 +97,9 @@ def _whole(d: Drop) -> Iterator[bytes]:
     path = exact(d, WHOLE)
     descents: dict[str, Path] = {}
     if d.wanted():
+        yield part_of("flow", tracks(d, path), path, d, began, exact=True)
+    if d.plane is not None and d.wanted():
+        began, path = time.perf_counter(), looked(d, path)
         yield part_of("flow", tracks(d, path), path, d, began, exact=True)
     for one in ask.rivals:
         if not d.wanted():

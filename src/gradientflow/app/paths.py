@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gradientflow.app.fields import Fields
@@ -26,6 +26,8 @@ COARSE = 1e-2  # relative error of a step while dragging; a path drawn 1000 pixe
 NEARLY = 5e-3  # of the speed at the start: a dragged drop that slow has come as good as to rest, and rests if λmin ≥ 0
 BACK = 0.6  # seconds that a path is followed backwards; most run to infinity
 FEW = 40  # moments of a first answer on a plane
+LOOKS = 16  # moments of a flow on a plane at which its sharpness is measured
+LOOKING = 3.0  # seconds for that
 DRAWN = 1e-3  # of the extent of a shadow: what moves less is not sent
 
 
@@ -113,6 +115,23 @@ def exact(d: Drop, seconds: float) -> Path:
         d.field, d.ask.t, start=d.start, max_seconds=seconds, keep=keep, callback=lambda _: not d.wanted()
     )  # fmt: skip
     return kept(d, path)
+
+
+def looked(d: Drop, path: Path) -> Path:
+    """Return a flow on a plane with its sharpness at some of its moments, evenly among them: between two steps nobody looks."""
+    from gradientflow import river
+
+    began, theta = time.perf_counter(), path.theta
+    if theta is None or not d.field.potential:
+        return path
+    sharp = path.sharpness.clone()
+    last = len(theta) - 1
+    for k in sorted({round(last * j / LOOKS) for j in range(LOOKS + 1)}):
+        if not d.wanted() or time.perf_counter() - began > LOOKING:
+            break
+        if bool(sharp[k].isnan()) and bool(theta[k].isfinite().all()):
+            sharp[k] = float(river.sharpness(d.field, theta[k]))
+    return replace(path, sharpness=sharp)
 
 
 def kept(d: Drop, path: Path) -> Path:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from gradientflow.app.basins import basins
 from gradientflow.app.drops import drops, line, whole
 from gradientflow.app.fields import FIRST, Fields
 from gradientflow.app.guard import Guard, Keys, TooLargeError
@@ -24,7 +25,7 @@ from gradientflow.app.water import orders, planes, slices, waters
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
 from gradientflow.errors import GradientflowError, OutputError, UsageError
-from gradientflow.records import Answer, DropAsk, LineAsk, PlaneAsk, WaterAsk
+from gradientflow.records import Answer, BasinsAsk, DropAsk, LineAsk, PlaneAsk, WaterAsk
 
 PAGE = files("gradientflow.app") / "static"
 NEEDED = ("index.html", "app.js", "style.css", "first.bin")
@@ -81,6 +82,10 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         ask = await _asked(request, PlaneAsk)
         return await _stream(work.run(_spoken(lambda token: planes(fields, ask, token)), lane=ask.lane, slow=True))
 
+    async def shores(request: Request) -> Response:
+        ask = await _asked(request, BasinsAsk)
+        return await _stream(work.run(_spoken(lambda token: basins(fields, ask, token)), lane=ask.lane, slow=True))
+
     async def drop(request: Request) -> Response:
         ask = await _asked(request, DropAsk)
         first = _spoken(lambda token: drops(fields, ask, token))
@@ -105,6 +110,7 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/static/{name}", page),
         Route("/api/open", opened),
         Route("/api/water", water, methods=["POST"]),
+        Route("/api/basins", shores, methods=["POST"]),
         Route("/api/plane", plane, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),
         Route("/api/line", many, methods=["POST"]),

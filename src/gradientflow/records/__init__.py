@@ -18,6 +18,8 @@ time, of which one gradient-descent step of learning rate η takes η.
 
 from gradientflow.records.app import (
     Answer,
+    Basins,
+    BasinsAsk,
     DropAsk,
     LineAsk,
     Named,
@@ -189,6 +191,8 @@ __all__ = [
     "Alteration",
     "Answer",
     "Apart",
+    "Basins",
+    "BasinsAsk",
     "Branch",
     "Budget",
     "Buffers",

@@ -122,6 +122,27 @@ class Order(msgspec.Struct):
     notes: list[str] = []
 
 
+class BasinsAsk(msgspec.Struct):
+    """Ask where the drops of a grid over a box end."""
+
+    target: str
+    box: Box
+    t: float
+    lane: str
+
+
+class Basins(msgspec.Struct):
+    """Where they end. Array: for each point of an n × n grid, rows from the bottom, the number of its place; −1: nowhere.
+
+    places: where they are, the most visited first. shares: of the grid that ends there.
+    """
+
+    box: Box
+    n: int
+    places: list[Point2]
+    shares: list[float]
+
+
 class DropAsk(msgspec.Struct):
     """Solve a drop.
 

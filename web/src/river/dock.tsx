@@ -3,17 +3,17 @@ import { Component, type ComponentType } from "preact";
 import { TINT } from "../wire/colours";
 import type { River } from "./river";
 import { SIGNS } from "./overlay";
-import { type Drop, type Kind, KINDS, LOOKS, type Picture, type Solving, told } from "./state";
+import { type Drop, type Kind, KINDS, LOOKS, type Picture, type Shores, type Solving, told } from "./state";
 import { active, type Said, sharpnessOf } from "./words";
 
 interface Props {
-  picture: Picture & { Slice: ComponentType<{ p: Picture; river: River }> | null };
+  picture: Picture & { Slice: ComponentType<{ p: Picture; river: River }> | null; Shore: typeof import("./shores") | null };
   said: Said;
   river: River;
   still: string;
 }
 /** What the panels tell; the rest of the picture (clock, cursor, view) moves without them. */
-const TOLD = ["opened", "plane", "riding", "samples", "order", "levels", "drops", "active", "lines", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
+const TOLD = ["opened", "plane", "riding", "samples", "order", "levels", "drops", "active", "lines", "basins", "shores", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
 
 export class Dock extends Component<Props> {
   override shouldComponentUpdate(next: Props): boolean {
@@ -61,11 +61,12 @@ function panels({ picture: p, said, river, still }: Props) {
       {d && <Table p={p} d={d} />}
       <section class="more" aria-label="view">
         <label><input type="checkbox" checked={p.back} onChange={(e) => river.setBack(e.currentTarget.checked)} /> <kbd>{"<"}</kbd> where it came from</label>
+        {!p.plane && <label><input type="checkbox" checked={p.basins} onChange={(e) => river.setBasins(e.currentTarget.checked)} /> <kbd>b</kbd> basins</label>}
         <label><input type="checkbox" checked={p.trueTime} onChange={(e) => river.set({ trueTime: e.currentTarget.checked })} /> <kbd>v</kbd> true time</label>
         <label><input type="checkbox" checked={p.paused} onChange={(e) => river.set({ paused: e.currentTarget.checked })} /> <kbd>␣</kbd> still water</label>
         {p.lines.length > 0 && <button onClick={() => river.set({ lines: [] })}>remove the lines of drops</button>}
       </section>
-      <Legend p={p} still={still} />
+      <Legend p={p} still={still} Told={p.Shore?.Told ?? null} />
     </aside>
   );
 }
@@ -151,7 +152,7 @@ function Proof({ d }: { d: Drop }) {
     : <p class="soft" title={flow.track.checks.map((c) => `${c.name}: ${told(c.value)} of ${told(c.bound)} allowed`).join("\n")}>✓ certificates hold: {held.join(", ")}</p>;
 }
 
-function Legend({ p, still }: { p: Picture; still: string }) {
+function Legend({ p, still, Told }: { p: Picture; still: string; Told: ComponentType<{ shores: Shores }> | null }) {
   const kinds = [...new Set(p.order?.fixed.map((f) => f.kind) ?? [])];
   if (p.order?.valleys.length) kinds.push("valley");
   if (p.order?.ridges.length) kinds.push("ridge");
@@ -164,6 +165,7 @@ function Legend({ p, still }: { p: Picture; still: string }) {
         {p.plane && <li><span class="key">╌</span>path off the plane, with its distance</li>}
         {p.levels.length > 0 && <li><span class="key level">─</span>level of the loss, logarithmic</li>}
       </ul>
+      {p.shores && Told && <Told shores={p.shores} />}
       {p.samples && <>
         <Speed />
         <div class="scale"><span>{told(10 ** p.samples.low, 2)}</span><span class="soft">speed ‖dθ/dt‖, logarithmic</span><span>{told(10 ** p.samples.high, 2)}</span></div>

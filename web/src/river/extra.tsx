@@ -8,12 +8,35 @@ const KEYS: [string, string][] = [
   ["click", "put a drop on the water"], ["drag a drop", "its solved path answers while you drag"], ["drag on the water", "paint a line of drops"],
   ["wheel, + −", "zoom (the water is sampled anew)"], ["⇧ drag", "move the view; 0 brings it back"], ["← → ↑ ↓", "move a cursor; with ⇧ finely"], ["Enter", "drop where the cursor is"],
   ["m", "hold the drop, and move it with the arrows"], ["l", "a line of drops from the drop to the cursor"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
-  ["<", "where it came from"], ["r", "on a plane: the plane rides with the drop"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
+  ["<", "where it came from"], ["r", "on a plane: the plane rides with the drop"], ["b", "basins: where drops end"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
 ];
 
-export class Extra extends Component<ExtraProps, { done: string }> {
+export class Extra extends Component<ExtraProps, { done: string; filming: number | null }> {
   private dialog = createRef<HTMLDialogElement>();
-  override state = { done: "" };
+  private open = true;
+  override state = { done: "", filming: null as number | null };
+
+  override componentWillUnmount(): void {
+    this.open = false;
+  }
+
+  /** Record the journey; closing the window ends it. */
+  private async film(): Promise<void> {
+    const { river, stage, picture } = this.props;
+    const { film, missing } = await import("./film");
+    if (missing()) return this.setState({ done: missing() });
+    this.setState({ filming: 0, done: "" });
+    try {
+      const made = await film(river, () => drawn(figure(stage, false, ".head, .off, .cursor").text), (share) => {
+        this.setState({ filming: share });
+        return this.open;
+      });
+      if (made) save(made, `${nameOf(picture)}.mp4`);
+      this.setState({ filming: null, done: made ? "MP4 saved." : "" });
+    } catch (problem) {
+      this.setState({ filming: null, done: `There is no film: ${(problem as Error).message}` });
+    }
+  }
 
   override componentDidMount(): void {
     this.dialog.current!.showModal();
@@ -39,7 +62,8 @@ export class Extra extends Component<ExtraProps, { done: string }> {
             <p><button onClick={() => this.copy(location.href, "Link")}>copy the link</button> it holds field, view, drops, rates and time; it opens where this app runs.</p>
             <pre tabIndex={0} aria-label="Python">{python}</pre>
             <p><button onClick={() => this.copy(python, "Python")}>copy as Python</button> these lines redo it.</p>
-            <p><button onClick={() => savePng(stage, nameOf(picture)).then(() => this.setState({ done: "PNG saved." }))}>PNG</button> <button onClick={() => { saveSvg(stage, nameOf(picture)); this.setState({ done: "SVG saved." }); }}>SVG</button> the water with all that is drawn on it; in the SVG paths stay lines.</p>
+            <p><button onClick={() => savePng(stage, nameOf(picture)).then(() => this.setState({ done: "PNG saved." }))}>PNG</button> <button onClick={() => { saveSvg(stage, nameOf(picture)); this.setState({ done: "SVG saved." }); }}>SVG</button> <button disabled={this.state.filming !== null} onClick={() => void this.film()}>MP4</button> the water with all that is drawn on it; in the SVG paths stay lines; the MP4 is the drops' journey, 7 seconds.</p>
+            {this.state.filming !== null && <p><progress value={this.state.filming} aria-label="filming" /> filming {Math.round(100 * this.state.filming)} %: leave this page in front; closing the window ends it.</p>}
             <p role="status" class="soft">{this.state.done}</p>
           </>}
         <form method="dialog"><button autofocus onClick={(e) => { e.preventDefault(); this.dialog.current!.close(); }}>close</button></form>
@@ -118,7 +142,7 @@ function apart(text: string): string[] {
 const nameOf = (p: Picture): string => `river-${(p.opened?.name ?? "w1w2").replace(/[^\w-]+/g, "-")}`;
 
 /** The overlay with its styles written into it, and the water as a picture below. */
-function figure(stage: HTMLElement, water: boolean): { text: string; width: number; height: number } {
+function figure(stage: HTMLElement, water: boolean, without = ""): { text: string; width: number; height: number } {
   const sheets = [...stage.querySelectorAll("svg")];
   const copy = sheets[0]!.cloneNode(false) as SVGSVGElement;
   for (const sheet of sheets) for (const one of sheet.children) copy.append(one.cloneNode(true));
@@ -129,6 +153,7 @@ function figure(stage: HTMLElement, water: boolean): { text: string; width: numb
       mine[k]!.setAttribute(name, style.getPropertyValue(name));
     }
   });
+  if (without) for (const one of copy.querySelectorAll(without)) one.remove();
   const { clientWidth: width, clientHeight: height } = stage;
   if (water) {
     const image = document.createElementNS("http://www.w3.org/2000/svg", "image");
@@ -153,6 +178,16 @@ export function saveSvg(stage: HTMLElement, name: string): void {
   save(new Blob([figure(stage, true).text], { type: "image/svg+xml" }), `${name}.svg`);
 }
 
+/** A figure as a picture. */
+async function drawn(text: string): Promise<HTMLImageElement> {
+  const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  URL.revokeObjectURL(url);
+  return image;
+}
+
 export async function savePng(stage: HTMLElement, name: string): Promise<void> {
   const { text, width, height } = figure(stage, false);
   const water = stage.querySelector("canvas")!;
@@ -160,11 +195,6 @@ export async function savePng(stage: HTMLElement, name: string): Promise<void> {
   const canvas = new OffscreenCanvas(width * scale, height * scale);
   const flat = canvas.getContext("2d")!;
   flat.drawImage(water, 0, 0, canvas.width, canvas.height);
-  const url = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
-  const image = new Image();
-  image.src = url;
-  await image.decode();
-  flat.drawImage(image, 0, 0, canvas.width, canvas.height);
-  URL.revokeObjectURL(url);
+  flat.drawImage(await drawn(text), 0, 0, canvas.width, canvas.height);
   save(await canvas.convertToBlob({ type: "image/png" }), `${name}.png`);
 }

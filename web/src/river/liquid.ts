@@ -31,6 +31,7 @@ export class Liquid {
   private slow: number[] = [];
   private drawn = false;
   side = TINY;
+  heavy = false; // a picture takes so long that what else the page does has to wait for it
   grows = true;
   trueTime = false;
   dark = true;
@@ -206,11 +207,12 @@ export class Liquid {
 
   /** Grow or shrink the crowd to what the machine draws in good time. */
   private pacing(frame: number, own: number): void {
-    if (!this.grows) return;
     this.slow.push(frame);
     if (this.slow.length < 24) return;
     const middle = this.slow.sort((a, b) => a - b)[12]!;
     this.slow = [];
+    this.heavy = middle > 30;
+    if (!this.grows) return;
     const next = middle < 21 && own < 6 ? this.side * 2 : middle > 45 ? this.side / 2 : this.side;
     if (next !== this.side && next >= 32 && next <= 256) {
       this.places.forEach((p) => this.drop(p));

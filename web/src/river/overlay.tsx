@@ -1,9 +1,9 @@
 // What is drawn above the water: levels, what orders it, solved paths, drops. Vectors, so that a figure of them is sharp.
-import { Component } from "preact";
+import { Component, type ComponentType } from "preact";
 import type { FixedPoint } from "../wire/types";
 import { near, offAt } from "./off";
 import { type Box, type Point } from "./samples";
-import { type Drop, KINDS, LOOKS, type Picture, placeAt, type Solving, told } from "./state";
+import { type Drop, KINDS, LOOKS, type Picture, placeAt, type Shores, type Solving, told } from "./state";
 
 export interface Frame {
   box: Box;
@@ -56,11 +56,11 @@ export function parted(points: readonly (readonly [number, number])[], off: read
 }
 
 /** Two sheets: what stays while a drop is dragged is not drawn anew with it. */
-export function Overlay({ picture: p, frame, describe }: { picture: Picture; frame: Frame; describe: string }) {
+export function Overlay({ picture: p, frame, describe, Hatched }: { picture: Picture; frame: Frame; describe: string; Hatched: ComponentType<{ shores: Shores; frame: Frame }> | null }) {
   const size = { width: frame.width, height: frame.height, viewBox: `0 0 ${frame.width} ${frame.height}` };
   return (
     <>
-      <Ground levels={p.levels} order={p.order} lines={p.lines} frame={frame} />
+      <Ground levels={p.levels} order={p.order} lines={p.lines} frame={frame} shores={p.shores} Hatched={Hatched} />
       <svg class="over" {...size} role="img" aria-label={describe}>
         {p.drops.map((d) => <Paths drop={d} on={p.on} active={d.id === p.active} frame={frame} />)}
         {p.order?.fixed.map((f) => <Rest point={f} frame={frame} />)}
@@ -78,11 +78,12 @@ abstract class Kept<P> extends Component<P> {
   }
 }
 
-class Ground extends Kept<{ levels: Point[][]; order: Picture["order"]; lines: Picture["lines"]; frame: Frame }> {
+class Ground extends Kept<{ levels: Point[][]; order: Picture["order"]; lines: Picture["lines"]; frame: Frame; shores: Shores | null; Hatched: ComponentType<{ shores: Shores; frame: Frame }> | null }> {
   render() {
-    const { levels, order, lines, frame } = this.props;
+    const { levels, order, lines, frame, shores, Hatched } = this.props;
     return (
       <svg class="over" width={frame.width} height={frame.height} viewBox={`0 0 ${frame.width} ${frame.height}`} aria-hidden="true">
+        {shores && Hatched && <Hatched shores={shores} frame={frame} />}
         <g class="levels">{levels.length > 0 && <path d={levels.map((l) => line(frame, l)).join("")} />}</g>
         {order && <>
           <g class="separatrices">{order.separatrices.map((l) => <path d={line(frame, l)} />)}</g>

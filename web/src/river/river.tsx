@@ -13,7 +13,7 @@ import { fitted, Overlay, toField, type Frame } from "./overlay";
 import { type Box, type Point, samplesOf } from "./samples";
 import { answered, type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, toldBy, wantedOf } from "./state";
 import { Springs } from "./springs";
-import { isAway, Lane, solveLine } from "./solve";
+import { isAway, Lane, solveLine, startsOf } from "./solve";
 import { sentence, spoken } from "./words";
 import { Water as Canvas, type WaterView } from "./water";
 
@@ -25,6 +25,7 @@ interface State extends Picture {
   Extra: ComponentType<ExtraProps> | null;
   extra: "" | "keys" | "share";
   said: string;
+  Shore: typeof import("./shores") | null; // what draws basins, where it was asked for
   Slice: ComponentType<{ p: Picture; river: River }> | null;
   busy: string;
 }
@@ -36,6 +37,7 @@ export interface TimeProps {
 export interface ExtraProps {
   which: "keys" | "share";
   picture: Picture;
+  river: River;
   stage: HTMLElement;
   close: () => void;
 }
@@ -60,7 +62,7 @@ export class River extends Component<{ theme: Theme }, State> {
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
   override state: State = {
-    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, busy: "", samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
+    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, Shore: null, busy: "", basins: false, shores: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
     on: { gd: true, momentum: false, adam: false }, lr: { gd: 0.1, momentum: 0.02, adam: 0.1 }, t: 20, clock: 20, back: false, trueTime: false,
     paused: matchMedia("(prefers-reduced-motion: reduce)").matches, tale: "", cursor: null, problem: "",
     frame: { box: [-1, 1, -1, 1], width: 1, height: 1 }, Time: null, Extra: null, extra: "", said: "",
@@ -131,13 +133,14 @@ export class River extends Component<{ theme: Theme }, State> {
     const starts = wanted.drops.length ? wanted.drops : [opened.start];
     const drops = slice ? slice.plane.feet.map(([x, y, off], k) => emptyDrop(this.next++, [x, y], slice.feet[k], off)) : starts.map((at) => emptyDrop(this.next++, at));
     this.setState({
-      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
+      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", shores: null, basins: !plane && wanted.basins, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
       trueTime: wanted.trueTime, lr, on: some || wanted.drops.length ? wanted.on : { gd: true, momentum: false, adam: false }, drops, active: drops[0]!.id, tale: tale?.key ?? "",
       frame: { ...this.state.frame, box: view },
     }, () => {
       performance.mark("river:opened");
       this.springs.sample();
       for (const d of this.state.drops) this.settle(d.id);
+      this.setBasins(this.state.basins);
       if (wanted.clock === null) this.clock.play();
     });
   }
@@ -289,6 +292,11 @@ export class River extends Component<{ theme: Theme }, State> {
     if (!back) this.setState({ drops: this.state.drops.map((d) => ({ ...d, back: null })) });
     this.settleAll();
   });
+  setBasins = (basins: boolean): void => this.setState({ basins, shores: null }, () => {
+    this.link();
+    if (!basins) return this.state.Shore?.leave();
+    import("./shores").then((m) => this.setState({ Shore: m }, () => void m.survey(this)));
+  });
   setTime = (t: number): void => this.setState({ t, clock: t }, () => this.settleAll());
   set = (part: Partial<Picture>): void => this.setState(part as State, () => this.link());
 
@@ -304,12 +312,8 @@ export class River extends Component<{ theme: Theme }, State> {
   };
 
   async paintLine(trail: Point[]): Promise<void> {
-    const length = trail.length;
-    const starts: Point[] = [];
-    const count = Math.min(40, Math.max(5, Math.round(length / 2)));
-    for (let k = 0; k < count; k++) starts.push(trail[Math.round((k * (length - 1)) / (count - 1))]!);
     try {
-      const answer = await solveLine({ target: this.state.opened!.target, starts, t: this.state.t });
+      const answer = await solveLine({ target: this.state.opened!.target, starts: startsOf(trail), t: this.state.t });
       if (answer?.drops) this.setState({ lines: [...this.state.lines.slice(-2), answer.drops] });
       else if (answer) this.setState({ problem: answer.text });
     } catch (problem) {
@@ -331,10 +335,10 @@ export class River extends Component<{ theme: Theme }, State> {
     }, 200);
   }
 
-  private hash = (): void => {
-    if (!location.hash.startsWith("#river?")) return;
-    const wanted = wantedOf(location.hash);
-    this.open(wanted.target, wanted).catch((p) => this.failed(p));
+  private hash = (e: HashChangeEvent): void => {
+    const { hash } = new URL(e.newURL); // what was asked for: the address may have been written anew since
+    const wanted = wantedOf(hash);
+    if (hash.startsWith("#river?")) this.open(wanted.target, wanted).catch((p) => this.failed(p));
   };
 
   failed(problem: Error, id?: number): void {
@@ -373,16 +377,20 @@ export class River extends Component<{ theme: Theme }, State> {
         <div class={"stage" + (s.said === "held" ? " held" : "")} ref={this.stage} tabIndex={0} role="application" aria-label="the water: arrow keys move a cursor, Enter drops, ? lists the keys"
           onPointerDown={this.hands.down} onPointerMove={this.hands.move} onPointerUp={this.hands.up} onPointerCancel={this.hands.up} onWheel={this.hands.wheel}>
           <Canvas samples={s.samples} box={s.frame.box} width={s.frame.width} height={s.frame.height} theme={theme} paused={s.paused} trueTime={s.trueTime}
-            ready={(w) => (this.water = w)} />
-          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} />}
+            busy={() => !!this.hands.pressed?.drop} ready={(w) => (this.water = w)} />
+          {s.view && <Overlay picture={s} frame={s.frame} describe={spoken(said)} Hatched={s.Shore?.Hatched ?? null} />}
           {(s.busy || (!s.opened && !s.problem)) && <p class="wait">{s.busy || "loading what solves it …"}</p>}
           {s.plane && <Leak samples={s.samples} at={s.cursor ?? s.pointer} />}
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
         <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>
-        {s.extra && Extra && <Extra which={s.extra} picture={s} stage={this.stage.current!} close={() => this.extra("")} />}
+        {s.extra && Extra && <Extra which={s.extra} picture={s} river={this} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>
     );
+  }
+
+  get liquid() {
+    return this.water?.liquid ?? null;
   }
 
   /** The liquid's true shader, for tests. */

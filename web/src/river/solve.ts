@@ -1,6 +1,7 @@
 // Asks for drops, the newest first: an ask that a newer one overtakes is dropped here, and ended there.
 import { stream, Away, Locked } from "../wire/ask";
 import type { Answer, DropAsk, LineAsk } from "../wire/types";
+import type { Point } from "./samples";
 import { TAB } from "./state";
 
 export class Lane {
@@ -55,6 +56,12 @@ export class Lane {
       }
     }
   }
+}
+
+/** Drops along a line that was painted: as many as half of its points, 5 to 40. */
+export function startsOf(trail: Point[]): Point[] {
+  const last = trail.length - 1, count = Math.min(40, Math.max(5, Math.round(trail.length / 2)));
+  return [...Array(count)].map((_, k) => trail[Math.round((k * last) / (count - 1))]!);
 }
 
 export async function solveLine(ask: Omit<LineAsk, "lane">): Promise<Answer | null> {

@@ -40,6 +40,7 @@ export class Springs {
     const { river } = this;
     const { opened, view, plane, riding, drops, active, clock, t } = river.state;
     if (!opened || !view) return;
+    if (river.state.basins && river.state.shores && river.state.shores.box.some((x, k) => x !== view[k])) river.setBasins(true);
     this.asking?.abort();
     const mine = (this.asking = new AbortController());
     const box = view.map((x, k) => x + (k % 2 ? 0.02 : -0.02) * (k < 2 ? view[1] - view[0] : view[3] - view[2])) as Box;

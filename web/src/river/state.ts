@@ -1,5 +1,5 @@
 // What the River shows, and the part of it that a link holds.
-import type { Answer, Apart, Drops, Opened, Order, PlaneSeen, Tale, Track } from "../wire/types";
+import type { Answer, Apart, Basins, Drops, Opened, Order, PlaneSeen, Tale, Track } from "../wire/types";
 import type { Box, Point, Samples } from "./samples";
 
 /** This page among the others that the same browser has open. */
@@ -34,6 +34,10 @@ export interface Drop {
   problem: string;
 }
 
+export interface Shores extends Basins {
+  which: Float32Array; // for each point of the grid the number of its place, −1: nowhere
+}
+
 export interface Picture {
   opened: Opened | null;
   view: Box | null;
@@ -46,6 +50,8 @@ export interface Picture {
   drops: Drop[];
   active: number; // id of a drop
   lines: Drops[];
+  basins: boolean; // they are shown
+  shores: Shores | null;
   on: Record<Kind, boolean>;
   lr: Record<Kind, number>;
   t: number;
@@ -95,6 +101,7 @@ export function hashOf(p: Picture): string {
   if (p.trueTime) q.set("true", "1");
   if (p.tale) q.set("tale", p.tale);
   if (p.riding) q.set("ride", "1");
+  if (p.basins) q.set("basins", "1");
   return "#river?" + q.toString().replace(/%(2C|3B|3A|2F|7E|40|28|29|21)/g, decodeURIComponent);
 }
 
@@ -104,6 +111,7 @@ export interface Wanted {
   plane: string;
   feet: string[];
   riding: boolean;
+  basins: boolean;
   drops: Point[];
   on: Record<Kind, boolean>;
   lr: Partial<Record<Kind, number>>;
@@ -130,6 +138,7 @@ export function wantedOf(hash: string): Wanted {
     plane: q.get("plane") ?? "",
     feet: q.has("plane") ? (q.get("d") ?? "").split("!").filter((x) => x).slice(0, 9) : [],
     riding: q.has("ride"),
+    basins: q.has("basins"),
     drops: (q.get("d") ?? "").split(";").map(numbers).filter((x) => x.length === 2).slice(0, 9) as Point[],
     on: Object.fromEntries(KINDS.map((k) => [k, k in lr])) as Record<Kind, boolean>,
     lr,

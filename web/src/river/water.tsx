@@ -4,6 +4,8 @@ import type { Theme } from "../shell/theme";
 import { Liquid } from "./liquid";
 import type { Box, Samples } from "./samples";
 
+const SPARED = 160; // ms between two pictures of the water while a drop is dragged, where one takes long
+
 interface Props {
   samples: Samples | null;
   box: Box;
@@ -12,6 +14,7 @@ interface Props {
   theme: Theme;
   paused: boolean;
   trueTime: boolean;
+  busy: () => boolean; // a drop is being dragged, and its answers come first
   ready: (view: WaterView) => void;
 }
 export interface WaterView {
@@ -73,6 +76,10 @@ export class Water extends Component<Props> {
   private tick = (now: number): void => {
     this.running = 0;
     if (!this.liquid || this.props.paused) return;
+    if (this.liquid.heavy && this.props.busy() && now - this.before < SPARED) {
+      this.running = requestAnimationFrame(this.tick);
+      return;
+    }
     const seconds = this.before ? (now - this.before) / 1000 : 1 / 60;
     this.before = now;
     this.liquid.frame(seconds);

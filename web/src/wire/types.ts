@@ -26,6 +26,22 @@ export interface Apart {
   why: string;
 }
 
+/** Where they end. Array: for each point of an n × n grid, rows from the bottom, the number of its place; −1: nowhere. */
+export interface Basins {
+  box: [number, number, number, number];
+  n: number;
+  places: ([number, number])[];
+  shares: number[];
+}
+
+/** Ask where the drops of a grid over a box end. */
+export interface BasinsAsk {
+  target: string;
+  box: [number, number, number, number];
+  t: number;
+  lane: string;
+}
+
 /** A tensor that several operations take: what comes back by each; `cosine` between the two where there are two. */
 export interface Branch {
   site: string;
