@@ -82,7 +82,7 @@ def critical(knobs: Knobs) -> float | None:
         high = max(tries, key=whole)
         if whole(high) < 0:
             return None
-    for _ in range(30):
+    for _ in range(15):  # to the third digit
         middle = 0.5 * (low + high)
         low, high = (middle, high) if whole(middle) < 0 else (low, middle)
     return float(f"{10 ** (0.5 * (low + high)):.3g}")

@@ -47,8 +47,8 @@ def small_look(knobs: Knobs, at: Tensor | None = None) -> Looked:
     checked(knobs)
     text, made = loaded(knobs)
     with _ALONE, torch.random.fork_rng(devices=[]):
-        _settle()
         found = diagnose(lambda: _moved(made["build"](), at), made["loss"], made["data"]())
+        _settle()
     found.run.meta.sources, found.run.meta.cwd = {FILE: text}, ""  # (it lies in no file)
     seen = _law(knobs, found.run, text)
     return Looked(found.run, found.verdict, seen, mended(knobs, found.verdict), text)
@@ -108,7 +108,7 @@ def small_training(knobs: Knobs, count: int, wanted: Callable[[], bool] = lambda
 
 
 def _settle() -> None:
-    """Set what the process holds so far aside from the collector, once: a look goes through all that is not."""
+    """Set what the process holds behind the first look aside from the collector: each look goes through all that is not."""
     global _settled
     if not _settled:
         set_aside()
