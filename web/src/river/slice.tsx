@@ -86,5 +86,5 @@ export function Slice({ p, river }: { p: Picture; river: River }) {
 
 function truth(leak: number): string {
   if (leak < 0.05) return "the water is true.";
-  return leak < 0.5 ? "read the water with care." : "the water is hardly the flow. The white path is.";
+  return leak < 0.5 ? "read the water with care." : "the water is hardly the flow. The path is, solved in all dimensions.";
 }
