@@ -28,7 +28,7 @@ from gradientflow.depth.watch.compiled import CompileWatch, exporting
 from gradientflow.depth.watch.leading import Leader
 from gradientflow.depth.watch.losses import LossFinder
 from gradientflow.depth.watch.manual import ManualSteps
-from gradientflow.depth.watch.optimizers import Optimizers, Watched
+from gradientflow.depth.watch.optimizers import Optimizers, Watched, number_of
 from gradientflow.depth.watch.post import Post
 from gradientflow.depth.watch.rewriting import Rewriting
 from gradientflow.depth.watch.schedule import Schedule
@@ -325,8 +325,8 @@ class Monitor:
             self._hook_losses([record.params[i] for i in reversed(norms.graded)])
         group = optimizer.param_groups[watched.main_group]
         self.shield(
-            self._emit, record.params, norms, record.index, window.backwards, _number(group.get("lr")),
-            _number(group.get("momentum")),
+            self._emit, record.params, norms, record.index, window.backwards, number_of(group.get("lr")),
+            number_of(group.get("momentum")),
         )  # fmt: skip
         self.shield(self._send_probe, self.steps, watched)
         self.shield(self._open_window, self.steps + 1)
@@ -389,7 +389,3 @@ class Monitor:
 def is_distributed() -> bool:
     """Whether gradients are exchanged between processes as they arrive: what lies in `.grad` is then everybody's."""
     return distributed.is_available() and distributed.is_initialized()
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
@@ -118,21 +119,33 @@ def main_group(optimizer: TorchOptimizer) -> int:
 
 
 def options_of(group: dict[str, Any]) -> dict[str, Any]:
-    """Return a group's options that a record can hold."""
-    found: dict[str, Any] = {}
-    for key, value in group.items():
-        if key == "params":
-            continue
-        if isinstance(value, (bool, int, float, str)):
-            found[key] = value
-        elif isinstance(value, Tensor) and value.numel() == 1:
-            found[key] = float(value)
-        elif isinstance(value, (tuple, list)) and all(isinstance(v, (int, float)) for v in value):
-            found[key] = list(value)
-    return found
+    """Return a group's options that a record can hold, as Python's own kinds of value."""
+    found = {key: _plain(value) for key, value in group.items() if key != "params"}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """Return what a record can hold of a value (numpy's numbers are not among it), or None."""
+    if isinstance(value, (tuple, list)):
+        numbers = [_plain(v) for v in value]
+        return numbers if all(isinstance(v, (int, float)) for v in numbers) else None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    return int(value) if isinstance(value, Integral) else number_of(value)
+
+
+def number_of(value: Any) -> float | None:
+    """Return the number that a value is: one of Python's, numpy's or a tensor's; else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 and readable(value) and not value.is_complex() else None
+    return float(value) if isinstance(value, Real) else None
 
 
 def _decays(optimizer: TorchOptimizer) -> list[float]:
     """Return the weight decay of each group (a group may differ from what the optimizer was made with); 0 where there is none."""
     given = [group.get("weight_decay", 0.0) for group in optimizer.param_groups]
-    return [float(d) for d in given if isinstance(d, (int, float))] or [0.0]
+    return [d for one in given if (d := number_of(one)) is not None] or [0.0]
