@@ -35,7 +35,7 @@ from gradientflow.records import Answer, DropAsk, LineAsk
 if TYPE_CHECKING:
     from gradientflow.river import Path
 
-DRAG = 0.033  # seconds for an answer to a drag: with the step that ends it and the way, twenty and more in a second
+DRAG = 0.028  # seconds for an answer to a drag: with the step that ends it and the way, twenty and more in a second
 MANY = 0.06  # the same for a field of more than two parameters: with what it takes to begin, a first answer in a tenth of a second
 SHARE = 0.7  # of it that the flow may take where an optimizer is to be answered too
 FIRST = 0.3  # seconds of a settled drop's first answer, for each path
