@@ -67,6 +67,10 @@ check-web: $(STAMP)
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web/node_modules && cd web && npx tsc --noEmit && node build.mjs --check; \
 	else echo "no Node here: the app's page was not built anew and compared"; fi
 
+.PHONY: screens
+screens: $(STAMP) ## Take pictures of the app, dark and light and narrow, into build/screens (needs Chromium)
+	$(BIN)/python scripts/screens.py
+
 .PHONY: app
 app: $(STAMP) ## Open a field in the browser, and the newest run of the demo where there is one
 	$(BIN)/gradientflow app $(lastword $(sort $(wildcard runs/deep_sigmoid-*)))

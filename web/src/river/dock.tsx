@@ -170,7 +170,7 @@ function Legend({ p, still, Told }: { p: Picture; still: string; Told: Component
         <Speed />
         <div class="scale"><span>{told(10 ** p.samples.low, 2)}</span><span class="soft">speed ‖dθ/dt‖, logarithmic</span><span>{told(10 ** p.samples.high, 2)}</span></div>
         {p.plane && <><div class="leak" aria-hidden="true" /><div class="scale"><span>0</span><span class="soft">leak: share of {p.opened?.potential ? "∇L" : "dθ/dt"} out of the picture</span><span>1</span></div></>}
-        <p class="soft">water: a sketch from {p.samples.n}×{p.samples.n} samples, direction true, speed {p.trueTime ? "true" : "bent"}{still === "flat" ? "; this browser has no WebGL2, so it stands still" : ""}. White: solved.</p>
+        <p class="soft">water: a sketch from {p.samples.n}×{p.samples.n} samples, direction true, speed {p.trueTime ? "true" : "bent"}{still === "flat" ? "; this browser has no WebGL2, so it stands still" : ""}. The paths are solved, not sketched.</p>
       </>}
     </section>
   );
