@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.interrupts import heeds_ctrl_c
+
 SLOW = "GPU stall due to ReadPixels"  # software GL says so when a picture is taken, and nothing is wrong
 
 
@@ -40,7 +42,8 @@ class App:
         command = [self.python, "-m", "gradientflow", "app", "--no-open", "--port", str(self.port)]
         env = os.environ | {"XDG_STATE_HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            command + ([self.target] if self.target else []), stderr=subprocess.PIPE, text=True, env=env, cwd=self.folder
+            command + ([self.target] if self.target else []), stderr=subprocess.PIPE, text=True, env=env, cwd=self.folder,
+            preexec_fn=heeds_ctrl_c,
         )  # fmt: skip
         assert self.process.stderr is not None
         said = ""
