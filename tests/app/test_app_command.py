@@ -19,6 +19,7 @@ import pytest
 from gradientflow.cli.app import _run
 from gradientflow.errors import RecordError
 from tests.app.run_records import write
+from tests.interrupts import heeds_ctrl_c
 
 
 def test_what_the_argument_is_taken_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +42,7 @@ def test_it_opens_depth_and_ends_at_ctrl_c_while_a_page_follows(tmp_path: Path) 
     write(tmp_path / "runs" / "one", ended=None).close()
     env = os.environ | {"XDG_STATE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gradientflow", "app", "runs/one", "--no-open"]
-    app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
+    app = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path, preexec_fn=heeds_ctrl_c)
     try:
         assert app.stderr is not None
         said = app.stderr.readline()

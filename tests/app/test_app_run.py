@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from gradientflow import app, store
 from gradientflow.app.beside import Script
 from gradientflow.app.start import Call
 from gradientflow.cli import main
+from gradientflow.errors import RecordError
+from tests.interrupts import heeds_ctrl_c
 
 SCRIPT = """
 import sys, time, torch
@@ -86,7 +89,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         command = [sys.executable, "-m", "gradientflow", "app", "--no-open", "run", "--out", "out", *arguments]
         running.append(
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path, start_new_session=True
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path, start_new_session=True,
+                preexec_fn=heeds_ctrl_c,
             )
         )  # fmt: skip
         return running[-1]
@@ -114,13 +118,21 @@ def test_the_app_goes_on_when_the_script_has_ended_and_tells_how(start: Start, t
     assert len(store.read(tmp_path / "out").steps) == 20
 
 
+def _steps(run: Path) -> int:
+    try:
+        return len(store.read(run).steps)
+    except RecordError:  # nothing is written yet
+        return 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent as a signal")
 def test_ctrl_c_ends_both_and_the_verdict_is_kept(start: Start, tmp_path: Path) -> None:
     both = start("go.py", "--n", "100000")
     assert both.stdout is not None
     assert both.stdout.readline().startswith("mine:")
-    while not (tmp_path / "out" / store.FILE).exists() or not store.read(tmp_path / "out").steps:
+    while not _steps(tmp_path / "out"):
         assert both.poll() is None
+        time.sleep(0.05)
     os.killpg(both.pid, signal.SIGINT)
     _, told = both.communicate(timeout=60)
     assert both.returncode == 130 and (tmp_path / "out" / "verdict.json").exists()
