@@ -12,6 +12,9 @@ SOURCE = Path(gradientflow.__file__).parent
 # Lists that say what *we* do with an operation, not what it is.
 ALLOWED = {
     ("depth/remedies/activations/act.py", "FUNCTIONS"): "the functions that an intervention can put in place",
+    ("depth/small/acts.py", "ACTS"): "the functions of the small network, and how its script says them",
+    ("depth/small/knobs.py", "PRESETS"): "networks that are sick in a known way",
+    ("records/knobs.py", "Activation"): "what a knob can be turned to",
 }
 
 

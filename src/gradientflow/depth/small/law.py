@@ -11,15 +11,13 @@ same map, with the inputs in the place of the biases (Chen et al. 2018).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from msgspec.structs import replace
-from torch import Tensor
-from torch.nn import functional as F
 
+from gradientflow.depth.small.acts import ACTS
 from gradientflow.limits import Limit
 from gradientflow.records import Knobs
 
@@ -28,10 +26,6 @@ _Z = 8.0 * _S**3  # closest about 0, where a wide Gaussian meets the bend of an 
 _WEIGHT = torch.exp(-0.5 * _Z**2) * _S**2
 _WEIGHT /= _WEIGHT.sum()
 _STEP, _ENDS = 0.04, 5.0  # of the tables: decades of the spread, from 10⁻⁵ to 10⁵
-_ACTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "gelu": F.gelu, "silu": F.silu, "leaky_relu": F.leaky_relu, "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid, "none": lambda z: z,
-}  # fmt: skip
 _SPREAD = {"default": 1 / 3, "xavier": 1.0, "he": 2.0, "orthogonal": 1.0}  # σ_w² at gain 1, as many inputs as outputs
 _WIDEST = 40.0  # decades that are told
 STIFF = Limit(
@@ -138,7 +132,7 @@ def _table(activation: str) -> tuple[list[float], list[float], list[float]]:
     std = 10 ** torch.arange(-_ENDS, _ENDS + 2 * _STEP, _STEP, dtype=torch.float64)[:, None]
     z = (std * _Z).requires_grad_()
     with torch.enable_grad():
-        value = _ACTS[activation](z)
+        value = ACTS[activation].apply(z)
         (slope,) = torch.autograd.grad(value.sum(), z)
     value = value.detach()
     means = (value @ _WEIGHT) / std[:, 0]

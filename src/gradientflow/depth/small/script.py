@@ -8,14 +8,11 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from gradientflow.depth.small.acts import ACTS
 from gradientflow.depth.small.knobs import STEPS
 from gradientflow.records import Knobs
 
 FILE = "small_net.py"
-_ACTS = {
-    "relu": "torch.relu({})", "gelu": "F.gelu({})", "silu": "F.silu({})", "leaky_relu": "F.leaky_relu({}, 0.01)",
-    "tanh": "torch.tanh({})", "sigmoid": "torch.sigmoid({})", "none": "{}",
-}  # fmt: skip
 _DRAWN = {
     "xavier": "nn.init.xavier_normal_(layer.weight, gain={gain:g})",
     "he": 'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
@@ -65,7 +62,7 @@ def block(knobs: Knobs) -> str:
     """Return the line of the script that is run once for each layer, or for each time step."""
     state = "h" if knobs.time else "x"
     norm = "{}" if knobs.norm == "none" else "self.norm({})" if knobs.time else "norm({})"
-    act = _ACTS[knobs.activation]
+    act = ACTS[knobs.activation].text
     if knobs.skip:
         inner = act.format(norm.format(state))
         made = f"{state} + " + (f"self.taken(now) + self.kept({inner})" if knobs.time else f"layer({inner})")
