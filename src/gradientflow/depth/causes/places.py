@@ -209,6 +209,13 @@ def _tree(source: str) -> ast.Module | None:
         return None
 
 
+@lru_cache(maxsize=64)
+def _calls(source: str) -> tuple[ast.Call, ...]:
+    """All calls in a source text: asked for with every operation of a way back."""
+    tree = _tree(source)
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Call)) if tree is not None else ()
+
+
 def element_line(source: str, line: int | None, key: str | None) -> int | None:
     """Return the line of element `key` of the container call that begins on `line`; None where it cannot be told.
 
@@ -216,12 +223,11 @@ def element_line(source: str, line: int | None, key: str | None) -> int | None:
         >>> element_line("net = Sequential(\\n  Linear(2, 2),\\n  ReLU(),\\n)", 1, "1")
         3
     """
-    tree = _tree(source)
-    if tree is None or line is None or key is None or not key.isdigit():
+    if line is None or key is None or not key.isdigit():
         return None
     position = int(key)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.lineno == line and _called(node) in ("Sequential", "ModuleList"):
+    for node in _calls(source):
+        if node.lineno == line and _called(node) in ("Sequential", "ModuleList"):
             args = node.args
             if len(args) == 1 and isinstance(args[0], (ast.List, ast.Tuple)):
                 args = args[0].elts
@@ -232,10 +238,7 @@ def element_line(source: str, line: int | None, key: str | None) -> int | None:
 
 def by_class(source: str, name: str | None) -> int | None:
     """Return the line of the only call of `name(...)` in a source text; None where there is none or more than one."""
-    tree = _tree(source)
-    if tree is None or name is None:
-        return None
-    lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == name]
+    lines = [node.lineno for node in _calls(source) if _called(node) == name] if name is not None else []
     return lines[0] if len(lines) == 1 else None
 
 
