@@ -138,6 +138,14 @@ def test_the_rank_whose_loss_was_first_not_finite_is_named(tmp_path: Path) -> No
     assert "The first loss that is not finite was seen at step 2, by rank 1: gradientflow report" in _told(first)
 
 
+def test_that_norms_are_of_a_part_is_told_where_they_are(tmp_path: Path) -> None:
+    folder = _rank(tmp_path, 0, LOSSES)
+    meta = store.read(folder).meta
+    meta.shared_out = True
+    assert "norms are of the part in this one" in store.beside(folder, meta)[0].text
+    assert "norms" not in _told(folder)
+
+
 def test_no_rank_is_named_where_all_is_finite_and_all_are_where_none_was_first(tmp_path: Path) -> None:
     sound = _rank(tmp_path / "a", 0, LOSSES)
     _rank(tmp_path / "a", 1, LOSSES)

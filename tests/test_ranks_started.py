@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -36,6 +38,42 @@ for i in range(12):
     optimizer.step()
 """
 
+SHARDS = """
+import os, torch, torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+dist.init_process_group("gloo")
+mesh = init_device_mesh("cpu", (2,))
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wide, self.back = nn.Linear(16, 33), nn.Linear(33, 16)
+    def forward(self, x):
+        return x + self.back(torch.relu(self.wide(x)))
+
+def train():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), Block(), Block(), nn.Linear(16, 2))
+    for layer in [*model, model]:
+        fully_shard(layer, mesh=mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    torch.manual_seed(dist.get_rank())
+    x = torch.randn(32, 8)
+    y = (x[:, 0] > 0).long()
+    for i in range(24):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+        optimizer.step()
+        os.write(1, f"rank {dist.get_rank()} step {i} loss {loss.item().hex()}\\n".encode())
+
+train()
+dist.destroy_process_group()
+"""
+
 
 def _started(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": ""}
@@ -63,3 +101,31 @@ def test_a_rank_that_dies_is_named_and_all_rows_are_there(
         main(["report", str(job)])
     said = " ".join(capfd.readouterr().err.split())
     assert f"step 7, by rank 1: gradientflow report runs/{job.name}/rank-1" in said
+
+
+def test_shards_compute_the_same_to_the_bit_and_are_judged(tmp_path: Path) -> None:
+    (tmp_path / "shards.py").write_text(SHARDS)
+    plain = _started(tmp_path, *LAUNCHER, "shards.py")
+    done = _started(
+        tmp_path, *LAUNCHER, *WATCH, "--probe-every", "3", "--out", "job", "--json", "verdict.json", "shards.py"
+    )
+    assert (plain.returncode, done.returncode) == (0, 0), done.stderr
+    assert len(plain.stdout.splitlines()) == 48
+    assert sorted(done.stdout.splitlines()) == sorted(plain.stdout.splitlines())
+    assert done.stderr.count("healthy") == 1 and "Exception ignored" not in done.stderr
+    assert "norms are of the part in this one" in " ".join(done.stderr.split())
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert (verdict["symptom"], verdict["watch"]["errors"]) == ("healthy", [])
+    both = [store.read(tmp_path / "job" / f"rank-{rank}") for rank in (0, 1)]
+    for run in both:
+        assert [note for note in run.notes if note.kind == "watcher"] == []
+        assert len(run.steps) == 24
+        trained = [p for p in run.meta.params if p.optimizer is not None or p.in_graph]
+        assert len(trained) == 12  # each once, whether it lies here as a shard or whole
+        assert {p.name for p in trained} >= {"0.weight", "1.wide.bias", "3.bias"}
+        assert all(p.graded == 24 and p.in_graph and p.file == "shards.py" for p in trained)
+    first, second = (run.steps[0] for run in both)
+    assert first.grad is not None and second.grad is not None
+    assert math.hypot(first.grad, second.grad) == pytest.approx(
+        0.01, rel=1e-3
+    )  # the shards of a gradient that was clipped

@@ -327,6 +327,7 @@ class Meta(msgspec.Struct):
     warned_more: int = 0  # warnings beyond those
     rank: int = 0  # of several processes that train together, which this one was
     ranks: int = 1  # and how many there were
+    shared_out: bool = False  # parameters were shared out among them: norms are of the part in this one
     transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 

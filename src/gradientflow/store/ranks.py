@@ -115,6 +115,8 @@ def beside(folder: Path, meta: Meta) -> list[Note]:
         f"beside it {'lies' if len(others) == 1 else 'lie'} {_names(others)}" if others else "no other lies beside it"
     )
     told = f"this is rank {meta.rank} of {meta.ranks} processes, with its own losses and gradients; {there}"
+    if meta.shared_out:
+        told += ". Parameters are shared out among the processes: norms are of the part in this one"
     return [Note("processes", told + _first(ranks))]
 
 
