@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gradientflow import depth, store
-from gradientflow.cli import formats, options
+from gradientflow.cli import formats, launcher, options
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on
 from gradientflow.cli.options import NO_LIMIT
 from gradientflow.cli.replay import tried
@@ -34,6 +34,8 @@ and writes a report you can open and share.
   gradientflow run train.py --epochs 3                 options after the script are the script's own
 
   gradientflow run -m package.train lr=0.1             run a module, as python -m does
+
+  gradientflow run torchrun --nproc-per-node 2 t.py    each process of a job is watched
 
   gradientflow run --max-steps 200 train.py            look at the first 200 steps only
 
@@ -86,6 +88,14 @@ def run(
     ] = None,
 ) -> None:  # fmt: skip
     wanted = _symptoms(fail_on)
+    launcher.started(
+        target, module,
+        {
+            "out": out, "json": json, "probe_every": probe_every, "max_steps": max_steps, "max_time": max_time, "replay": replay,
+            "replay_budget": replay_budget, "format": format, "output": output, "jacobian": jacobian, "quiet": quiet,
+            "verbose": verbose, "fail_on": fail_on,
+        },
+    )  # fmt: skip
     place = store.place()  # among the processes of a job
     if place is not None and place.rank:  # the first one speaks for all
         json, output, format, quiet, replay, wanted = None, None, "text", True, False, set()
