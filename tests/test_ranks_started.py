@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,6 @@ import pytest
 from gradientflow import store
 from gradientflow.cli import main
 
-# The ranks look at different steps: a collective of ours, which both must join, would end the job or never return.
-APART = '[ "$RANK" = 0 ] && every=1 || every=1000\nexec "$PYTHON" -m gradientflow run --probe-every $every --json verdict.json "$@"\n'
 SOURCE = str(Path(__file__).parents[1] / "src")
 LAUNCHER = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
 WATCH = ["-m", "gradientflow", "run"]
@@ -41,11 +40,11 @@ for i in range(12):
 """
 
 SHARDS = """
-import os, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-dist.init_process_group("gloo")
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=int(os.environ["RANK"]), world_size=2)
 mesh = init_device_mesh("cpu", (2,))
 
 class Block(nn.Module):
@@ -64,7 +63,7 @@ def train():
     torch.manual_seed(dist.get_rank())
     x = torch.randn(32, 8)
     y = (x[:, 0] > 0).long()
-    for i in range(24):
+    for i in range(12):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
@@ -77,17 +76,21 @@ dist.destroy_process_group()
 """
 
 
-def _started(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environ = {
-        **os.environ,
-        "PYTHONPATH": SOURCE,
-        "PYTHON": sys.executable,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONWARNINGS": "",
-    }
+def _started(folder: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "", **more}
     return subprocess.run(
         [sys.executable, *args], cwd=folder, env=environ, capture_output=True, text=True, timeout=200, check=False
     )
+
+
+def _by_hand(folder: Path, meet: str, ranks: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+    """Start both ranks as a launcher does, and wait for them."""
+    with ThreadPoolExecutor() as pool:
+        waiting = [
+            pool.submit(_started, folder, *args, str(folder / meet), RANK=str(rank), WORLD_SIZE="2")
+            for rank, args in enumerate(ranks)
+        ]
+        return [one.result() for one in waiting]
 
 
 def test_a_rank_that_dies_is_named_and_all_rows_are_there(
@@ -113,26 +116,26 @@ def test_a_rank_that_dies_is_named_and_all_rows_are_there(
 
 def test_shards_compute_the_same_to_the_bit_and_are_judged(tmp_path: Path) -> None:
     (tmp_path / "shards.py").write_text(SHARDS)
-    plain = _started(tmp_path, *LAUNCHER, "shards.py")
-    (tmp_path / "apart.sh").write_text(APART)
-    done = _started(tmp_path, *LAUNCHER, "--no-python", "sh", "apart.sh", "--out", "job", "shards.py")
-    assert (plain.returncode, done.returncode) == (0, 0), done.stderr
-    assert len(plain.stdout.splitlines()) == 48
-    assert sorted(done.stdout.splitlines()) == sorted(plain.stdout.splitlines())
-    assert done.stderr.count("healthy") == 1 and "Exception ignored" not in done.stderr
-    assert "norms are of the part in this one" in " ".join(done.stderr.split())
+    plain = _by_hand(tmp_path, "plain", [["shards.py"], ["shards.py"]])
+    # The ranks look at different steps: a collective of ours, which both must join, would end the job or never return.
+    every = [[*WATCH, "--probe-every", n, "--out", "job", "--json", "verdict.json", "shards.py"] for n in ("1", "1000")]
+    done = _by_hand(tmp_path, "done", every)
+    assert [one.returncode for one in (*plain, *done)] == [0] * 4, done[0].stderr + done[1].stderr
+    assert len(plain[0].stdout.splitlines()) == 12
+    assert [one.stdout for one in done] == [one.stdout for one in plain]
+    assert done[0].stderr.count("healthy") == 1 and done[1].stderr == ""
+    assert "norms are of the part in this one" in " ".join(done[0].stderr.split())
     verdict = json.loads((tmp_path / "verdict.json").read_text())
     assert (verdict["symptom"], verdict["watch"]["errors"]) == ("healthy", [])
     both = [store.read(tmp_path / "job" / f"rank-{rank}") for rank in (0, 1)]
     for run in both:
         assert [note for note in run.notes if note.kind == "watcher"] == []
-        assert len(run.steps) == 24
+        assert len(run.steps) == 12
         trained = [p for p in run.meta.params if p.optimizer is not None or p.in_graph]
         assert len(trained) == 12  # each once, whether it lies here as a shard or whole
         assert {p.name for p in trained} >= {"0.weight", "1.wide.bias", "3.bias"}
-        assert all(p.graded == 24 and p.file == "shards.py" for p in trained)
+        assert all(p.graded == 12 and p.file == "shards.py" for p in trained)
     first, second = (run.steps[0] for run in both)
     assert first.grad is not None and second.grad is not None
-    assert math.hypot(first.grad, second.grad) == pytest.approx(
-        0.01, rel=1e-3
-    )  # the shards of a gradient that was clipped
+    whole = math.hypot(first.grad, second.grad)  # of a gradient that was clipped, from its shards
+    assert whole == pytest.approx(0.01, rel=1e-3)
