@@ -17,12 +17,14 @@ from gradientflow.app.runs import Runs
 from gradientflow.cli import main
 from gradientflow.depth import same_script
 from gradientflow.errors import RecordError, UsageError
-from gradientflow.records import Meta, Step
+from gradientflow.records import Budget, Finding, Loss, Meta, Remedy, Step, Verdict, Watch
+from gradientflow.report.closing import next_command
 from gradientflow.store import Place
 
 SOURCE = str(Path(__file__).parents[1] / "src")
 TELL = "from pathlib import Path; from gradientflow import store; print(store.rank_folder('train.py', None, store.place()))"
 LOSSES = [0.7, 0.6, 0.5]
+FOUND = Finding("dead", "dead-units", 0.9, None, "", {}, [Remedy("lower-step", "lower it")])
 NAN, INF = float("nan"), float("inf")
 
 
@@ -188,6 +190,23 @@ def test_the_app_offers_a_job_once_and_its_ranks_where_it_is_called_with_it(job:
     assert (seen.name, seen.folder) == ("job", job / "rank-0")
     assert _judged(seen.now, lambda m: any("by rank 1" in n.text for n in m.run.notes))
     assert {run.name for run in Runs(store.of_job(job)).offered().runs} == {"rank-0", "rank-1"}
+
+
+def test_the_app_that_started_a_job_finds_its_ranks_once_they_write(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    runs = Runs(tmp_path / "job")
+    assert runs.get(None).folder == tmp_path / "job"
+    _rank(tmp_path / "job", 0, LOSSES)
+    assert (runs.get(None).name, runs.get(None).folder) == ("job", tmp_path / "job" / "rank-0")
+    assert [run.name for run in runs.offered().runs] == ["job"]
+
+
+def test_what_would_be_refused_is_not_offered(job: Path) -> None:
+    run = store.read(job / "rank-0")
+    verdict = Verdict("t.py", 1, Loss(), "dead", [FOUND], Budget(), Watch(1))
+    assert next_command(verdict, "job", run) == "gradientflow explain job"
+    run.meta.ranks = 1
+    assert next_command(verdict, "job", run) == "gradientflow replay job"
 
 
 def _judged(now: Callable[[], object], reached: Callable[[object], bool]) -> bool:

@@ -145,6 +145,9 @@ class Runs:
         if name is None:
             raise UsageError("there is no run here yet. Watch a script first: gradientflow run train.py")
         if self._called is not None and name == self._called.name:
+            rank = store.of_job(self._called.folder)  # (which ranks write there is seen when they have begun)
+            if rank != self._called.folder:
+                self._called = Seen(rank, self._called.name)
             return self._called
         folder = self._found().get(name)
         if folder is None or name not in {r.name for r in offered.runs}:
