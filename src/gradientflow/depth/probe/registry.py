@@ -112,20 +112,28 @@ class Registry:
         found = self._index.get(id(t))
         return found if found is not None and self._refs[found].is_(t) else None
 
-    def index_of(self, t: Tensor) -> int:
-        """Return the index of a parameter, making it known first where it is new."""
+    def index_of(self, t: Tensor, being_made: bool = False) -> int:
+        """Return the index of a parameter, making it known first where it is new.
+
+        Args:
+            t: the parameter.
+            being_made: it takes nobody's place that could be looked up.
+        """
         found = self.find(t)
         if found is not None:
             return found
         with self._lock:
-            found = self._exchanged(t) if takes_turns() else None
+            found = self._exchanged(t) if not being_made and takes_turns() else None
             return found if found is not None else self._add(t)
 
     def _exchanged(self, t: Tensor) -> int | None:
         """Return the index of a parameter in whose place this tensor lies by now; all that were exchanged are known afterwards."""
         for index, ref in enumerate(self._refs):
             for other in ref.held():
-                if self._index.get(id(other)) != index:
+                known = self.find(other)
+                if known is None or (
+                    known != index and is_shared_out(other)
+                ):  # (one that the script put there is its own)
                     ref.exchanged(other)
                     self._index[id(other)] = index
         return self.find(t)
@@ -176,7 +184,7 @@ class Registry:
 
     def made(self, t: Tensor, where: Where, owner: tuple[torch.nn.Module, str] | None = None) -> None:
         """Remember the user's line that made a parameter (the first one counts), and the module it was made for."""
-        param = self.params[self.index_of(t)]
+        param = self.params[self.index_of(t, being_made=True)]
         module_class = type(owner[0]).__name__ if owner is not None else None
         if owner is not None:
             self._refs[param.index].owned(*owner)

@@ -53,7 +53,12 @@ def shares_out(modules: Iterable[Module]) -> bool:
 
 def takes_turns() -> bool:
     """Whether a module's parameters may be exchanged for others and back (FSDP2: the shard, and all of it while it is used)."""
-    return _known("torch.distributed.fsdp", "FSDPModule") is not None
+    distributed = torch.distributed
+    return (
+        _known("torch.distributed.fsdp", "FSDPModule") is not None
+        and distributed.is_available()
+        and distributed.is_initialized()
+    )
 
 
 def freed(t: Tensor) -> bool:
