@@ -50,7 +50,7 @@ class Script:
         code = self._process.wait()
         if self._ending:
             return
-        if not (self.folder / store.FILE).exists():
+        if not (store.of_job(self.folder) / store.FILE).exists():
             ended()
         else:
             self._say(f"the script ended with exit code {_said(code)}. The app goes on; Ctrl-C ends it.")

@@ -29,11 +29,12 @@ class Seen:
 
     Args:
         folder: the run's folder.
+        name: of a run that is one of a job's, where the job is what is offered.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self.folder = folder if folder.is_dir() else folder.parent
-        self.name = one_line(self.folder.resolve().name)
+        self.name = name or one_line(self.folder.resolve().name)
         self._following = store.Following(self.folder)
         self._lock = threading.Lock()
         self._version = 0
@@ -82,6 +83,7 @@ class Seen:
             replay = None
             told = Note("replay", str(problem))
             run.notes += [told] if told not in run.notes else []
+        run.notes += [note for note in store.beside(self.folder, run.meta) if note not in run.notes]
         verdict = depth.attach(depth.judge(run), replay)
         with self._lock:
             self._verdict, self._of = verdict, of
@@ -143,12 +145,15 @@ class Runs:
         if name is None:
             raise UsageError("there is no run here yet. Watch a script first: gradientflow run train.py")
         if self._called is not None and name == self._called.name:
+            rank = store.of_job(self._called.folder)  # (which ranks write there is seen when they have begun)
+            if rank != self._called.folder:
+                self._called = Seen(rank, self._called.name)
             return self._called
         folder = self._found().get(name)
         if folder is None or name not in {r.name for r in offered.runs}:
             raise UsageError(f"there is no run {name!r:.80} here; a page may open those of the list by their names.")
         with self._lock:
-            return self._open.setdefault(name, Seen(folder[0]))
+            return self._open.setdefault(name, Seen(folder[0], name))
 
     def _found(self) -> dict[str, tuple[Path, float]]:
         """Folders with a run by name, and when its record was written to. A link that leads elsewhere is none of them."""
@@ -157,8 +162,9 @@ class Runs:
             return found
         with contextlib.suppress(OSError):
             for folder in self._beside.iterdir():
-                file = folder / store.FILE
+                kept = folder if folder.is_symlink() else store.of_job(folder)
+                file = kept / store.FILE
                 with contextlib.suppress(OSError):
                     if not folder.is_symlink() and not file.is_symlink() and file.is_file():
-                        found[one_line(folder.name)] = folder, file.stat().st_mtime
+                        found[one_line(folder.name)] = kept, file.stat().st_mtime
         return found

@@ -105,7 +105,7 @@ def _run(target: str | None) -> Path | None:
     path = Path(target) if target else None
     if path is None or not (path.is_dir() or path.name == store.FILE):
         return None
-    folder = path if path.is_dir() else path.parent
+    folder = store.of_job(path) if path.is_dir() else path.parent
     if not (folder / store.FILE).is_file():
         from gradientflow.app import SHOWN
 

@@ -9,6 +9,7 @@ import typer
 
 from gradientflow import depth, store
 from gradientflow.cli import options
+from gradientflow.cli.common import say, told_on
 from gradientflow.cli.report import replayed
 from gradientflow.errors import UsageError
 from gradientflow.report import clean, explain
@@ -36,6 +37,8 @@ def explain_command(
 ) -> None:
     """Tell the findings of a run."""
     seen = store.read(folder)
+    for note in store.beside(folder, seen.meta):
+        say(told_on(), note.text)
     verdict = depth.attach(depth.judge(seen), replayed(folder, seen))
     try:
         text = explain(verdict, seen, finding, str(folder))

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from gradientflow import store
 from gradientflow.errors import UsageError
 from gradientflow.report import shown
 
@@ -94,9 +95,12 @@ def path(option: str, expected: str = "a file") -> Callable[[str | Path], Path]:
     return read
 
 
+def run_folder(text: str | Path) -> Path:
+    """Read a run's folder; of a job of several processes that of its first rank."""
+    return store.of_job(path("RUN", "a run's folder")(text))
+
+
 RunFolder = Annotated[
     Path,
-    typer.Argument(
-        metavar="RUN", parser=path("RUN", "a run's folder"), help="A run's folder, as printed by `gradientflow run`."
-    ),
+    typer.Argument(metavar="RUN", parser=run_folder, help="A run's folder, as printed by `gradientflow run`."),
 ]

@@ -37,6 +37,7 @@ def report_command(
     json = check_file("--json", json) if json is not None else None
     output = formats.check(format, output, mixed=False)
     run_seen = store.read(folder)
+    run_seen.notes += store.beside(folder, run_seen.meta)
     replay = replayed(folder, run_seen)
     verdict = depth.attach(depth.judge(run_seen), replay)
     problems: list[str] = []

@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from gradientflow import depth
-from gradientflow.cli import formats, options
+from gradientflow import depth, store
+from gradientflow.cli import formats, launcher, options
 from gradientflow.cli.common import EXIT_FAILED_ON, EXIT_USAGE, say, told_on
 from gradientflow.cli.options import NO_LIMIT
 from gradientflow.cli.replay import tried
 from gradientflow.cli.report import show, write
 from gradientflow.errors import GradientflowError, UsageError
+from gradientflow.files import shown
 from gradientflow.records import SYMPTOMS
 from gradientflow.report import LiveLine, check_file
 
@@ -33,6 +34,8 @@ and writes a report you can open and share.
   gradientflow run train.py --epochs 3                 options after the script are the script's own
 
   gradientflow run -m package.train lr=0.1             run a module, as python -m does
+
+  gradientflow run torchrun --nproc-per-node 2 t.py    each process of a job is watched
 
   gradientflow run --max-steps 200 train.py            look at the first 200 steps only
 
@@ -85,6 +88,19 @@ def run(
     ] = None,
 ) -> None:  # fmt: skip
     wanted = _symptoms(fail_on)
+    launcher.started(
+        target, module,
+        {
+            "out": out, "json": json, "probe_every": probe_every, "max_steps": max_steps, "max_time": max_time, "replay": replay,
+            "replay_budget": replay_budget, "format": format, "output": output, "jacobian": jacobian, "quiet": quiet,
+            "verbose": verbose, "fail_on": fail_on,
+        },
+    )  # fmt: skip
+    place = store.place()  # among the processes of a job
+    if place is not None and place.rank:  # the first one speaks for all
+        json, output, format, quiet, replay, wanted = None, None, "text", True, False, set()
+    if place is not None:
+        out = store.rank_folder(target[0], out, place)
     json = check_file("--json", json) if json is not None else None
     output = formats.check(format, output, mixed=True)
     err = told_on()
@@ -98,8 +114,10 @@ def run(
         max_time=max_time,
         jacobian=jacobian,
         live=live,
+        place=place,
     )
-    problems = [*outcome.problems, *misplaced(target, module)]
+    outcome.run.notes += store.beside(outcome.folder, outcome.run.meta)
+    problems = [*outcome.problems, *([] if place is not None and place.rank else misplaced(target, module))]
     page = write(outcome.verdict, outcome.run, outcome.folder, json, problems)
     stopped = 0
     if replay and outcome.verdict.findings:
@@ -118,8 +136,12 @@ def run(
     if not quiet:
         show(outcome.verdict, outcome.run, page, err, problems, verbose=verbose)
     formats.emit(format, output, outcome.verdict, outcome.run, problems, outcome.folder)
+    if (
+        place is not None and place.rank and outcome.ending.how == "exception"
+    ):  # the others may be ended before they say a word
+        problems.append(f"it ended with an error: gradientflow report {shown(outcome.folder)}")
     for problem in problems:
-        say(err, problem)
+        say(err, problem if place is None else f"rank {place.rank}: {problem}")
     code = outcome.ending.code
     if stopped and code == 0:
         code = stopped

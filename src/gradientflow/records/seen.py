@@ -288,7 +288,8 @@ class Warned(msgspec.Struct):
 
 class Note(msgspec.Struct):
     """Something to tell the user at the end. kind: "watcher" (an error of ours), "script" (how it ended), "advice",
-    "record" (what of a damaged record was left out), "replay" (why it cannot be told).
+    "record" (what of a damaged record was left out), "replay" (why it cannot be told),
+    "processes" (which of several it was).
     """
 
     kind: str
@@ -324,6 +325,9 @@ class Meta(msgspec.Struct):
     late: int = 0  # backward calls on what was computed ahead of the step before (of the steps that were looked at)
     warned: list[Warned] = []  # what the script was warned of, each once
     warned_more: int = 0  # warnings beyond those
+    rank: int = 0  # of several processes that train together, which this one was
+    ranks: int = 1  # and how many there were
+    shared_out: bool = False  # parameters were shared out among them: norms are of the part in this one
     transformed: bool = False  # torch calls ran inside a transform of torch.func, where nothing is watched
 
 

@@ -77,7 +77,7 @@ def _lines(verdict: Verdict, run: Run | None, folder: str | None, room: _Room) -
         names = [c.name for c in verdict.certificates if c.state == state]
         if names:
             yield f"{state}: {', '.join(names)}"
-    following = closing.next_command(verdict, folder)
+    following = closing.next_command(verdict, folder, run)
     if following:
         yield f"next: {following}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from gradientflow.records import WIN, Finding, Verdict
+from gradientflow.records import WIN, Finding, Run, Verdict
 from gradientflow.report import tell
 from gradientflow.report.replay_words import what, written
 from gradientflow.report.words import one_line
@@ -36,12 +36,13 @@ def best_remedy(verdict: Verdict) -> str | None:
     return None
 
 
-def next_command(verdict: Verdict, folder: str | None) -> str | None:
+def next_command(verdict: Verdict, folder: str | None, run: Run | None = None) -> str | None:
     """Return what to call next: the replay, where there is something to try and nothing was tried; else the explanation."""
     if folder is None or not verdict.findings:
         return None
     name = shlex.quote(one_line(folder))
-    if verdict.replay is None and verdict.findings[0].remedies:
+    alone = run is None or run.meta.ranks < 2  # one of several processes is not replayed
+    if alone and verdict.replay is None and verdict.findings[0].remedies:
         return f"gradientflow replay {name}"
     return f"gradientflow explain {name}"
 

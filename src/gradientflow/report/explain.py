@@ -40,7 +40,7 @@ def explain(verdict: Verdict, run: Run | None = None, number: int | None = None,
             "What was proven",
             *(f"  {c.name}: {c.state.replace('-', ' ')}. {words.one_line(c.why)}" for c in verdict.certificates),
         ]
-    following = closing.next_command(verdict, folder)
+    following = closing.next_command(verdict, folder, run)
     if following is not None and not following.startswith("gradientflow explain "):
         lines += ["", f"Next: {following}"]
     return "\n".join(lines) + "\n"

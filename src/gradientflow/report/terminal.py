@@ -296,7 +296,7 @@ class Page:
             remedy = closing.best_remedy(v)
             if remedy:
                 yield from self.para(remedy, 16, first=Text("  try", "dim"))
-            following = closing.next_command(v, os.path.dirname(report) if report else None)
+            following = closing.next_command(v, os.path.dirname(report) if report else None, self.run)
             if following:
                 yield self._pair("next", Text(following, "" if self.plain else "bold"))
         if report:

@@ -13,15 +13,20 @@ from gradientflow.files import reason, settled
 _LONGEST_NAME = 100  # characters of a script's name in that of its folder; a file system takes 255 bytes
 
 
+def stem_of(name: str) -> str:
+    """Return what a script's or module's runs are called by."""
+    return (Path(name).stem if name.endswith(".py") or os.sep in name else name)[:_LONGEST_NAME]
+
+
 def fresh_folder(name: str) -> Path:
     """Make a new folder for a run of a script or module, under runs/.
 
     Raises:
         OutputError: it cannot be made.
     """
-    stem = Path(name).stem if name.endswith(".py") or os.sep in name else name
+    stem = stem_of(name)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = settled(Path("runs")) / f"{stem[:_LONGEST_NAME]}-{stamp}"
+    base = settled(Path("runs")) / f"{stem}-{stamp}"
     for n in range(1, 1000):
         folder = base if n == 1 else base.with_name(f"{base.name}-{n}")
         with contextlib.suppress(FileExistsError):

@@ -19,6 +19,7 @@ from torch.autograd.graph import Node
 from gradientflow.depth.probe.hooked import Hooked
 from gradientflow.depth.probe.leaves import MANY, grad_stats, is_small, value_stats
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.shards import freed
 from gradientflow.depth.probe.stats import combine, grad_stat, units_alike, value_stat
 from gradientflow.depth.probe.traced import Edge, Trace
 from gradientflow.records import GradStat, Operand, ParamState
@@ -216,7 +217,7 @@ class BackwardMeasure:
             for operand in self.trace.ops[op].operands:
                 if operand.param is not None:
                     used.setdefault(operand.param)
-        live = {index: t for index in used if (t := self.registry.tensor(index)) is not None}
+        live = {i: t for i in used if (t := self.registry.tensor(i)) is not None and not freed(t)}
         values = value_stats(list(live.values())) if len(live) > MANY else [value_stat(t) for t in live.values()]
         states: list[ParamState] = []
         for (index, t), value in zip(live.items(), values, strict=True):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradientflow.depth.probe.frames import Where, variables_of
+from gradientflow.depth.probe.shards import is_shared_out, takes_turns
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.records import Param
 from gradientflow.torch_internals import modules_within, parameters_of, parameters_within
@@ -28,13 +29,14 @@ class _Ref:
     a parameter in place (`torch.utils.swap_tensors`) while somebody refers to it weakly. By such a reference otherwise.
     """
 
-    __slots__ = ("_id", "_owners", "_steps", "_weak")
+    __slots__ = ("_id", "_in_turn", "_owners", "_steps", "_weak")
 
     def __init__(self, t: Tensor) -> None:
         self._id = id(t)
         self._weak: weakref.ref[Tensor] | None = weakref.ref(t)
         self._owners: list[tuple[weakref.ref[torch.nn.Module], str]] = []
         self._steps: list[tuple[weakref.ref[Optimizer], int, int]] = []
+        self._in_turn: weakref.ref[Tensor] | None = None  # what stands in its place for the time of a pass
 
     def owned(self, module: torch.nn.Module, name: str) -> None:
         self._owners.append((weakref.ref(module), name))
@@ -44,6 +46,25 @@ class _Ref:
         self._steps = [step for step in self._steps if step[0]() not in (None, optimizer)]
         self._steps.append((weakref.ref(optimizer), group, place))
         self._weak = None
+
+    def held(self) -> Iterator[Tensor]:
+        """Yield what lies in the places where it was registered, whether that is itself or another."""
+        for ref, name in self._owners:
+            module = ref()
+            found = parameters_of(module).get(name) if module is not None else None
+            if found is not None:
+                yield found
+
+    def exchanged(self, t: Tensor) -> None:
+        """Another tensor lies in its place: its shard for good, or all of it for the time of a pass."""
+        if is_shared_out(t):
+            self._id = id(t)
+        else:
+            self._in_turn = weakref.ref(t)
+
+    def is_(self, t: Tensor) -> bool:
+        """Whether a tensor is this parameter, or stands for it."""
+        return self() is t or (self._in_turn is not None and self._in_turn() is t)
 
     def let_go(self, t: Tensor) -> None:
         """An optimizer that led here is gone: where it was the last that did, the parameter is referred to weakly again."""
@@ -56,7 +77,7 @@ class _Ref:
         for ref, name in self._owners:
             module = ref()
             found = parameters_of(module).get(name) if module is not None else None
-            if found is not None and id(found) == self._id:
+            if found is not None and (id(found) == self._id or is_shared_out(found)):
                 return found
         for by, group, place in self._steps:
             optimizer = by()
@@ -89,15 +110,33 @@ class Registry:
     def find(self, t: Tensor) -> int | None:
         """Return the index of a parameter that is known, else None."""
         found = self._index.get(id(t))
-        return found if found is not None and self._refs[found]() is t else None
+        return found if found is not None and self._refs[found].is_(t) else None
 
-    def index_of(self, t: Tensor) -> int:
-        """Return the index of a parameter, making it known first where it is new."""
+    def index_of(self, t: Tensor, being_made: bool = False) -> int:
+        """Return the index of a parameter, making it known first where it is new.
+
+        Args:
+            t: the parameter.
+            being_made: it takes nobody's place that could be looked up.
+        """
         found = self.find(t)
         if found is not None:
             return found
         with self._lock:
-            return self._add(t)
+            found = self._exchanged(t) if not being_made and takes_turns() else None
+            return found if found is not None else self._add(t)
+
+    def _exchanged(self, t: Tensor) -> int | None:
+        """Return the index of a parameter in whose place this tensor lies by now; all that were exchanged are known afterwards."""
+        for index, ref in enumerate(self._refs):
+            for other in ref.held():
+                known = self.find(other)
+                if known is None or (
+                    known != index and is_shared_out(other)
+                ):  # (one that the script put there is its own)
+                    ref.exchanged(other)
+                    self._index[id(other)] = index
+        return self.find(t)
 
     def _add(self, t: Tensor) -> int:
         index = len(self.params)
@@ -145,7 +184,7 @@ class Registry:
 
     def made(self, t: Tensor, where: Where, owner: tuple[torch.nn.Module, str] | None = None) -> None:
         """Remember the user's line that made a parameter (the first one counts), and the module it was made for."""
-        param = self.params[self.index_of(t)]
+        param = self.params[self.index_of(t, being_made=True)]
         module_class = type(owner[0]).__name__ if owner is not None else None
         if owner is not None:
             self._refs[param.index].owned(*owner)

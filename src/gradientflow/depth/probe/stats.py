@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from gradientflow.depth.probe.shards import local
 from gradientflow.limits import Limit
 from gradientflow.ops import DYING, RANGES
 from gradientflow.records import GradStat, ValueStat
@@ -25,7 +26,7 @@ TINY = Limit("norm", 1e-18, "the root of the smallest normal float32, 1.1e-19, a
 
 def _plain(t: Tensor) -> Tensor:
     """Return the entries of `t` as a dense real tensor of at least 32 bits, detached."""
-    t = t.detach()
+    t = local(t.detach())
     if t.is_sparse:
         t = t.coalesce().values()
     if t.is_complex():

@@ -27,6 +27,11 @@ def same_script(run: Run) -> None:
             f"the record of this run is damaged, and a script is run again only as it was watched: {damaged}. "
             f"Watch it anew: gradientflow run --replay {' '.join(run.meta.argv)}"
         )
+    if run.meta.ranks > 1:
+        raise UsageError(
+            f"this run was one of {run.meta.ranks} processes that trained together, and a replay runs the script in one. Make it train "
+            f"in one process, and watch that: gradientflow run --replay {' '.join(run.meta.argv)}"
+        )
     base = Path(run.meta.cwd)
     if not base.is_dir():
         raise UsageError(

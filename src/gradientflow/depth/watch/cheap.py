@@ -10,6 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from gradientflow.depth.probe.shards import is_shared_out, local
 from gradientflow.depth.watch.rotation import TENSORS, Piece, Rotation
 from gradientflow.depth.watch.vectors import wide
 from gradientflow.limits import Limit
@@ -71,6 +72,7 @@ class CheapTier:
 
     def __init__(self, params: Sequence[Tensor]) -> None:
         self.params = list(params)
+        self._shared_out = any(map(is_shared_out, self.params))
         self._there: list[int] = []  # those that hold numbers, at the step that is under way
         self._rotation = Rotation([])
         self._pieces: list[Piece] = []
@@ -92,7 +94,7 @@ class CheapTier:
         with torch.no_grad():
             if there != self._there:
                 self._there, self._copy, self._weights = there, [], {}
-                self._rotation = Rotation([self.params[i] for i in there])
+                self._rotation = Rotation([self._own(i) for i in there])
             self._pieces = self._rotation.next()
             self._see_gradients()
             self._kept = [self._gradient(piece) for piece in self._pieces] if direction else []
@@ -105,7 +107,7 @@ class CheapTier:
     def given(self, grads: Sequence[Tensor | None]) -> None:
         """Take gradients that were returned to the script, not left in `.grad`, one per parameter."""
         with torch.no_grad():
-            given = [(i, g.detach()) for i in self._there if (g := grads[i]) is not None and readable(g)]
+            given = [(i, local(g.detach())) for i in self._there if (g := grads[i]) is not None and readable(g)]
             self._graded, self._rest = [i for i, _ in given], []
             self._grads = list(zip(self._graded, norms_of([g for _, g in given]), strict=True))
             if self._kept:
@@ -129,7 +131,7 @@ class CheapTier:
             known = self._grads
             parts = {
                 "grad": [n for _, n in known], "rest": self._rest,
-                "weight": norms_of([self.params[i] for i in self._weighed()]),
+                "weight": norms_of([self._own(i) for i in self._weighed()]),
                 "update": norms_of(changed),
                 "dots": [] if fresh_gradient else self._dots(changed),
                 "loss": [_scalar(loss)] if loss is not None and Tensor.numel(loss) >= 1 and not traced else [],
@@ -179,8 +181,12 @@ class CheapTier:
             return self._there
         return [self._there[piece.index] for piece in self._pieces]
 
+    def _own(self, place: int) -> Tensor:
+        """Return a parameter; of one that is shared out among processes the part that lies here."""
+        return local(self.params[place]) if self._shared_out else self.params[place]
+
     def _plain(self) -> list[Tensor]:
-        return [piece.of(self.params[self._there[piece.index]]) for piece in self._pieces]
+        return [piece.of(self._own(self._there[piece.index])) for piece in self._pieces]
 
     def _changes(self) -> list[Tensor]:
         """Return w_before − w_after of each piece, in the place of its copy."""
@@ -236,15 +242,16 @@ def _norms_of_all(graded: Sequence[tuple[int, Tensor]]) -> list[tuple[int, Tenso
 
 
 def _dense(g: Tensor) -> Tensor:
+    g = local(g)
     return g.coalesce().values() if g.is_sparse else g
 
 
 def _part(g: Tensor | None, piece: Piece) -> Tensor | None:
-    return None if g is None or g.is_sparse or not readable(g) else piece.of(g.detach()).clone()
+    return None if g is None or g.is_sparse or not readable(g) else piece.of(local(g.detach())).clone()
 
 
 def _scalar(loss: Tensor) -> Tensor:
-    found = Tensor.detach(loss)
+    found = local(Tensor.detach(loss))
     return found.reshape(()) if found.numel() == 1 else found.float().sum()
 
 
@@ -267,7 +274,7 @@ def _read(parts: list[Tensor]) -> list[float]:
         by_device.setdefault(part.device, []).append(i)
     out = [ABSENT] * len(parts)
     for indices in by_device.values():
-        chosen = [_local(parts[i]) for i in indices]
+        chosen = [parts[i] for i in indices]
         dtypes = {c.dtype for c in chosen}
         if len(dtypes) > 1:
             wide = torch.float64 if torch.float64 in dtypes and chosen[0].device.type != "mps" else torch.float32
@@ -275,12 +282,6 @@ def _read(parts: list[Tensor]) -> list[float]:
         for i, value in zip(indices, torch.stack(chosen).tolist(), strict=True):
             out[i] = float(value)
     return out
-
-
-def _local(part: Tensor) -> Tensor:
-    """Return a plain tensor for a distributed one: the norm over all shards, not of this one."""
-    full = getattr(part, "full_tensor", None)
-    return full() if full is not None else part
 
 
 def direction_wanted(step: int) -> bool:
@@ -296,5 +297,5 @@ def total(values: Sequence[float]) -> float | None:
 
 def norm_of_grads(params: Sequence[Tensor]) -> float:
     """Return the norm of what lies in `.grad` of all parameters together; 0 where there is nothing."""
-    grads = [p.grad for p in params if p.grad is not None and not p.grad.is_sparse]
+    grads = [local(p.grad) for p in params if p.grad is not None and not p.grad.is_sparse]
     return math.hypot(*(float(n) for n in norms_of(grads))) if grads else 0.0

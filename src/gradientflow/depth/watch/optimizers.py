@@ -13,6 +13,7 @@ from torch.optim import Optimizer as TorchOptimizer
 from gradientflow.depth.probe.births import Births
 from gradientflow.depth.probe.frames import locate
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.shards import is_shared_out
 from gradientflow.depth.watch.cheap import CheapTier
 from gradientflow.depth.watch.continuity import Continuity
 from gradientflow.records import Group, Optimizer
@@ -36,8 +37,11 @@ class Watched:
 
     def _gone(self, ref: Any) -> None:
         """The script dropped the optimizer: hold its model alive no longer."""
-        self._registry.let_go(self.record.params, self.params)
-        self.params, self.cheap, self.continuity = [], CheapTier([]), Continuity([])
+        try:
+            self._registry.let_go(self.record.params, self.params)
+            self.params, self.cheap, self.continuity = [], CheapTier([]), Continuity([])
+        except (AttributeError, TypeError):  # Python ends, and has taken our modules apart
+            return
 
 
 class Optimizers:
@@ -53,6 +57,7 @@ class Optimizers:
         self._births = births
         self._all: list[Watched] = []
         self._by_id: dict[int, Watched] = {}
+        self.shared_out = False  # parameters of one of them are, among processes
 
     def __iter__(self) -> Iterator[Watched]:
         return iter(self._all)
@@ -107,6 +112,7 @@ class Optimizers:
         for index in record.params:
             if self._registry.params[index].optimizer is None:
                 self._registry.params[index].optimizer = record.index
+        self.shared_out |= any(map(is_shared_out, params))
         watched = self._by_id[id(optimizer)] = Watched(optimizer, record, params, self._registry)
         self._all.append(watched)
         return watched

@@ -105,6 +105,7 @@ class Recorder:
             self.meta.backwards = monitor.backwards
             self.meta.optimizers = [w.record for w in monitor.optimizers]
             self.meta.unit = monitor.unit
+            self.meta.shared_out = monitor.optimizers.shared_out
             self.meta.compiled = monitor.compiled
             self.meta.compared = monitor.rewriting.compared
             self.meta.late = monitor.window.late

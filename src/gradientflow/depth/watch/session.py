@@ -20,7 +20,7 @@ from gradientflow.depth.watch.shield import Shield
 from gradientflow.files import here, settled, shown
 from gradientflow.limits import Limit
 from gradientflow.records import Run, Verdict
-from gradientflow.store import Store, fresh_folder
+from gradientflow.store import Place, Store, fresh_folder
 from gradientflow.torch_internals import lost
 
 REST = Limit(
@@ -60,6 +60,7 @@ def run_script(
     live: Live | None = None,
     prepare: Callable[[Monitor], None] | None = None,
     program: Program | None = None,
+    place: Place | None = None,
 ) -> Outcome:
     """Run a script under watch and judge what was seen.
 
@@ -73,6 +74,7 @@ def run_script(
         jacobian: also measure the singular values of the layers' Jacobians.
         live: shows how the run is going.
         prepare: called with the monitor before the script starts (tests plant faults there).
+        place: which of several processes this is; None: the only one.
         program: what to run, where it is loaded already (a replay runs an edited text).
 
     Returns:
@@ -87,6 +89,8 @@ def run_script(
     store = Store(folder)
     set_base(str(here()))
     recorder = Recorder(store, program.name, list(target), module=module)
+    if place is not None:
+        recorder.meta.rank, recorder.meta.ranks = place.rank, place.size
     limit = Stop(max_steps, max_time)
     monitor = Monitor(recorder, Schedule(probe_every), Shield(), limit.check)
     if jacobian:

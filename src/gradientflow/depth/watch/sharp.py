@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from gradientflow.curvature import flat, hessian_operator, top_eigenpair
+from gradientflow.depth.probe.shards import shares_out
 from gradientflow.depth.probe.tracebacks import let_through
 from gradientflow.depth.probe.traced import Trace
 from gradientflow.depth.watch.shield import Effort
@@ -125,6 +126,8 @@ def second_pass_refused(root: Tensor, trace: Trace) -> str | None:
     """Return why a second pass over the script's graph could change what the script computes, None where it cannot."""
     if Tensor.numel(root) != 1 or root.grad_fn is None:
         return "backward was not called on a scalar"
+    if shares_out(m for root_module, _ in trace.roots.values() for _, m in modules_within(root_module)):
+        return "parameters are shared out among processes, which would have to make a second pass all together"
     if _has_code_of_the_users(root.grad_fn):
         return "there is an autograd function in Python in the graph, and a second backward would call it again"
     if not bool(torch.isfinite(Tensor.detach(root))):

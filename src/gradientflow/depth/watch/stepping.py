@@ -17,6 +17,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer as TorchOptimizer
 
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.shards import local
 from gradientflow.depth.watch.foreign import Moved, foreign, in_shared_memory
 from gradientflow.depth.watch.optimizers import Watched, options_of
 from gradientflow.depth.watch.rotation import Piece
@@ -36,11 +37,11 @@ class _Part:
         self.index, self.tensor, self.piece = index, t, piece
         self.delivered = delivered
         grad = t.grad
-        kept = None if grad is None or not readable(grad) else grad.detach()
+        kept = None if grad is None or not readable(grad) else local(grad.detach())
         dense = kept.to_dense() if kept is not None and kept.is_sparse else kept
         self.arrived = torch.zeros_like(delivered) if dense is None else piece.of(dense).clone()
         self.skipped = grad is None
-        self.weights = piece.of(t.detach()).clone()
+        self.weights = piece.of(local(t.detach())).clone()
         self.memory = t.data_ptr() if type(t) in (Tensor, Parameter) else id(t)
 
     def behind(self) -> Tensor | None:
@@ -48,7 +49,8 @@ class _Part:
         grad = self.tensor.grad
         if grad is None or not readable(grad):
             return None
-        found = self.piece.of(grad.detach().to_dense() if grad.is_sparse else grad.detach())
+        kept = local(grad.detach())
+        found = self.piece.of(kept.to_dense() if kept.is_sparse else kept)
         return found if found.shape == self.arrived.shape else None
 
     def state(self, optimizer: TorchOptimizer) -> dict[str, Any]:
@@ -56,7 +58,7 @@ class _Part:
         found: dict[str, Any] = {}
         for key, value in optimizer.state.get(self.tensor, {}).items():
             same = isinstance(value, Tensor) and value.shape == self.tensor.shape
-            found[key] = wide(self.piece.of(value)) if same else value
+            found[key] = wide(self.piece.of(local(value))) if same else value
         return found
 
 
@@ -152,7 +154,7 @@ def _account(
         found.parts.append(part)
         found.columns.append(explained.stages)
         found.arrived.append(grad)
-        found.moved.append(wide(part.weights) - wide(part.piece.of(part.tensor.detach())))
+        found.moved.append(wide(part.weights) - wide(part.piece.of(local(part.tensor.detach()))))
         if explained.eps_rules is not None:
             found.eps.append((explained.eps_rules, part.weights.numel()))
     return found
@@ -179,7 +181,7 @@ def _measured(
 ) -> GroupStep:
     group = optimizer.param_groups[number]
     account = _best(parts, optimizer, before, group, rule) if rule is not None else None
-    moved = [wide(part.weights) - wide(part.piece.of(part.tensor.detach())) for part in parts]
+    moved = [wide(part.weights) - wide(part.piece.of(local(part.tensor.detach()))) for part in parts]
     found = GroupStep(
         group=number, params=[part.index for part in parts], entries=sum(part.weights.numel() for part in parts), options=options_of(group),
         stages=[Stage(GRADIENT, norm(p.delivered for p in parts)), Stage(BETWEEN, norm(p.arrived for p in parts))],

@@ -19,6 +19,7 @@ from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.frames import OURS, USER, classify, file_name
 from gradientflow.depth.probe.hooked import Hook
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.shards import local
 from gradientflow.depth.watch.rotation import Piece, Rotation
 from gradientflow.depth.watch.vectors import factor, norm
 from gradientflow.ops import writes
@@ -66,7 +67,7 @@ class Transmission:
         """Whether nothing is left of what the last backward call delivered."""
         some = [i for i, g in self._delivered.items() if bool(g.any())]
         left = [g for i in some if (t := self._registry.tensor(i)) is not None and (g := t.grad) is not None]
-        return bool(some) and not any(bool(g.any()) for g in left if readable(g) and not g.is_sparse)
+        return bool(some) and not any(bool(local(g).any()) for g in left if readable(g) and not g.is_sparse)
 
     def begin(self) -> None:
         """A new window: nothing is on its way."""
@@ -96,7 +97,7 @@ class Transmission:
         ours = [(i, t) for i in own if (t := self._registry.tensor(i)) is not None]
         live = [(i, t) for i, t in ours if (g := t.grad) is not None and readable(g)]
         with torch.no_grad():
-            pieces = Rotation([t for _, t in live]).next()
+            pieces = Rotation([local(t) for _, t in live]).next()
             self._pieces = {live[piece.index][0]: piece for piece in pieces}
             kept = {i: self._read(i, live[piece.index][1]) for i, piece in self._pieces.items()}
         self._delivered = {i: g for i, g in kept.items() if g is not None}
@@ -146,7 +147,7 @@ class Transmission:
         g = t.grad
         if g is None or not readable(g):
             return None
-        g = g.detach()
+        g = local(g.detach())
         return self._pieces[index].of(g.to_dense() if g.is_sparse else g).clone()
 
     def _whose(self, given: tuple[Any, ...]) -> list[int]:
@@ -155,11 +156,11 @@ class Transmission:
 
     def _written(self, tensors: list[Tensor]) -> list[int]:
         """Return the parameters whose gradient lies in the memory of one of these tensors."""
-        wanted = {t.untyped_storage().data_ptr() for t in tensors if not t.is_sparse and readable(t)}
+        wanted = {local(t).untyped_storage().data_ptr() for t in tensors if not t.is_sparse and readable(t)}
         return [
             i for i in self._delivered
             if (p := self._registry.tensor(i)) is not None and p.grad is not None and not p.grad.is_sparse
-            and p.grad.untyped_storage().data_ptr() in wanted
+            and local(p.grad).untyped_storage().data_ptr() in wanted
         ]  # fmt: skip
 
     def _note(self, raw: str, touched: list[int], frame: FrameType) -> None:

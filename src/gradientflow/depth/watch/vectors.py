@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from gradientflow.depth.probe.shards import local
+
 
 def wide(t: Tensor) -> Tensor:
     """Return a tensor as real numbers in double precision (single where the device has no other)."""
-    found = t.detach()
+    found = local(t.detach())
     real = torch.view_as_real(found) if found.is_complex() else found
     return real.float() if real.device.type == "mps" else real.double()
 

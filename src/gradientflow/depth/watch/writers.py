@@ -18,6 +18,7 @@ from torch import Tensor
 from gradientflow.depth.probe import calls
 from gradientflow.depth.probe.frames import TORCH, USER, classify
 from gradientflow.depth.probe.registry import Registry
+from gradientflow.depth.probe.shards import local
 from gradientflow.depth.watch.transmission import called_by
 from gradientflow.limits import Limit
 from gradientflow.ops import writes
@@ -54,7 +55,7 @@ class Writers:
         for index in params:
             t = self._registry.tensor(index)
             if t is not None and readable(t) and not t.is_sparse:
-                self._memory.setdefault(t.untyped_storage().data_ptr(), []).append(index)
+                self._memory.setdefault(local(t).untyped_storage().data_ptr(), []).append(index)
 
     def found(self) -> Line | None:
         """Return the call that changed most since `watch`; None where none was seen."""
@@ -81,7 +82,7 @@ class Writers:
 
     def _before(self, tensors: list[Tensor], frame: FrameType) -> dict[int, Tensor]:
         """Return the numbers of the parameters that a call may write to; none where the call is an optimizer's own."""
-        wanted = {t.untyped_storage().data_ptr() for t in tensors if not t.is_sparse and readable(t)}
+        wanted = {local(t).untyped_storage().data_ptr() for t in tensors if not t.is_sparse and readable(t)}
         indices = [i for at in wanted & self._memory.keys() for i in self._memory[at]]
         if not indices or _an_optimizers(frame):
             return {}
@@ -92,7 +93,7 @@ class Writers:
         if t is None or not readable(t):
             return None
         with torch.no_grad():
-            flat = t.detach().reshape(-1)
+            flat = local(t.detach()).reshape(-1)
             start = max(0, flat.numel() // 2 - _ENTRIES // 2)
             return flat[start : start + _ENTRIES].clone()
 
@@ -105,7 +106,7 @@ class Writers:
             changed += float((new.double() - old.double()).norm()) if not old.is_complex() else 1.0
             t = self._registry.tensor(index)
             if t is not None:  # (that may lie elsewhere now)
-                self._memory.setdefault(t.untyped_storage().data_ptr(), []).append(index)
+                self._memory.setdefault(local(t).untyped_storage().data_ptr(), []).append(index)
         if changed:
             name, file, line = called_by(frame, raw)
             if file is not None:
