@@ -28,7 +28,7 @@ export function onKey(river: River, e: KeyboardEvent): void {
   } else if (e.key === "m" && active) {
     const held = s.said === "held";
     river.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
-  } else if (e.key === "Escape") river.setState({ cursor: null, said: "", extra: "" });
+  } else if (e.key === "Escape") river.setState({ cursor: null, said: "", extra: "", ways: false });
   else if (e.key === "l" && s.cursor && active && !s.plane) {
     const [from, to] = [active.at, s.cursor];
     void river.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));
@@ -40,6 +40,7 @@ export function onKey(river: River, e: KeyboardEvent): void {
   else if (e.key === "0" && s.opened) river.moveTo(river.fitted(s.plane?.box ?? s.opened.box));
   else if (e.key === "b" && !s.plane && s.opened) river.setBasins(!s.basins);
   else if (e.key === "r" && s.plane) river.ride(!s.riding);
+  else if (e.key === "w" && s.plane) river.through(!s.ways);
   else if (e.key === "?") river.extra(s.extra === "keys" ? "" : "keys");
   else if (e.key === "s") river.extra(s.extra === "share" ? "" : "share");
   else if (e.key === "g" || e.key === "o" || e.key === "a") {
