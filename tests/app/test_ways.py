@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -115,6 +116,33 @@ def test_shares_sum_to_one_and_are_those_of_the_gradient(fields: Fields, data: D
         own = [sum(float(p.grad.square().sum()) for p in model[int(n)].parameters()) for n in LAYERS]  # type: ignore[union-attr]
         assert shares[:, k] == pytest.approx([x / sum(own) for x in own], rel=1e-3)
     assert max(abs(shares[:, 0] - shares[:, -1])) > 0.02  # the control: they are not the same all the way
+
+
+class Written(nn.Module):
+    """A network of which a line is the user's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5), nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.b(torch.tanh(self.a(x)))
+        return out
+
+
+def test_in_a_thread_of_the_apps_no_line_of_its_own_is_told_for_the_users(data: Data) -> None:
+    """(A ready-made container is called by nobody's line there; in a test it is this file's.)"""
+    loss = nn.functional.cross_entropy
+    ready, own = (fields_of(net=river.LossField(m, loss, data.batch)) for m in (Data().model, Written()))
+    with ThreadPoolExecutor(1) as pool:
+        for fields in (ready, own):
+            parts = pool.submit(list, ways(fields, WayAsk("net", "own", 0.0, T, "lane"), Token())).result(60)
+            ((head, _),) = frames(b"".join(parts))
+            sites = msgspec.json.decode(head, type=WaySeen).way.sites
+            if fields is ready:
+                assert set(sites) == {""}
+            else:
+                assert {s.partition(":")[0] for s in sites if s} == {"test_ways.py"} and sum(map(bool, sites)) >= 4
 
 
 def kept(model: nn.Module) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ export function onKey(river: River, e: KeyboardEvent): void {
   } else if (e.key === "m" && active) {
     const held = s.said === "held";
     river.setState({ said: held ? "" : "held", cursor: held ? null : active.at });
-  } else if (e.key === "Escape") river.setState({ cursor: null, said: "", extra: "", ways: false });
+  } else if (e.key === "Escape") river.setState({ cursor: null, said: "", extra: "" });
   else if (e.key === "l" && s.cursor && active && !s.plane) {
     const [from, to] = [active.at, s.cursor];
     void river.paintLine([...Array(24)].map((_, k) => [from[0] + (k / 23) * (to[0] - from[0]), from[1] + (k / 23) * (to[1] - from[1])]));

@@ -20,6 +20,7 @@ interface Shares extends LayerShares {
 }
 interface State {
   seen: WaySeen | null;
+  drop: number; // whose path that is on, as it is numbered on the water
   start: Way | null; // the way back where this drop began
   shares: Shares | null;
   row: number | null;
@@ -38,8 +39,20 @@ function pathOf(d: Drop | undefined, p: Picture): string {
   return track && p.opened ? [p.opened.target, d!.foot, p.t, track.moments, track.times.at(-1), track.final].join(" ") : "";
 }
 
+/** What took, or added, most. */
+function taken(way: Way): string {
+  const [most] = way.budget.by_kind.filter((s) => s.decades).sort((a, b) => Math.abs(b.decades!) - Math.abs(a.decades!));
+  return most ? `, most by ${most.name}: ${decades(most.decades)}` : "";
+}
+
+/** The layer that holds a row, or that the row's module holds. */
+function layerOf(row: number | null, way: Way | undefined, layers: string[] | undefined): string {
+  const path = row === null ? "" : way?.paths.slice(row).find(Boolean);
+  return (path && layers?.find((l) => path === l || path.startsWith(`${l}.`) || l.startsWith(`${path}.`))) || "";
+}
+
 export class Ways extends Component<Props, State> {
-  override state: State = { seen: null, start: null, shares: null, row: null, layer: "", order: "way", problem: "" };
+  override state: State = { seen: null, drop: 0, start: null, shares: null, row: null, layer: "", order: "way", problem: "" };
   private box = createRef<HTMLElement>();
   private stop = new AbortController();
   private asking = false;
@@ -61,6 +74,8 @@ export class Ways extends Component<Props, State> {
   }
 
   private key(e: KeyboardEvent): void {
+    const { p, river } = this.props;
+    if (e.key === "Escape" && !river.state.extra && !p.cursor) river.through(false);
     const order = ORDERS[Number(e.key) - 1];
     if (!order || e.ctrlKey || e.metaKey || e.altKey || (e.target as HTMLElement).matches("select, textarea, input:not([type=range], [type=checkbox])")) return;
     this.setState({ order });
@@ -81,7 +96,7 @@ export class Ways extends Component<Props, State> {
     try {
       for await (const { head } of this.answers<WaySeen>(d!, at, false)) {
         if (fresh) this.setState({ start: head.way, shares: null });
-        if (!fresh || p.clock === 0 || !this.state.seen) this.show(head);
+        if (!fresh || p.clock === 0 || !this.state.seen) this.show(head, p.drops.indexOf(d!) + 1);
       }
       if (fresh) {
         this.begun = path;
@@ -101,8 +116,7 @@ export class Ways extends Component<Props, State> {
         if (this.begun !== path) return;
         const n = head.times.length;
         const of = head.layers.map((_, k) => floats.subarray(k * n, (k + 1) * n));
-        const strongest = head.layers[of.reduce((best, own, k) => (own[0]! > of[best]![0]! ? k : best), 0)]!;
-        this.setState((s: State) => ({ shares: { ...head, of }, layer: head.layers.includes(s.layer) ? s.layer : strongest }));
+        this.setState((s: State) => ({ shares: { ...head, of }, layer: head.layers.includes(s.layer) ? s.layer : layerOf(s.row, s.seen?.way, head.layers) || head.layers[0]! }));
       }
     } catch (problem) {
       this.failed(problem);
@@ -122,30 +136,29 @@ export class Ways extends Component<Props, State> {
     if (!this.stop.signal.aborted) this.setState({ problem: (problem as Error).message });
   }
 
-  private show(seen: WaySeen): void {
+  private show(seen: WaySeen, drop: number): void {
     const same = this.state.seen?.way.budget.by_op.length === seen.way.budget.by_op.length;
-    this.setState({ seen, problem: "", ...(same ? {} : { row: seen.way.first }) });
+    this.setState({ seen, drop, problem: "", ...(same ? {} : { row: seen.way.first }) });
   }
 
   private choose = (row: number): void => {
     const { seen, shares } = this.state;
-    const path = seen?.way.paths.slice(row).find(Boolean);
-    const layer = path && shares?.layers.find((l) => path === l || path.startsWith(`${l}.`) || l.startsWith(`${path}.`));
+    const layer = layerOf(row, seen?.way, shares?.layers);
     this.setState({ row, ...(layer ? { layer } : {}) });
   };
 
-  render({ p, river }: Props, { seen, start, shares, row, order, problem }: State) {
+  render({ p, river }: Props, { seen, drop, start, shares, row, order, problem }: State) {
     const path = pathOf(active(p), p);
     const total = seen?.way.budget.total_decades;
     return (
       <section class="ways depth" ref={this.box} aria-labelledby="r-ways">
-        <h2 id="r-ways">the gradient through the layers{seen && <span class="at"> at t = {number(seen.time)}</span>}<button type="button" class="quiet" aria-label="close" title="close (w)" onClick={() => river.through(false)}>✕</button></h2>
+        <h2 id="r-ways">the gradient through the layers{seen && active(p) && <span class="at"> at t = {number(seen.time)}</span>}<button type="button" class="quiet" aria-label="close" title="close (w)" onClick={() => river.through(false)}>✕</button></h2>
         {problem && <p class="problem" role="alert">{problem}</p>}
         {!problem && !active(p) && <p class="fine">There is no drop: put one on the water.</p>}
         {!problem && active(p) && (!path || !seen) && <p class="fine" role="status">{path ? "looking at the network …" : "the path is being solved …"}</p>}
-        {seen && (
+        {seen && active(p) && (
           <>
-            <p class="fine"><b>{total === null || total === undefined ? "No total" : `${decades(total)} decades`}</b> from the loss to the first layer, {seen.way.took || "with the network as it is there"}. This is the kept moment of drop {p.drops.findIndex((d) => d.id === p.active) + 1}’s path nearest to the clock, one of {seen.moments}; <kbd>[</kbd> <kbd>]</kbd> move the clock. {seen.text}</p>
+            <p class="fine"><b>{total === null || total === undefined ? "No total" : `${decades(total)} decades`}</b> from the loss to the first layer{taken(seen.way)}. This is the kept moment of drop {drop}’s path nearest to the clock, one of {seen.moments}; <kbd>[</kbd> <kbd>]</kbd> move the clock. {seen.text}</p>
             <Waterfall way={seen.way} beside={seen.time > 0 ? start : null} order={order} row={row} choose={this.choose} sort={(o) => this.setState({ order: o })} />
             {seen.time > 0 && start && <p class="fine"><i class="sw was" /> pale: at t = 0</p>}
             {shares ? this.curves(shares, seen) : !problem && <p class="fine" role="status">the layers’ shares of dθ/dt: a gradient at each of {seen.moments} moments …</p>}
@@ -168,7 +181,7 @@ export class Ways extends Component<Props, State> {
     const now = shares.of[chosen]![here]!;
     return (
       <section class="card" aria-labelledby="r-share">
-        <h3 id="r-share"><Word of="gradient" text="share of dθ/dt" /> of <select aria-label="layer" value={layer} onChange={(e) => this.setState({ layer: e.currentTarget.value })}>{shares.layers.map((l) => <option value={l}>{l}</option>)}</select> <b>{percent(now)}</b></h3>
+        <h3 id="r-share"><Word of="gradient" text="share of dθ/dt" /> of layer <select aria-label="layer" value={layer} onChange={(e) => this.setState({ layer: e.currentTarget.value })}>{shares.layers.map((l) => <option value={l}>{l}</option>)}</select> <b>{percent(now)}</b></h3>
         <Plot label={`Share of ${layer} in the square of dθ/dt over time; now ${percent(now)}`} curves={curves} count={WIDE} now={x[here]!} x={["t = 0", `t = ${number(t)}`]} spell={(y) => percent(y)} least={0.05} />
         <p class="inks"><span><i class="stroke" /> {layer}</span><span><i class="stroke faint" /> {most.length < shares.layers.length - 1 ? `the ${FAINT} next; all` : "the other layers;"} together 100 %</span><span>time bent, as on the clock</span></p>
         <More text="as a table" make={() => (
