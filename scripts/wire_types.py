@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TYPES = (
     records.Opened, records.WaterAsk, records.Water, records.PlaneAsk, records.PlaneSeen, records.BasinsAsk, records.Basins, records.Order, records.DropAsk, records.LineAsk, records.Answer,
     records.Verdict, records.Replay,
-    records.KnobsOpened, records.KnobsAsk, records.KnobsSeen, records.TrainAsk, records.Course, records.Linked, records.LinkedAt, records.Offers, records.TryAsk,
+    records.KnobsOpened, records.KnobsAsk, records.KnobsSeen, records.TrainAsk, records.Course, records.Linked, records.LinkedAt, records.WayAsk, records.WaySeen, records.LayerShares, records.Offers, records.TryAsk,
     records.RunList, records.RunView, records.Way, records.OpSeen, records.Routes, records.Excerpt, records.Curves, records.HeatMap, records.Cell, records.Inlined,
 )  # fmt: skip
 FIRST_SIDE = 48  # samples along a side of the first water

@@ -24,6 +24,16 @@ def make():
     start = q[:, 18] + 0.5 * q[:, 19]  # the flow stays in the plane of these two
     return gf.Potential(lambda w: 0.5 * w @ hessian @ w, start=start, name='{NAME}')
 """
+NET = """
+import torch
+import gradientflow as gf
+
+def make():
+    torch.manual_seed(0)
+    x = torch.randn(40, 4)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Tanh(), torch.nn.Linear(6, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2))
+    return gf.LossField(model, torch.nn.functional.cross_entropy, (x, (x[:, 0] * x[:, 1] > 0).long()))
+"""
 READY = "s.plane && s.samples && s.samples.n === 65 && s.drops.length && s.drops[0].flow && s.drops[0].flow.exact"
 
 
@@ -111,12 +121,33 @@ def test_a_journey_on_a_plane(apps: Callable[..., App], screens: Show, tmp_path:
 
 
 def test_a_plane_that_cannot_be_is_told_and_another_one_helps(apps: Callable[..., App], screens: Show) -> None:
-    app = apps("linear-net")
+    """And on a phone, in the light theme, a network's way back at times of its path."""
+    app = apps("net.py:make", {"net.py": NET})
     screen = screens(app, viewport={"width": 400, "height": 800}, color_scheme="light")
+    page = screen.page
     screen.until("s.plane && s.samples && s.drops[0].flow")
-    assert screen.page.evaluate("document.documentElement.scrollWidth") <= 400
-    screen.page.evaluate("location.hash = '#river?f=linear-net&plane=nowhere~1'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.evaluate("location.hash = '#river?f=net.py:make&plane=nowhere~1'")
     screen.until("s.problem.includes('no place')")
     screen.troubles.clear()  # the browser tells of the refusal
-    screen.page.get_by_label("plane", exact=True).select_option("gradient")
+    page.get_by_label("plane", exact=True).select_option("gradient")
     screen.until("s.plane.text.startsWith('gradient') && s.problem === '' && s.samples && s.samples.n === 65")
+
+    page.get_by_role("button", name="the gradient through the layers here").click()
+    text = "document.querySelector('.ways').innerText"
+    screen.until(f"document.querySelector('.ways .plot') && {text}.includes('at t = 10')")
+    end = page.locator(".ways .wf-rows").inner_text()
+    assert "decades from the loss" in page.inner_text(".ways") and end.count("linear") == 3
+    assert page.locator(".wf-bar .was").count() == 6  # the start, pale
+    page.locator(".ways .wf-row:has(b:text-is('linear')) >> nth=-1").click()  # the first layer
+    assert page.input_value(".ways select") == "0"
+    share = page.inner_text("#r-share b")
+    page.keyboard.press("2")  # an order of the lines, and not a story
+    assert page.get_by_role("button", name="2 biggest first").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("1")
+    page.get_by_label("flow time", exact=False).first.fill("0")
+    screen.until(f"{text}.includes('at t = 0') && !document.querySelector('.wf-bar .was')")
+    assert page.locator(".ways .wf-rows").inner_text() != end and page.inner_text("#r-share b") != share
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.keyboard.press("Escape")
+    screen.until("!s.ways && !document.querySelector('.ways')")

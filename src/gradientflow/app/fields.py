@@ -13,6 +13,8 @@ from gradientflow.errors import UsageError
 from gradientflow.records import Named, Opened
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from gradientflow.river import Field
 
 FIRST = "w1w2"  # the field that a page opens with where nobody named one; its first water is packaged
@@ -103,8 +105,15 @@ class Fields:
         named = [Named(n, river.zoo.named(n).text) for n in SHOWN]
         return Opened(
             target=target, name=field.name, about=found.about, size=field.size or 2, potential=field.potential, box=sides, start=begin, t=t,
-            lr=rate, fields=named, tales=list(TALES), planes=kinds,
+            lr=rate, fields=named, tales=list(TALES), planes=kinds, layers=many and module_of(field) is not None,
         )  # fmt: skip
+
+
+def module_of(field: Field) -> nn.Module | None:
+    """Return the network whose flow a field is, where it is a module and no function."""
+    from gradientflow import river
+
+    return field.model.modules().get("") if isinstance(field, river.LossField) else None
 
 
 def _sides(box: Any) -> tuple[float, float, float, float]:

@@ -67,7 +67,7 @@ class Paths:
         )  # fmt: skip
         if token.cancelled() or path.theta is None or path.loss is None:
             return
-        layers, shares = _shares(
+        layers, shares = shares_of(
             field.evaluate(path.theta).rate, [(name, p.numel()) for name, p in net.named_parameters()]
         )
         with self._lock:
@@ -110,14 +110,14 @@ def _told(path: Path, until: float) -> str:
     return f"Solved by {path.method} to the usual tolerance, not certified; {path.status}."
 
 
-def _shares(rate: Tensor, sizes: list[tuple[str, int]]) -> tuple[list[str], list[list[float]]]:
-    """Of each layer its share of ‖dθ/dt‖², at each time; a layer is the module that holds a parameter."""
+def shares_of(rate: Tensor, sizes: list[tuple[str, int]]) -> tuple[list[str], list[list[float]]]:
+    """Of each layer its share of ‖dθ/dt‖², at each time; a layer is the module that holds a parameter; of the root's own, each."""
     whole = rate.double().square()
     total = whole.sum(1)
     found: dict[str, Tensor] = {}
     start = 0
     for name, size in sizes:
-        layer = name.rpartition(".")[0]
+        layer = name.rpartition(".")[0] or name
         own = whole[:, start : start + size].sum(1)
         found[layer] = found[layer] + own if layer in found else own
         start += size

@@ -22,10 +22,11 @@ from gradientflow.app.replays import Replays
 from gradientflow.app.run_routes import run_routes
 from gradientflow.app.runs import Runs
 from gradientflow.app.water import orders, planes, slices, waters
+from gradientflow.app.ways import layer_shares, ways
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Job, Token, Work
 from gradientflow.errors import GradientflowError, OutputError, UsageError
-from gradientflow.records import Answer, BasinsAsk, DropAsk, LineAsk, PlaneAsk, WaterAsk
+from gradientflow.records import Answer, BasinsAsk, DropAsk, LineAsk, PlaneAsk, WaterAsk, WayAsk
 
 PAGE = files("gradientflow.app") / "static"
 NEEDED = ("index.html", "app.js", "style.css", "first.bin")
@@ -82,6 +83,11 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         ask = await _asked(request, PlaneAsk)
         return await _stream(work.run(_spoken(lambda token: planes(fields, ask, token)), lane=ask.lane, slow=True))
 
+    async def way_back(request: Request) -> Response:
+        ask = await _asked(request, WayAsk)
+        look = layer_shares if ask.shares else ways
+        return await _stream(work.run(_spoken(lambda token: look(fields, ask, token)), lane=ask.lane, slow=ask.shares))
+
     async def shores(request: Request) -> Response:
         ask = await _asked(request, BasinsAsk)
         return await _stream(work.run(_spoken(lambda token: basins(fields, ask, token)), lane=ask.lane, slow=True))
@@ -110,6 +116,7 @@ def serve(fields: Fields, keys: Keys, runs: Runs | None = None) -> Any:
         Route("/static/{name}", page),
         Route("/api/open", opened),
         Route("/api/water", water, methods=["POST"]),
+        Route("/api/way", way_back, methods=["POST"]),
         Route("/api/basins", shores, methods=["POST"]),
         Route("/api/plane", plane, methods=["POST"]),
         Route("/api/drop", drop, methods=["POST"]),

@@ -4,7 +4,8 @@
 `try_remedies` replays the script with the verdict's remedies, each beside a baseline; `attach` puts that into the verdict, `added` beside
 what was replayed before; `same_script` refuses a script that is not as it was watched; `course` reads a trial that still goes on.
 From a notebook or a test: `diagnose` looks at a model once, `assert_flows` raises where its gradient does not flow,
-`watching` watches a loop of the user's own (as `gradientflow.watch`). `small_look` builds a small network from knobs and looks at it.
+`watching` watches a loop of the user's own (as `gradientflow.watch`). `small_look` builds a small network from knobs and looks at it;
+`diagnose_alone` is `diagnose` where several threads may ask at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gradientflow.depth.replay.stats import SEEDS
 from gradientflow.records import REPLAY_BUDGET
 
 if TYPE_CHECKING:
+    from gradientflow.depth.look.alone import diagnose_alone
     from gradientflow.depth.look.assert_flows import GradientFault, assert_flows
     from gradientflow.depth.look.diagnose import diagnose
     from gradientflow.depth.look.diagnosis import Diagnosis
@@ -42,6 +44,7 @@ _WHERE = {  # torch is imported only when something is to be run
     "attach": ("replay.attach", "attach"),
     "course": ("replay.course", "course"),
     "diagnose": ("look.diagnose", "diagnose"),
+    "diagnose_alone": ("look.alone", "diagnose_alone"),
     "run": ("watch.session", "run_script"),
     "same_script": ("replay.same", "same_script"),
     "small_field": ("small.look", "small_field"),
@@ -53,7 +56,7 @@ _WHERE = {  # torch is imported only when something is to be run
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "judge", "looked_at", "run", "same_script", "small_field", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "diagnose_alone", "judge", "looked_at", "run", "same_script", "small_field", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ PyTorch. Seven families:
 - `replay`   what was tried: `Replay`, remedies on the same script beside a baseline
 - `flow`     what a drop does in parameter space: `Flow`, written by `gradientflow flow --json` under `FLOW_SCHEMA`; a `Portrait`
   may lie in a `Plane` of a large space, with the `Shadow` of each path
-- `app`      what the local app and its page say to each other; `run_view`: of a run; `inlined`: a run in one page; `knobs`: of a small network
+- `app`      what the local app and its page say to each other; `run_view`: of a run; `inlined`: a run in one page; `knobs`: of a small network; `ways`: of a network on its path
 
 Units: `grad` norms are Euclidean norms of ∂L/∂(tensor); a `gain` is ‖gradient at the input‖ / ‖gradient at the output‖
 of an operation, and a *decade* is log10 of a gain. Times of a run are seconds since it began; times of a flow are flow
@@ -162,6 +162,7 @@ from gradientflow.records.verdict import (
     Verdict,
     Watch,
 )
+from gradientflow.records.ways import LayerShares, WayAsk, WaySeen
 
 __all__ = [
     "ABSENT",
@@ -230,6 +231,7 @@ __all__ = [
     "KnobsOpened",
     "KnobsSeen",
     "Law",
+    "LayerShares",
     "Line",
     "LineAsk",
     "LineName",
@@ -308,4 +310,6 @@ __all__ = [
     "Water",
     "WaterAsk",
     "Way",
+    "WayAsk",
+    "WaySeen",
 ]

@@ -57,6 +57,7 @@ class Opened(msgspec.Struct):
     fields: list[Named]
     tales: list[Tale]
     planes: list[str] = []  # kinds of planes, of a field of more than two parameters; empty: it is drawn whole
+    layers: bool = False  # a module, seen in a plane: the gradient's way back can be shown on its paths
 
 
 class WaterAsk(msgspec.Struct):

@@ -137,7 +137,7 @@ export class Waterfall extends Component<Props, State> {
     const { paper } = this.state;
     const from = paper ? 0 : Math.max(0, Math.floor(this.state.top / HIGH) - AROUND);
     const to = Math.min(lines.length, paper ? PRINTED : Math.ceil((this.state.top + this.state.tall) / HIGH) + AROUND);
-    const alone = new Set(way.sites.map((s) => s.replace(/:\d+$/, "")).filter(Boolean)).size === 1;
+    const alone = new Set(way.sites.map((s) => s.replace(/:\d+$/, "")).filter(Boolean)).size <= 1;
     const merges = way.budget.by_op.some((r) => r.kind === "branch");
     if (!lines.length) return <p class="empty">{way.budget.note || "No op was measured in this step, so there is no way back to draw."}</p>;
     return (

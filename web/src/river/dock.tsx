@@ -13,7 +13,7 @@ interface Props {
   still: string;
 }
 /** What the panels tell; the rest of the picture (clock, cursor, view) moves without them. */
-const TOLD = ["opened", "plane", "riding", "samples", "order", "levels", "drops", "active", "lines", "basins", "shores", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
+const TOLD = ["opened", "plane", "riding", "ways", "samples", "order", "levels", "drops", "active", "lines", "basins", "shores", "on", "lr", "t", "back", "trueTime", "paused", "tale", "problem"] as const;
 
 export class Dock extends Component<Props> {
   override shouldComponentUpdate(next: Props): boolean {

@@ -8,7 +8,7 @@ const KEYS: [string, string][] = [
   ["click", "put a drop on the water"], ["drag a drop", "its solved path answers while you drag"], ["drag on the water", "paint a line of drops"],
   ["wheel, + −", "zoom (the water is sampled anew)"], ["⇧ drag", "move the view; 0 brings it back"], ["← → ↑ ↓", "move a cursor; with ⇧ finely"], ["Enter", "drop where the cursor is"],
   ["m", "hold the drop, and move it with the arrows"], ["l", "a line of drops from the drop to the cursor"], ["n", "next drop; x removes it"], ["[ ]", "the clock back and on; p plays it"], ["g o a", "gradient descent, momentum, Adam"],
-  ["<", "where it came from"], ["r", "on a plane: the plane rides with the drop"], ["b", "basins: where drops end"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
+  ["<", "where it came from"], ["r", "on a plane: the plane rides with the drop"], ["w", "on a plane: the gradient through the layers, where the drop is"], ["b", "basins: where drops end"], ["v", "true time or bent"], ["Space", "still water"], ["1 2 3 4", "the stories"], ["s", "share"], ["t", "dark or light"], ["? Esc", "these keys"],
 ];
 
 export class Extra extends Component<ExtraProps, { done: string; filming: number | null }> {

@@ -40,6 +40,7 @@ export function onKey(river: River, e: KeyboardEvent): void {
   else if (e.key === "0" && s.opened) river.moveTo(river.fitted(s.plane?.box ?? s.opened.box));
   else if (e.key === "b" && !s.plane && s.opened) river.setBasins(!s.basins);
   else if (e.key === "r" && s.plane) river.ride(!s.riding);
+  else if (e.key === "w" && s.plane) river.through(!s.ways);
   else if (e.key === "?") river.extra(s.extra === "keys" ? "" : "keys");
   else if (e.key === "s") river.extra(s.extra === "share" ? "" : "share");
   else if (e.key === "g" || e.key === "o" || e.key === "a") {

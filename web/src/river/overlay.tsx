@@ -28,6 +28,22 @@ export function fitted(box: Box, { width, height }: Frame): Box {
   return [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2];
 }
 
+/** The box that a frame of another size shows around the same middle, at the same scale. */
+export function stretched({ box: [x0, x1, y0, y1], width, height }: Frame, wide: number, tall: number): Box {
+  const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
+  const scale = Math.max((x1 - x0) / width, (y1 - y0) / height);
+  return [cx - (scale * wide) / 2, cx + (scale * wide) / 2, cy - (scale * tall) / 2, cy + (scale * tall) / 2];
+}
+
+/** The box of a frame made larger or smaller around a point, its middle where none is named; none where numbers give out. */
+export function zoomed(frame: Frame, factor: number, at?: Point): Box | null {
+  const [cx, cy] = at ?? toField(frame, [frame.width / 2, frame.height / 2]);
+  const [x0, x1, y0, y1] = frame.box;
+  const size = (x1 - x0) * factor;
+  if (!(size > 1e-7 * Math.max(1, Math.abs(cx), Math.abs(cy)) && size < 1e6)) return null;
+  return [cx + (x0 - cx) * factor, cx + (x1 - cx) * factor, cy + (y0 - cy) * factor, cy + (y1 - cy) * factor];
+}
+
 /** A path of SVG through points; what is far outside is left out, for browsers lose count there. */
 export function line(frame: Frame, points: readonly (readonly [number, number])[]): string {
   let out = "", pen = false;

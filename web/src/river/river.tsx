@@ -9,7 +9,7 @@ import { Hands } from "./hands";
 import { Leak } from "./leak";
 import { placed } from "./off";
 import { onKey } from "./keys";
-import { fitted, Overlay, toField, type Frame } from "./overlay";
+import { fitted, Overlay, stretched, type Frame, zoomed } from "./overlay";
 import { type Box, type Point, samplesOf } from "./samples";
 import { answered, type Drop, emptyDrop, hashOf, type Kind, KINDS, type Picture, toldBy, wantedOf } from "./state";
 import { Springs } from "./springs";
@@ -27,6 +27,7 @@ interface State extends Picture {
   said: string;
   Shore: typeof import("./shores") | null; // what draws basins, where it was asked for
   Slice: ComponentType<{ p: Picture; river: River }> | null;
+  Ways: ComponentType<{ p: Picture; river: River }> | null;
   busy: string;
 }
 export interface TimeProps {
@@ -62,7 +63,7 @@ export class River extends Component<{ theme: Theme }, State> {
   answers = { drag: 0, settled: 0, began: 0, last: 0 };
 
   override state: State = {
-    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, Shore: null, busy: "", basins: false, shores: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
+    opened: null, view: null, plane: null, riding: false, pointer: null, Slice: null, Shore: null, Ways: null, ways: false, busy: "", basins: false, shores: null, samples: null, order: null, levels: [], drops: [], active: 0, lines: [],
     on: { gd: true, momentum: false, adam: false }, lr: { gd: 0.1, momentum: 0.02, adam: 0.1 }, t: 20, clock: 20, back: false, trueTime: false,
     paused: matchMedia("(prefers-reduced-motion: reduce)").matches, tale: "", cursor: null, problem: "",
     frame: { box: [-1, 1, -1, 1], width: 1, height: 1 }, Time: null, Extra: null, extra: "", said: "",
@@ -133,7 +134,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const starts = wanted.drops.length ? wanted.drops : [opened.start];
     const drops = slice ? slice.plane.feet.map(([x, y, off], k) => emptyDrop(this.next++, [x, y], slice.feet[k], off)) : starts.map((at) => emptyDrop(this.next++, at));
     this.setState({
-      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", shores: null, basins: !plane && wanted.basins, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
+      opened, view, plane, riding: !!plane && wanted.riding, pointer: null, Slice: many?.Slice ?? null, busy: "", ways: false, shores: null, basins: !plane && wanted.basins, order: null, levels: [], lines: [], problem: "", t, clock: wanted.clock ?? t, back: wanted.back,
       trueTime: wanted.trueTime, lr, on: some || wanted.drops.length ? wanted.on : { gd: true, momentum: false, adam: false }, drops, active: drops[0]!.id, tale: tale?.key ?? "",
       frame: { ...this.state.frame, box: view },
     }, () => {
@@ -154,12 +155,7 @@ export class River extends Component<{ theme: Theme }, State> {
     const [width, height] = [stage.clientWidth, stage.clientHeight];
     const before = this.state.frame;
     if (!width || (width === before.width && height === before.height)) return;
-    const [x0, x1, y0, y1] = before.box;
-    const [cx, cy] = [(x0 + x1) / 2, (y0 + y1) / 2];
-    const scale = Math.max((x1 - x0) / before.width, (y1 - y0) / before.height);
-    const box: Box = this.state.view
-      ? [cx - (scale * width) / 2, cx + (scale * width) / 2, cy - (scale * height) / 2, cy + (scale * height) / 2]
-      : before.box;
+    const box = this.state.view ? stretched(before, width, height) : before.box;
     this.setState({ frame: { box, width, height }, view: this.state.view && box }, () => this.state.opened && this.springs.later());
   }
 
@@ -191,12 +187,8 @@ export class River extends Component<{ theme: Theme }, State> {
   }
 
   zoom(factor: number, at?: Point): void {
-    const { frame } = this.state;
-    const [cx, cy] = at ?? toField(frame, [frame.width / 2, frame.height / 2]);
-    const [x0, x1, y0, y1] = frame.box;
-    const size = (x1 - x0) * factor;
-    if (!(size > 1e-7 * Math.max(1, Math.abs(cx), Math.abs(cy)) && size < 1e6)) return;
-    this.moveTo([cx + (x0 - cx) * factor, cx + (x1 - cx) * factor, cy + (y0 - cy) * factor, cy + (y1 - cy) * factor]);
+    const box = zoomed(this.state.frame, factor, at);
+    if (box) this.moveTo(box);
   }
 
   moveTo(box: Box): void {
@@ -328,6 +320,12 @@ export class River extends Component<{ theme: Theme }, State> {
     if (which && !this.state.Extra) import("./extra").then((m) => this.setState({ Extra: m.Extra }));
   };
 
+  /** Depth's picture of the network where the active drop is on its path. */
+  through = (ways: boolean): void => {
+    this.setState({ ways });
+    if (ways && !this.state.Ways) import("./ways").then((m) => this.setState({ Ways: m.Ways }));
+  };
+
   private link(): void {
     clearTimeout(this.last);
     this.last = window.setTimeout(() => {
@@ -384,6 +382,7 @@ export class River extends Component<{ theme: Theme }, State> {
         </div>
         <Dock picture={s} said={said} river={this} still={this.water?.kind ?? ""} />
         <section class="time" aria-label="the time bar">{Time ? <Time picture={s} theme={theme} scrub={this.clock.scrub} /> : null}</section>
+        {s.ways && s.Ways && <s.Ways p={s} river={this} />}
         {s.extra && Extra && <Extra which={s.extra} picture={s} river={this} stage={this.stage.current!} close={() => this.extra("")} />}
       </main>
     );

@@ -79,6 +79,7 @@ export function Slice({ p, river }: { p: Picture; river: River }) {
       </label>
       <p class="soft">a slice of {plane.plane.size.toLocaleString("en")} dimensions{held ? `, with ${told(100 * (held[0] + held[1]))} % of where the path goes` : ""}{curvature?.[0] ? `, λ ${told(curvature[0])}${curvature[1] ? ` and ${told(curvature[1])}` : ""}` : ""}. {opened.potential ? "The loss in it is true. " : ""}{leak !== null && <>Half of it leaks more than <b>{share(leak)}</b>: {truth(leak)}</>}</p>
       <label><input type="checkbox" checked={p.riding} onChange={(e) => river.ride(e.currentTarget.checked)} /> <kbd>r</kbd> ride: the plane moves with the drop along the clock</label>
+      {opened.layers && <button aria-pressed={p.ways} onClick={() => river.through(!p.ways)}><kbd>w</kbd> the gradient through the layers here</button>}
       {plane.notes.map((note) => <p class="soft">{note}</p>)}
     </section>
   );

@@ -43,6 +43,7 @@ export interface Picture {
   view: Box | null;
   plane: PlaneSeen | null; // of a field of more than two parameters
   riding: boolean; // the plane moves with the active drop
+  ways: boolean; // the gradient through the layers is shown, where the active drop is
   pointer: Point | null;
   samples: Samples | null;
   order: Order | null;

@@ -315,6 +315,12 @@ export interface Law {
   text: string;
 }
 
+/** How much of dθ/dt each layer has on a path: ‖∂L/∂layer‖² / ‖∂L/∂θ‖², which sum to 1 over the layers. */
+export interface LayerShares {
+  times: number[];
+  layers: string[];
+}
+
 /** One curve, thinned: so many points; behind the header stand its steps, less `Curves.first`, and then its values. */
 export interface Line {
   name: "2/η" | "gradient" | "learning rate" | "loss" | "sharpness" | "update/weight";
@@ -400,6 +406,7 @@ export interface Opened {
   fields: Named[];
   tales: Tale[];
   planes: string[];
+  layers: boolean;
 }
 
 /** What orders a box: points at rest, curves of them, separatrices. */
@@ -880,4 +887,22 @@ export interface Way {
   sites: string[];
   paths: string[];
   folds: ([number, number, string])[];
+}
+
+/** Look at a network where the flow of a drop is at a time; with `shares` say instead how much each layer moves, at all times. */
+export interface WayAsk {
+  target: string;
+  foot: string;
+  at: number;
+  t: number;
+  lane: string;
+  shares: boolean;
+}
+
+/** The way back at the kept moment of a path that is nearest to the time that was asked for. */
+export interface WaySeen {
+  time: number;
+  moments: number;
+  way: Way;
+  text: string;
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,16 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from gradientflow.depth.look.diagnose import diagnose
+from gradientflow.depth.look.alone import ALONE, diagnose_alone
 from gradientflow.depth.small import law
 from gradientflow.depth.small.knobs import checked, steps
 from gradientflow.depth.small.mends import mended
 from gradientflow.depth.small.script import FILE, block, loaded
-from gradientflow.depth.watch.post import set_aside
 from gradientflow.records import Knobs, Law, Probe, Run, Turn, Verdict
-
-_ALONE = threading.Lock()  # a probe listens to PyTorch as a whole: no training of ours in the meantime
-_settled = False
 
 
 @dataclass(frozen=True)
@@ -46,9 +41,8 @@ def small_look(knobs: Knobs, at: Tensor | None = None) -> Looked:
     """
     checked(knobs)
     text, made = loaded(knobs)
-    with _ALONE, torch.random.fork_rng(devices=[]):
-        found = diagnose(lambda: _moved(made["build"](), at), made["loss"], made["data"]())
-        _settle()
+    with ALONE, torch.random.fork_rng(devices=[]):
+        found = diagnose_alone(lambda: _moved(made["build"](), at), made["loss"], made["data"]())
     found.run.meta.sources, found.run.meta.cwd = {FILE: text}, ""  # (it lies in no file)
     seen = _law(knobs, found.run, text)
     return Looked(found.run, found.verdict, seen, mended(knobs, found.verdict), text)
@@ -61,7 +55,7 @@ def small_field(knobs: Knobs) -> tuple[nn.Module, Callable[[Any, Any], Tensor], 
         UsageError: a knob is turned too far.
     """
     _, made = loaded(checked(knobs))
-    with _ALONE, torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         net, batch = made["build"](), made["data"]()
     return net, lambda output, target: made["loss"](lambda _: output, (None, target)), batch
 
@@ -90,13 +84,13 @@ def small_training(knobs: Knobs, count: int, wanted: Callable[[], bool] = lambda
     checked(knobs)
     steps(count)
     _, made = loaded(knobs)
-    with _ALONE, torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         net, batch = made["build"](), made["data"]()
     optimizer = torch.optim.SGD(net.parameters(), lr=knobs.lr)
     for _ in range(count):
         if not wanted():
             return
-        with _ALONE:
+        with ALONE:
             optimizer.zero_grad()
             value = made["loss"](net, batch)
             value.backward()
@@ -105,14 +99,6 @@ def small_training(knobs: Knobs, count: int, wanted: Callable[[], bool] = lambda
         yield seen
         if not math.isfinite(seen):
             return
-
-
-def _settle() -> None:
-    """Set what the process holds behind the first look aside from the collector: each look goes through all that is not."""
-    global _settled
-    if not _settled:
-        set_aside()
-        _settled = True
 
 
 def _law(knobs: Knobs, run: Run, text: str) -> Law:
