@@ -239,6 +239,35 @@ def test_what_cannot_be_looked_at_is_refused_in_words(
         looked(fields, 0.0)
 
 
+class Hidden(nn.Module):
+    """A network that vmap hides from a probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.func.vmap(self.layer)(x)
+        return out
+
+
+def test_what_a_look_cannot_follow_or_the_network_refuses_is_told_and_the_module_put_back(data: Data) -> None:
+    model = Hidden()
+    hidden = fields_of(net=river.LossField(model, nn.functional.cross_entropy, data.batch))
+    before = kept(model)
+    with pytest.raises(UsageError, match=r"no operation .* was seen"):
+        looked(hidden, T)
+    assert kept(model) == before
+    broken = Data().model
+    failing = fields_of(net=river.LossField(broken, nn.functional.cross_entropy, data.batch))
+    failing.planes("net").path("own", T)  # type: ignore[union-attr]
+    handle, before = broken[1].register_forward_hook(lambda *_: 1 / 0), kept(broken)
+    with pytest.raises(ZeroDivisionError):
+        looked(failing, T)
+    handle.remove()
+    assert kept(broken) == before and looked(failing, T).way.budget.by_op
+
+
 def test_what_nobody_waits_for_is_not_worked_out(fields: Fields) -> None:
     token = Token()
     token.cancel()

@@ -113,8 +113,8 @@ def _seen(field: LossField, path: Path, k: int) -> WaySeen:
     back = None if probe is None else way(moment, probe)
     if back is None or not back.budget.by_op:
         raise UsageError(
-            f"the gradient's way back from {field.objective.name} could not be followed: "
-            + (found.verdict.summary or "no op was measured.")
+            f"the gradient's way back from {field.objective.name} could not be followed: no operation between it and the network's "
+            "layers was seen, as where torch.func.vmap hides them."
         )
     told = (
         ""
