@@ -17,6 +17,7 @@ from gradientflow.app.wire import frames
 from gradientflow.app.work import Token
 from gradientflow.errors import FieldError, UsageError
 from gradientflow.records import FlowAsk, Knobs, KnobsAsk, KnobsSeen, Linked, LinkedAt
+from gradientflow.river.fields import chance
 from tests.app.run_records import Served, served
 from tests.app.test_guard import Client
 from tests.app.test_runs_browser import look, until  # noqa: F401
@@ -148,6 +149,24 @@ def test_a_look_sees_nothing_of_what_other_threads_compute() -> None:
             assert beside.verdict.watch.errors == []
     finally:
         token.cancel()
+        thread.join(60)
+
+
+def test_a_look_draws_its_own_numbers_while_another_thread_shakes_the_generators() -> None:
+    alone = depth.small_look(SMALL)
+    over = threading.Event()
+
+    def shake() -> None:
+        while not over.is_set():
+            with chance.shaken(11):
+                torch.rand(1)
+
+    thread = threading.Thread(target=shake)
+    thread.start()
+    try:
+        assert all(depth.small_look(SMALL).law == alone.law for _ in range(12))
+    finally:
+        over.set()
         thread.join(60)
 
 

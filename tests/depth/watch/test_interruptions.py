@@ -155,8 +155,8 @@ def test_an_alarm_anywhere_in_our_work_is_caught_by_the_script(where: str, tmp_p
             owner = getattr(owner, name)
         real = getattr(owner, last)
 
-        def ringing(*args: Any) -> Any:
-            result = real(*args)
+        def ringing(*args: Any, **named: Any) -> Any:
+            result = real(*args, **named)
             if not rung and monitor.steps >= 2:
                 rung.append(1)
                 signal.raise_signal(signal.SIGUSR1)

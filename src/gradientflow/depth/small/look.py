@@ -15,6 +15,7 @@ from gradientflow.depth.small import law
 from gradientflow.depth.small.knobs import checked, steps
 from gradientflow.depth.small.mends import mended
 from gradientflow.depth.small.script import FILE, block, loaded
+from gradientflow.generators import HELD
 from gradientflow.records import Knobs, Law, Probe, Run, Turn, Verdict
 
 
@@ -41,7 +42,7 @@ def small_look(knobs: Knobs, at: Tensor | None = None) -> Looked:
     """
     checked(knobs)
     text, made = loaded(knobs)
-    with ALONE, torch.random.fork_rng(devices=[]):
+    with ALONE, HELD, torch.random.fork_rng(devices=[]):
         found = diagnose_alone(lambda: _moved(made["build"](), at), made["loss"], made["data"]())
     found.run.meta.sources, found.run.meta.cwd = {FILE: text}, ""  # (it lies in no file)
     seen = _law(knobs, found.run, text)
@@ -55,7 +56,7 @@ def small_field(knobs: Knobs) -> tuple[nn.Module, Callable[[Any, Any], Tensor], 
         UsageError: a knob is turned too far.
     """
     _, made = loaded(checked(knobs))
-    with ALONE, torch.random.fork_rng(devices=[]):
+    with ALONE, HELD, torch.random.fork_rng(devices=[]):
         net, batch = made["build"](), made["data"]()
     return net, lambda output, target: made["loss"](lambda _: output, (None, target)), batch
 
@@ -84,7 +85,7 @@ def small_training(knobs: Knobs, count: int, wanted: Callable[[], bool] = lambda
     checked(knobs)
     steps(count)
     _, made = loaded(knobs)
-    with ALONE, torch.random.fork_rng(devices=[]):
+    with ALONE, HELD, torch.random.fork_rng(devices=[]):
         net, batch = made["build"](), made["data"]()
     optimizer = torch.optim.SGD(net.parameters(), lr=knobs.lr)
     for _ in range(count):

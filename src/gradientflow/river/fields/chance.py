@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import torch
 
+from gradientflow.generators import HELD
+
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
@@ -51,7 +53,7 @@ def shaken(seed: int) -> Iterator[None]:
         >>> bool(a == b)
         False
     """
-    with kept():
+    with HELD, kept():
         seed_all(seed)
         yield
 

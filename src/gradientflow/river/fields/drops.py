@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradientflow.errors import FieldError
+from gradientflow.generators import HELD
 from gradientflow.river.fields import chance
 from gradientflow.river.fields.base import Field
 from gradientflow.river.fields.loss import LossField
@@ -143,7 +144,7 @@ def _fresh(field: LossField, n: int, seed: int) -> Tensor | None:
     except Exception:  # a module may hold what cannot be copied
         return None
     rows = []
-    with chance.kept(), torch.no_grad():
+    with HELD, chance.kept(), torch.no_grad():
         for i in range(n):
             chance.seed_all(seed + i)
             for name, init in inits:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradientflow.errors import FieldError
+from gradientflow.generators import HELD
 from gradientflow.river.fields import chance
 from gradientflow.river.fields.batches import changed, tensors
 from gradientflow.river.fields.guard import check_deterministic, depends_on_cut
@@ -25,7 +26,7 @@ def first_look(field: NetworkField) -> list[str]:
         FieldError: one of these is not so.
         RandomFieldError: two evaluations differ.
     """
-    with chance.kept():
+    with HELD, chance.kept():
         return _look(field)
 
 
