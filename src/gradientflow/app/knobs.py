@@ -99,7 +99,7 @@ def knob_routes(asked: Asked, answered: Answered) -> list[Route]:
 def _look(looks: Looks, ask: KnobsAsk) -> Iterator[bytes]:
     began = time.perf_counter()
     found = depth.small_look(ask.knobs)
-    moment = Moment(found.run, found.verdict, depth.way_at, depth.looked_at(found.run, found.verdict))
+    moment = depth.moment(found.run, found.verdict)
     looks.keep(ask.lane, moment)
     yield frame(
         KnobsSeen(

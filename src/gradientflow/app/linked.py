@@ -14,7 +14,7 @@ from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
 from gradientflow.errors import UsageError
 from gradientflow.records import FlowAsk, Knobs, Linked, LinkedAt
-from gradientflow.report.view import Moment, way
+from gradientflow.report.view import way
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +95,7 @@ class Paths:
         if not 0 <= index < len(path.times):
             raise UsageError(f"moment {index}: this flow has {len(path.times)} of them, counted from 0.")
         found = depth.small_look(path.knobs, path.points[index])
-        moment = Moment(found.run, found.verdict, depth.way_at, depth.looked_at(found.run, found.verdict))
+        moment = depth.moment(found.run, found.verdict)
         probe = next((k for k, p in enumerate(found.run.probes) if p.root is not None), 0)
         return LinkedAt(index, path.times[index], way(moment, probe), found.law)
 

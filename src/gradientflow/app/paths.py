@@ -57,8 +57,7 @@ class Drop:
 
     def wanted(self) -> bool:
         """Whether somebody waits; others may go first."""
-        self.turns.let_by()
-        return not self.token.cancelled()
+        return asker(self.turns, self.token)()
 
 
 def drop_of(fields: Fields, ask: DropAsk, token: Token) -> Drop:
@@ -235,9 +234,6 @@ def shadow(path: Path, plane: Plane) -> Shadow:
     return Shadow(whole.label, whole.kind, times, points, off)  # type: ignore[arg-type]
 
 
-def moment(path: Path, t: float) -> Tensor:
-    """Return where a path whose points were kept is at the kept moment nearest to a time, (P,)."""
-    if path.theta is None:
-        return path.final
-    here: Tensor = path.theta[int((path.times - t).abs().argmin())]
-    return here
+def nearest(path: Path, t: float) -> int:
+    """Return the number of a path's kept moment that is nearest to a time."""
+    return int((path.times - t).abs().argmin())

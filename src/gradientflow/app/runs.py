@@ -71,9 +71,9 @@ class Seen:
         with self._lock:
             state: State = "ended" if run.meta.ended is not None else "going" if self.age() < SILENT else "silent"
             verdict = self._verdict or _unjudged(run)
-            return Moment(
-                run, verdict, depth.way_at, depth.looked_at(run, verdict), self._version, state, self._verdict is not None, self._kept
-            )  # fmt: skip
+            return depth.moment(
+                run, verdict, version=self._version, state=state, judged=self._verdict is not None, kept=self._kept
+            )
 
     def _judge(self, run: Run, of: tuple[int, float | None]) -> None:
         begun = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradientflow.app.fields import Fields
-from gradientflow.app.paths import asker, moment, shadow
+from gradientflow.app.paths import asker, nearest, shadow
 from gradientflow.app.planes import Planes
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
@@ -81,7 +81,7 @@ def slices(fields: Fields, ask: WaterAsk, token: Token) -> Iterator[bytes]:
         found, seen = known.plane(ask.plane, wanted), None
         if ask.ride:
             path = known.ridden(ask.ride, ask.t, wanted)
-            found = found.moved(moment(path, ask.at))
+            found = found.moved(path.final if path.theta is None else path.theta[nearest(path, ask.at)])
             seen = shadow(path, found)
         seconds = RIDING if ask.ride else SAMPLING
         for drawn in river.sketches(

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from gradientflow import depth
 from gradientflow.app.fields import Fields, module_of
 from gradientflow.app.linked import shares_of
-from gradientflow.app.paths import asker
+from gradientflow.app.paths import asker, nearest
 from gradientflow.app.planes import LONGEST, Planes
 from gradientflow.app.wire import frame
 from gradientflow.app.work import Token
 from gradientflow.errors import UsageError
 from gradientflow.records import LayerShares, WayAsk, WaySeen
-from gradientflow.report.view import Moment, way
+from gradientflow.report.view import way
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +44,7 @@ def ways(fields: Fields, ask: WayAsk, token: Token) -> Iterator[bytes]:
         path = _path(known, ask, wanted)
         if not wanted() or path.theta is None:
             return
-        k = int((path.times - ask.at).abs().argmin())
+        k = nearest(path, ask.at)
         yield frame(_seen(field, path, k))
 
 
@@ -108,7 +108,7 @@ def _seen(field: LossField, path: Path, k: int) -> WaySeen:
     inputs = tuple(x) if isinstance(x, list) else dict(x) if isinstance(x, Mapping) else x
     with put_in(field, path.theta[k]):
         found = depth.diagnose_alone(module, field.objective, (inputs, y))
-    moment = Moment(found.run, found.verdict, depth.way_at, depth.looked_at(found.run, found.verdict))
+    moment = depth.moment(found.run, found.verdict)
     probe = next((n for n, p in enumerate(found.run.probes) if p.root is not None), None)
     back = None if probe is None else way(moment, probe)
     if back is None or not back.budget.by_op:

@@ -15,7 +15,7 @@ from gradientflow.cli.common import EXIT_USAGE, say, told_on
 from gradientflow.errors import RecordError
 from gradientflow.files import encoded, reason, settled, shown
 from gradientflow.records import Note, Replay, Run, Verdict
-from gradientflow.report import Moment, check_file, print_verdict, write_html
+from gradientflow.report import check_file, print_verdict, write_html
 
 
 def report_command(
@@ -79,7 +79,7 @@ def write(verdict: Verdict, run_seen: Run, folder: Path, json: Path | None, prob
     page = folder / "report.html"
     try:
         state: Literal["ended", "silent"] = "ended" if run_seen.meta.ended is not None else "silent"
-        moment = Moment(run_seen, verdict, depth.way_at, depth.looked_at(run_seen, verdict), state=state)
+        moment = depth.moment(run_seen, verdict, state=state)
         write_html(moment, page, str(shown(folder)))
     except OSError as problem:
         problems.append(

@@ -1,6 +1,6 @@
 """The wing of depth: the gradient's way back from the loss through the layers.
 
-`run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk), `way_at` one probed step into its way back;
+`run` watches an unmodified script; `judge` turns what was seen into a verdict (without torch, also for a run on disk), `way_at` one probed step into its way back, `moment` both into what the screens take;
 `try_remedies` replays the script with the verdict's remedies, each beside a baseline; `attach` puts that into the verdict, `added` beside
 what was replayed before; `same_script` refuses a script that is not as it was watched; `course` reads a trial that still goes on.
 From a notebook or a test: `diagnose` looks at a model once, `assert_flows` raises where its gradient does not flow,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradientflow.depth.look.diagnose import diagnose
     from gradientflow.depth.look.diagnosis import Diagnosis
     from gradientflow.depth.look.watching import watching
+    from gradientflow.depth.moments import moment
     from gradientflow.depth.replay.adding import added
     from gradientflow.depth.replay.attach import attach
     from gradientflow.depth.replay.course import course
@@ -45,6 +46,7 @@ _WHERE = {  # torch is imported only when something is to be run
     "course": ("replay.course", "course"),
     "diagnose": ("look.diagnose", "diagnose"),
     "diagnose_alone": ("look.alone", "diagnose_alone"),
+    "moment": ("moments", "moment"),
     "run": ("watch.session", "run_script"),
     "same_script": ("replay.same", "same_script"),
     "small_field": ("small.look", "small_field"),
@@ -56,7 +58,7 @@ _WHERE = {  # torch is imported only when something is to be run
 }
 
 __all__ = [
-    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "diagnose_alone", "judge", "looked_at", "run", "same_script", "small_field", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
+    "REPLAY_BUDGET", "REPLAY_SEEDS", "Diagnosis", "GradientFault", "Outcome", "added", "assert_flows", "attach", "course", "diagnose", "diagnose_alone", "judge", "looked_at", "moment", "run", "same_script", "small_field", "small_knobs", "small_look", "small_training", "try_remedies", "watching", "way_at",
 ]  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from gradientflow.depth.causes import looked_at, way_at
 from gradientflow.depth.look.framed import Framed
+from gradientflow.depth.moments import moment
 from gradientflow.records import Budget, Certificate, Finding, Place, Run, Verdict
 from gradientflow.report import Moment, verdict_lines, write_html
 from gradientflow.report.page import render_html
@@ -133,7 +133,7 @@ class Diagnosis:
         return Framed(render_html(self._moment()), height)
 
     def _moment(self) -> Moment:
-        return Moment(self.run, self.verdict, way_at, looked_at(self.run, self.verdict))
+        return moment(self.run, self.verdict)
 
     def __repr__(self) -> str:
         lines = [f"{mark(self.symptom)} {self.symptom}: {self.verdict.script}. {self.summary}"]
