@@ -41,7 +41,10 @@ def main() -> None:
     """Start the app for each screen, wait for what it shows, and write its pictures."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--out", type=Path, default=ROOT / "build" / "screens", help="folder for the pictures")
-    out: Path = options.parse_args().out
+    options.add_argument("--only", default="", help="some of the screens, by name, with commas between")
+    asked = options.parse_args()
+    out: Path = asked.out
+    chosen = [s for s in SCREENS if not asked.only or s[0] in asked.only.split(",")]
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("no Chromium on the PATH (on Debian: apt-get install chromium)")
@@ -49,11 +52,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as driver:
         folder = Path(scratch)
         (folder / "net.py").write_text(NET)
-        script = str(ROOT / "examples" / "deep_sigmoid.py")
+        script = shutil.copy(ROOT / "examples" / "deep_sigmoid.py", folder)
         watched = [sys.executable, "-m", "gradientflow", "run", "-q", "--replay", "--out", "deep_sigmoid", script]
-        subprocess.run(watched, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        if any(target == "deep_sigmoid" for _, target, _ in chosen):
+            subprocess.run(watched, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
-        for name, target, act in SCREENS:
+        for name, target, act in chosen:
             with _app(folder, target) as link:
                 _pictures(browser, link, act, out, name)
                 print(out / f"{name}-*.png", flush=True)
@@ -91,7 +95,7 @@ def _knobs(page: Any) -> None:
 
 def _linked(page: Any) -> None:
     _knobs(page)
-    page.keyboard.press("w")
+    page.wait_for_selector("section:has(#k-course) :text('over 60 steps')")
     page.keyboard.press("f")
     page.wait_for_selector("input[name=moment]", timeout=60_000)
 
