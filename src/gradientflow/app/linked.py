@@ -107,7 +107,7 @@ def _told(path: Path, until: float) -> str:
             f"It came to t = {float(path.times[-1]):.3g} of {until:.3g} in {SECONDS:g} s, the most that is spent here: a stiff flow. Turn "
             "depth, width or gain down to see more of it."
         )
-    return f"Solved by {path.method} to the usual tolerance, not certified; {path.status}."
+    return f"Solved by {path.method} to the usual tolerance, not certified; {str(path.status).rstrip('.')}."
 
 
 def shares_of(rate: Tensor, sizes: list[tuple[str, int]]) -> tuple[list[str], list[list[float]]]:
